@@ -1,0 +1,75 @@
+//! What the kernel refused, and why.
+//!
+//! Knows the operation (in the words of `ip`, `nft` or `sysctl`), the errno and the kernel's own explanation. Refuses to
+//! know CNI codes: those are given where the protocol meets the kernel.
+
+use std::{fmt, io};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One refused operation. Displays as `<operation>: <reason>`.
+#[derive(Debug)]
+pub struct Error {
+    operation: String,
+    cause: io::Error,
+    words: Option<String>,
+}
+
+impl Error {
+    pub fn new(operation: impl Into<String>, cause: io::Error) -> Self {
+        Self { operation: operation.into(), cause, words: None }
+    }
+
+    pub fn with_words(operation: impl Into<String>, cause: io::Error, words: Option<String>) -> Self {
+        Self { operation: operation.into(), cause, words }
+    }
+
+    pub fn errno(&self) -> Option<rustix::io::Errno> {
+        self.cause.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
+    }
+
+    /// The object is already there.
+    pub fn is_exists(&self) -> bool {
+        self.errno() == Some(rustix::io::Errno::EXIST)
+    }
+
+    /// The object, or what it hangs on, is not there (any more).
+    pub fn is_missing(&self) -> bool {
+        use rustix::io::Errno;
+        matches!(
+            self.errno(),
+            Some(Errno::NODEV | Errno::NOENT | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NXIO)
+        )
+    }
+
+    /// The kernel was built or loaded without what the operation needs.
+    pub fn is_unsupported(&self) -> bool {
+        use rustix::io::Errno;
+        matches!(self.errno(), Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT))
+    }
+
+    /// The reason without the operation: `file exists` and, in brackets, the kernel's own words.
+    pub fn reason(&self) -> String {
+        let text = self.cause.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        // Go's errno texts, which the plugins we replace print, begin in lower case.
+        let mut letters = text.chars();
+        let text: String = letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
+        match &self.words {
+            Some(words) => format!("{text} ({words})"),
+            None => text,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.reason())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}

@@ -1,0 +1,7 @@
+//! How to say it to Linux: netlink, namespaces and `/proc/sys`. Knows no CNI and remembers nothing.
+
+pub mod error;
+pub mod netlink;
+
+pub use error::{Error, Result};
+pub use netlink::Socket;

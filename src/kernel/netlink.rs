@@ -1,0 +1,320 @@
+//! One netlink socket: a request goes out, its acknowledgement or answers come back.
+//!
+//! Owns sequence numbers, acknowledgements, multi-part answers and the kernel's own words about a refusal (extended
+//! acknowledgement). Refuses to know any message: callers bring a type, flags and an encoded payload.
+//!
+//! Blocking on purpose. A plugin lives for three milliseconds and has one question in flight at a time; an asynchronous
+//! runtime would add its own sockets, wake-ups and half a megabyte to every pod start.
+//!
+//! A socket stays in the network namespace in which it was opened.
+
+use std::io;
+
+use netlink_sys::{SocketAddr, protocols};
+
+use super::error::{Error, Result};
+
+/// `struct nlmsghdr`, linux/netlink.h.
+const HEADER: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+pub const NLM_F_REQUEST: u16 = 0x01;
+pub const NLM_F_MULTI: u16 = 0x02;
+pub const NLM_F_ACK: u16 = 0x04;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+pub const NLM_F_DUMP: u16 = 0x300;
+pub const NLM_F_REPLACE: u16 = 0x100;
+pub const NLM_F_EXCL: u16 = 0x200;
+pub const NLM_F_CREATE: u16 = 0x400;
+pub const NLM_F_APPEND: u16 = 0x800;
+
+/// Large enough for every part of a dump: the kernel fills at most 32 KiB per part for a reader that offers it.
+const BUFFER: usize = 32 * 1024;
+
+/// A dump that others changed meanwhile is asked again; a busy node settles long before this.
+const DUMP_ATTEMPTS: usize = 10;
+
+pub struct Socket {
+    inner: netlink_sys::Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Socket").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
+
+/// What the kernel answers to one message: its type and its payload behind the netlink header.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    pub kind: u16,
+    pub payload: &'a [u8],
+}
+
+impl Socket {
+    /// Links, addresses, routes, neighbours.
+    pub fn route() -> Result<Self> {
+        Self::open(protocols::NETLINK_ROUTE, "open a route netlink socket")
+    }
+
+    /// nf_tables and conntrack.
+    pub fn netfilter() -> Result<Self> {
+        Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket")
+    }
+
+    fn open(protocol: isize, operation: &str) -> Result<Self> {
+        let open = || -> io::Result<_> {
+            let mut inner = netlink_sys::Socket::new(protocol)?;
+            inner.bind_auto()?;
+            inner.connect(&SocketAddr::new(0, 0))?;
+            // Old kernels know neither; we only lose words and speed.
+            let _ = inner.set_ext_ack(true);
+            let _ = inner.set_netlink_get_strict_chk(true);
+            Ok(inner)
+        };
+        let inner = open().map_err(|e| Error::new(operation, e))?;
+        Ok(Self { inner, sequence: 1, buffer: Vec::with_capacity(BUFFER) })
+    }
+
+    /// Asks for a change and waits until the kernel has made it.
+    ///
+    /// `operation` is what a person would type (`ip link add …`); it is only rendered when the kernel refuses.
+    pub fn change(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
+    ) -> Result<()> {
+        let sequence = self
+            .send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload)
+            .map_err(|e| Error::new(operation(), e))?;
+        self.receive(sequence, |_| {}).map_err(|refusal| refusal.into_error(operation()))?;
+        Ok(())
+    }
+
+    /// Asks a question with one answer; `None` when the kernel says that the object does not exist.
+    pub fn get<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
+        mut read: impl FnMut(Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let mut found = None;
+        let sequence =
+            self.send(kind, NLM_F_REQUEST | NLM_F_ACK, payload).map_err(|e| Error::new(operation(), e))?;
+        match self.receive(sequence, |answer| found = read(answer)) {
+            Ok(_) => Ok(found),
+            Err(refusal) => {
+                let error = refusal.into_error(operation());
+                if error.is_missing() { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// Asks for all objects of a kind. `read` may see a part twice when the table changed during the dump: it is
+    /// told by `restart` and must forget what it has.
+    pub fn dump<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
+        mut read: impl FnMut(Answer<'_>) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        for _ in 0..DUMP_ATTEMPTS {
+            found.clear();
+            let sequence = self
+                .send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
+                .map_err(|e| Error::new(operation(), e))?;
+            let whole = self
+                .receive(sequence, |answer| found.extend(read(answer)))
+                .map_err(|refusal| refusal.into_error(operation()))?;
+            if whole {
+                return Ok(found);
+            }
+        }
+        Err(Error::new(operation(), io::Error::from(io::ErrorKind::Interrupted)))
+    }
+
+    /// Sends messages that belong together in one write (an nf_tables transaction) and waits for the answers to
+    /// those that asked for one. `encode` gets the first sequence number and returns the bytes with headers and the
+    /// sequence numbers that will be acknowledged.
+    ///
+    /// The first refusal is the answer; the kernel has then undone the whole batch.
+    pub fn batch(
+        &mut self,
+        encode: impl FnOnce(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
+        operation: impl Fn() -> String,
+    ) -> Result<()> {
+        let (bytes, acknowledged) = encode(self.sequence + 1);
+        self.sequence = acknowledged.end() + 1;
+        let last = *acknowledged.end();
+        self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(), e))?;
+        let mut first_refusal = None;
+        loop {
+            let messages = self.read_datagram().map_err(|e| Error::new(operation(), e))?;
+            for message in messages {
+                if message.kind != NLMSG_ERROR || !acknowledged.contains(&message.sequence) {
+                    continue;
+                }
+                let refusal = Refusal::parse(&message);
+                if refusal.errno != 0 && first_refusal.is_none() {
+                    first_refusal = Some(refusal.into_error(operation()));
+                }
+                // nf_tables reports every refused message and stops at none, but acknowledges nothing once one is
+                // refused: whatever was refused comes in this datagram or the ones before.
+                if message.sequence == last || first_refusal.is_some() {
+                    return first_refusal.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<u32> {
+        self.sequence += 1;
+        let mut message = Vec::with_capacity(HEADER + payload.len());
+        push_header(&mut message, kind, flags, self.sequence, payload.len());
+        message.extend_from_slice(payload);
+        self.inner.send(&message, 0)?;
+        Ok(self.sequence)
+    }
+
+    /// Reads until the answer to `sequence` is complete; `Ok(false)` when a dump was interrupted by a change.
+    fn receive(
+        &mut self,
+        sequence: u32,
+        mut each: impl FnMut(Answer<'_>),
+    ) -> std::result::Result<bool, Refusal> {
+        let mut whole = true;
+        loop {
+            for message in self.read_datagram().map_err(Refusal::from)? {
+                if message.sequence != sequence {
+                    continue;
+                }
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
+                match message.kind {
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        let refusal = Refusal::parse(&message);
+                        return if refusal.errno == 0 { Ok(whole) } else { Err(refusal) };
+                    }
+                    kind => each(Answer { kind, payload: message.payload }),
+                }
+            }
+        }
+    }
+
+    fn read_datagram(&mut self) -> io::Result<Messages<'_>> {
+        self.buffer.clear();
+        loop {
+            match self.inner.recv(&mut self.buffer, 0) {
+                Ok(_) => return Ok(Messages(&self.buffer)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// Appends a `struct nlmsghdr` for a payload of that many bytes.
+pub fn push_header(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, payload: usize) {
+    let length = u32::try_from(HEADER + payload).unwrap_or(u32::MAX);
+    buffer.extend_from_slice(&length.to_ne_bytes());
+    buffer.extend_from_slice(&kind.to_ne_bytes());
+    buffer.extend_from_slice(&flags.to_ne_bytes());
+    buffer.extend_from_slice(&sequence.to_ne_bytes());
+    buffer.extend_from_slice(&0u32.to_ne_bytes());
+}
+
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: &'a [u8],
+}
+
+/// The messages of one datagram.
+struct Messages<'a>(&'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let length = usize::try_from(u32_at(self.0, 0)?).ok()?;
+        let payload = self.0.get(HEADER..length)?;
+        let message = Message {
+            kind: u16_at(self.0, 4)?,
+            flags: u16_at(self.0, 6)?,
+            sequence: u32_at(self.0, 8)?,
+            payload,
+        };
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+/// NLMSG_ERROR or NLMSG_DONE: an errno (0 is success) and, where the kernel has them, its own words.
+struct Refusal {
+    errno: i32,
+    words: Option<String>,
+    io: Option<io::Error>,
+}
+
+impl Refusal {
+    fn parse(message: &Message<'_>) -> Self {
+        let errno = u32_at(message.payload, 0).map_or(0, u32::cast_signed).wrapping_neg();
+        Self { errno, words: (errno != 0).then(|| extended_words(message)).flatten(), io: None }
+    }
+
+    fn into_error(self, operation: String) -> Error {
+        let cause = self.io.unwrap_or_else(|| io::Error::from_raw_os_error(self.errno));
+        Error::with_words(operation, cause, self.words)
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { errno: error.raw_os_error().unwrap_or(0), words: None, io: Some(error) }
+    }
+}
+
+/// NLMSGERR_ATTR_MSG, present when NLM_F_ACK_TLVS is set. It stands behind the errno and, unless NLM_F_CAPPED is set,
+/// behind a copy of the refused message.
+fn extended_words(message: &Message<'_>) -> Option<String> {
+    const NLM_F_CAPPED: u16 = 0x100;
+    const NLM_F_ACK_TLVS: u16 = 0x200;
+    const NLMSGERR_ATTR_MSG: u16 = 1;
+    if message.flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let echoed = if message.kind == NLMSG_DONE {
+        0
+    } else if message.flags & NLM_F_CAPPED != 0 {
+        HEADER
+    } else {
+        usize::try_from(u32_at(message.payload, 4)?).ok()?.next_multiple_of(4)
+    };
+    let mut attributes = message.payload.get(4 + echoed..)?;
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+        let length = usize::from(length);
+        if kind == NLMSGERR_ATTR_MSG {
+            let text = attributes.get(4..length)?;
+            let text = text.strip_suffix(&[0]).unwrap_or(text);
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+    None
+}

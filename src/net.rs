@@ -1,0 +1,253 @@
+//! Plain nouns of networking, each impossible to build wrong. No I/O, no knowledge of CNI or of the kernel's messages.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+
+/// The name of a network interface: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space (the kernel's
+/// `dev_valid_name`, net/core/dev.c), so it is also safe as one element of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IfName(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfNameError {
+    Empty,
+    TooLong,
+    Dots,
+    Characters,
+}
+
+impl fmt::Display for IfNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "interface name is empty",
+            Self::TooLong => "interface name is too long",
+            Self::Dots => "interface name is . or ..",
+            Self::Characters => "interface name contains / or : or whitespace characters",
+        })
+    }
+}
+
+impl std::error::Error for IfNameError {}
+
+impl IfName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IfName {
+    type Err = IfNameError;
+
+    fn from_str(text: &str) -> Result<Self, IfNameError> {
+        if text.is_empty() {
+            return Err(IfNameError::Empty);
+        }
+        if text.len() > 15 {
+            return Err(IfNameError::TooLong);
+        }
+        if text == "." || text == ".." {
+            return Err(IfNameError::Dots);
+        }
+        if text.chars().any(|c| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
+            return Err(IfNameError::Characters);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An Ethernet address. Displays as `02:42:ac:11:00:02`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MacError(String);
+
+impl fmt::Display for MacError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "address {}: invalid MAC address", self.0)
+    }
+}
+
+impl std::error::Error for MacError {}
+
+impl FromStr for Mac {
+    type Err = MacError;
+
+    /// `aa:bb:cc:dd:ee:ff`, `aa-bb-cc-dd-ee-ff` or `aabb.ccdd.eeff`, in any case.
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let wrong = || MacError(text.to_owned());
+        let (separator, digits) = match text.chars().find(|c| matches!(c, ':' | '-' | '.')) {
+            Some('.') => ('.', 4),
+            Some(separator) => (separator, 2),
+            None => return Err(wrong()),
+        };
+        let mut bytes = Vec::with_capacity(6);
+        for group in text.split(separator) {
+            if group.len() != digits || !group.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(wrong());
+            }
+            for at in (0..digits).step_by(2) {
+                bytes.push(u8::from_str_radix(&group[at..at + 2], 16).map_err(|_| wrong())?);
+            }
+        }
+        bytes.try_into().map(Self).map_err(|_| wrong())
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// `0.0.0.0/0` or `::/0`.
+    pub fn default_route(self) -> IpNetwork {
+        match self {
+            Self::V4 => IpNetwork::V4(
+                ipnetwork::Ipv4Network::new_checked(0.into(), 0).expect("0.0.0.0/0 is a network"),
+            ),
+            Self::V6 => {
+                IpNetwork::V6(ipnetwork::Ipv6Network::new_checked(0.into(), 0).expect("::/0 is a network"))
+            }
+        }
+    }
+}
+
+/// The network an address with prefix belongs to: `10.1.2.5/24` gives `10.1.2.0/24`.
+pub fn network_of(address: IpNetwork) -> IpNetwork {
+    IpNetwork::new(address.network(), address.prefix()).expect("the prefix came from a network")
+}
+
+/// A VLAN identifier that a frame can carry: 1 to 4094 (IEEE 802.1Q).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VlanId(u16);
+
+impl VlanId {
+    pub fn new(id: u16) -> Option<Self> {
+        (1..=4094).contains(&id).then_some(Self(id))
+    }
+
+    pub fn id(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A route as CNI writes it (SPEC "Success", `routes`). `None` and absent are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// Destination without host bits.
+    pub dst: IpNetwork,
+    pub gw: Option<IpAddr>,
+    /// Bytes.
+    pub mtu: Option<u32>,
+    /// Bytes of TCP payload.
+    pub advmss: Option<u32>,
+    pub priority: Option<u32>,
+    pub table: Option<u32>,
+    /// `rtnetlink(7)`: 0 universe, 200 site, 253 link, 254 host.
+    pub scope: Option<u8>,
+}
+
+impl Route {
+    pub fn to(dst: IpNetwork, gw: Option<IpAddr>) -> Self {
+        Self { dst, gw, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.dst.prefix() == 0
+    }
+}
+
+/// 64-bit FNV-1a, for names that must come out the same in every version of this program and on every machine.
+/// The parts are kept apart: (`ab`, `c`) and (`a`, `bc`) differ. Not for secrets.
+pub fn stable_hash(parts: &[&str]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut eat = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    for part in parts {
+        part.bytes().for_each(&mut eat);
+        eat(0);
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_are_what_the_kernel_takes() {
+        for good in ["eth0", "a", "br-1.100", "0123456789abcde", "…"] {
+            assert_eq!(good.parse::<IfName>().unwrap().as_str(), good);
+        }
+        assert_eq!("".parse::<IfName>(), Err(IfNameError::Empty));
+        assert_eq!("0123456789abcdef".parse::<IfName>(), Err(IfNameError::TooLong));
+        assert_eq!("..".parse::<IfName>(), Err(IfNameError::Dots));
+        for bad in ["a/b", "a:b", "a b", "a\u{a0}b", "a\n"] {
+            assert_eq!(bad.parse::<IfName>(), Err(IfNameError::Characters), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn macs_are_read_in_all_three_notations() {
+        let mac = Mac([0x02, 0x42, 0xac, 0x11, 0x00, 0x02]);
+        for text in ["02:42:ac:11:00:02", "02-42-AC-11-00-02", "0242.ac11.0002"] {
+            assert_eq!(text.parse(), Ok(mac));
+        }
+        assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+        for bad in [
+            "",
+            "zz",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:02:03",
+            "02:42-ac:11:00:02",
+            "2:42:ac:11:00:02",
+            "+2:42:ac:11:00:02",
+        ] {
+            assert_eq!(
+                bad.parse::<Mac>().unwrap_err().to_string(),
+                format!("address {bad}: invalid MAC address")
+            );
+        }
+    }
+
+    #[test]
+    fn the_stable_hash_is_stable_and_keeps_parts_apart() {
+        assert_eq!(stable_hash(&["a"]), 0x089b_e207_b544_f1e4);
+        assert_ne!(stable_hash(&["ab", "c"]), stable_hash(&["a", "bc"]));
+    }
+}
