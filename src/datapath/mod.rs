@@ -4,9 +4,12 @@
 //! `spec`, `mark`, `plan` and `step` are pure; only `observe` and `apply` talk to the kernel.
 
 pub mod apply;
+pub mod loopback;
 pub mod mark;
 pub mod observe;
 pub mod plan;
 pub mod removal;
+pub mod rules;
+pub mod session;
 pub mod spec;
 pub mod step;
