@@ -10,8 +10,10 @@
 
 use std::io;
 
+use netlink_packet_core::Emitable;
 use netlink_sys::{SocketAddr, protocols};
 
+use super::attribute::{attributes, string, u16_at, u32_at};
 use super::error::{Error, Result};
 
 /// `struct nlmsghdr`, linux/netlink.h.
@@ -116,8 +118,8 @@ impl Socket {
         }
     }
 
-    /// Asks for all objects of a kind. `read` may see a part twice when the table changed during the dump: it is
-    /// told by `restart` and must forget what it has.
+    /// Asks for all objects of a kind. When the table changes during the dump the kernel says so, and all is asked
+    /// again: `read` then sees objects twice, the result holds each once.
     pub fn dump<T>(
         &mut self,
         kind: u16,
@@ -145,21 +147,25 @@ impl Socket {
     /// those that asked for one. `encode` gets the first sequence number and returns the bytes with headers and the
     /// sequence numbers that will be acknowledged.
     ///
-    /// The first refusal is the answer; the kernel has then undone the whole batch.
+    /// The first refusal is the answer; the kernel has then undone the whole batch. A refusal may name a message that
+    /// asked for no answer: a missing subsystem or a failed commit is blamed on the message that begins the batch
+    /// (nfnetlink_rcv_batch).
     pub fn batch(
         &mut self,
         encode: impl FnOnce(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
         operation: impl Fn() -> String,
     ) -> Result<()> {
-        let (bytes, acknowledged) = encode(self.sequence + 1);
-        self.sequence = acknowledged.end() + 1;
+        let first = self.sequence + 1;
+        let (bytes, acknowledged) = encode(first);
         let last = *acknowledged.end();
+        self.sequence = last + 1;
+        let ours = first..=self.sequence;
         self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(), e))?;
         let mut first_refusal = None;
         loop {
             let messages = self.read_datagram().map_err(|e| Error::new(operation(), e))?;
             for message in messages {
-                if message.kind != NLMSG_ERROR || !acknowledged.contains(&message.sequence) {
+                if message.kind != NLMSG_ERROR || !ours.contains(&message.sequence) {
                     continue;
                 }
                 let refusal = Refusal::parse(&message);
@@ -230,6 +236,13 @@ pub fn push_header(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, p
     buffer.extend_from_slice(&0u32.to_ne_bytes());
 }
 
+/// The bytes of a message body.
+pub(super) fn encoded(message: &impl Emitable) -> Vec<u8> {
+    let mut bytes = vec![0; message.buffer_len()];
+    message.emit(&mut bytes);
+    bytes
+}
+
 struct Message<'a> {
     kind: u16,
     flags: u16,
@@ -255,14 +268,6 @@ impl<'a> Iterator for Messages<'a> {
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
 /// NLMSG_ERROR or NLMSG_DONE: an errno (0 is success) and, where the kernel has them, its own words.
@@ -306,15 +311,7 @@ fn extended_words(message: &Message<'_>) -> Option<String> {
     } else {
         usize::try_from(u32_at(message.payload, 4)?).ok()?.next_multiple_of(4)
     };
-    let mut attributes = message.payload.get(4 + echoed..)?;
-    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-        let length = usize::from(length);
-        if kind == NLMSGERR_ATTR_MSG {
-            let text = attributes.get(4..length)?;
-            let text = text.strip_suffix(&[0]).unwrap_or(text);
-            return Some(String::from_utf8_lossy(text).into_owned());
-        }
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
-    }
-    None
+    attributes(message.payload.get(4 + echoed..)?)
+        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
+        .map(|(_, value)| string(value))
 }
