@@ -7,19 +7,19 @@ use crate::cni::request::Request;
 use crate::cni::result::{AddResult, Interface, IpConfig};
 use crate::datapath::loopback::{self, Lo};
 use crate::datapath::session::{Netns, OpenError};
-use crate::plugins::netns_error;
+use crate::plugins::{netns_error, previous_result, sandbox};
 
 pub fn add(request: &Request) -> Result<AddResult> {
     let config = NetConf::decode(&request.config).context("failed to parse network config")?;
-    let previous = config.previous_result(request.version).context("failed to parse prevResult")?;
-    let sandbox = request.netns()?;
-    let netns = Netns::open(sandbox).map_err(netns_error)?;
+    let previous = previous_result(&config, request).context("failed to parse prevResult")?;
+    let path = sandbox(request)?;
+    let netns = Netns::open(path).map_err(netns_error)?;
     let lo = loopback::bring_up(&netns).map_err(|error| Error::internal(format!("failed to set lo up: {error}")))?;
     if let Some(address) = lo.addresses.iter().find(|address| !address.ip().is_loopback()) {
         return Err(Error::internal(format!("loopback interface found with non-loopback address \"{}\"", address.ip()))
             .with_details("remove the address from lo in the pod's namespace"));
     }
-    Ok(previous.unwrap_or_else(|| result(&lo, sandbox)))
+    Ok(previous.unwrap_or_else(|| result(&lo, path)))
 }
 
 fn result(lo: &Lo, sandbox: &str) -> AddResult {
@@ -50,7 +50,7 @@ pub fn del(request: &Request) -> Result<()> {
 }
 
 pub fn check(request: &Request) -> Result<()> {
-    let netns = Netns::open(request.netns()?).map_err(netns_error)?;
+    let netns = Netns::open(sandbox(request)?).map_err(netns_error)?;
     let lo = loopback::observe(&netns).map_err(Error::internal)?;
     if lo.up { Ok(()) } else { Err(Error::internal("loopback interface is down")) }
 }

@@ -5,10 +5,10 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::cni::args::Args;
+use crate::cni::args::{Args, Pod};
 use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
-use crate::cni::json::{Json, Object};
+use crate::cni::json::Object;
 use crate::cni::result::Dns;
 use crate::net::{IfName, Mac, VlanId};
 
@@ -74,9 +74,9 @@ impl Config {
             disable_container_interface: keys.disable_container_interface,
             port_isolation: keys.port_isolation,
             ipam: common.ipam_type.filter(|name| !name.is_empty()),
-            dns: dns_override(document, common.dns),
+            dns: common.dns,
             mac: mac.map_err(|error| Error::internal(format!("failed to make veth pair: {error}")))?,
-            pod_name: args.pod().map(|pod| pod.full_name()),
+            pod_name: pod_name(args.pod()),
         };
         if config.disable_container_interface && config.ipam.is_some() {
             return Err(Error::internal("cannot use IPAM when DisableContainerInterface flag is set"));
@@ -162,7 +162,7 @@ impl Keys {
             hairpin: boolean("hairpinMode")?,
             promiscuous: boolean("promiscMode")?,
             vlan: document.integer("vlan")?.unwrap_or(0),
-            trunk: document.array("vlanTrunk")?.map(trunk_elements).transpose()?,
+            trunk: document.objects("vlanTrunk")?.map(trunk_elements).transpose()?,
             preserve_default_vlan: boolean("preserveDefaultVlan")?,
             spoof_check: boolean("macspoofchk")?,
             detect_duplicates: boolean("enabledad")?,
@@ -177,14 +177,11 @@ fn mac_of(object: Option<&Object>) -> Result<Option<String>> {
     Ok(object.map(|object| object.string("mac")).transpose()?.flatten().filter(|mac| !mac.is_empty()))
 }
 
-fn trunk_elements(elements: &[Json]) -> Result<Vec<TrunkElement>> {
-    let decode = |element: &Json| match element {
-        Json::Object(element) => {
-            Ok(TrunkElement { min: element.integer("minID")?, max: element.integer("maxID")?, id: element.integer("id")? })
-        }
-        _ => Err(Error::internal("vlanTrunk: every element must be an object with minID and maxID, or id")),
+fn trunk_elements(elements: Vec<&Object>) -> Result<Vec<TrunkElement>> {
+    let decode = |element: &Object| {
+        Ok(TrunkElement { min: element.integer("minID")?, max: element.integer("maxID")?, id: element.integer("id")? })
     };
-    elements.iter().map(decode).collect()
+    elements.into_iter().map(decode).collect()
 }
 
 fn bridge_name(text: Option<String>) -> Result<IfName> {
@@ -194,6 +191,12 @@ fn bridge_name(text: Option<String>) -> Result<IfName> {
         Error::internal(format!("failed to create bridge {text:?}: could not add {text:?}: {found}"))
             .with_details("the key bridge takes 1 to 15 bytes without /, : and white space")
     })
+}
+
+/// Only where it is one word for the mark on the link.
+fn pod_name(pod: &Pod) -> Option<String> {
+    let name = format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?);
+    (!name.contains(' ')).then_some(name)
 }
 
 /// Both are served by nftables; anything else is a misspelling.
@@ -241,13 +244,6 @@ fn trunk(elements: &[TrunkElement]) -> Result<Vec<VlanId>> {
     vlans.sort_unstable();
     vlans.dedup();
     Ok(vlans)
-}
-
-/// A list that is present, even an empty one, or a domain: the whole of IPAM's DNS is replaced.
-fn dns_override(document: &Object, dns: Option<Dns>) -> Option<Dns> {
-    let keys = document.object("dns").ok().flatten()?;
-    let listed = ["nameservers", "search", "options"].iter().any(|key| keys.get(key).is_some());
-    dns.filter(|dns| listed || !dns.domain.is_empty())
 }
 
 /// The address right behind the network's own: `10.1.2.0/24` gives `10.1.2.1`.
