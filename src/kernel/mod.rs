@@ -2,6 +2,7 @@
 
 pub mod address;
 mod attribute;
+pub mod conntrack;
 pub mod error;
 pub mod link;
 pub mod neighbour;
@@ -10,6 +11,7 @@ pub mod netns;
 pub mod route;
 pub mod sysctl;
 pub mod vlan;
+pub mod nft;
 
 pub use error::{Error, Result};
 pub use netlink::Socket;

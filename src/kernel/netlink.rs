@@ -12,6 +12,7 @@ use std::io;
 
 use netlink_packet_core::Emitable;
 use netlink_sys::{SocketAddr, protocols};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
 use super::attribute::{attributes, string, u16_at, u32_at};
 use super::error::{Error, Result};
@@ -33,6 +34,9 @@ pub const NLM_F_APPEND: u16 = 0x800;
 
 /// Large enough for every part of a dump: the kernel fills at most 32 KiB per part for a reader that offers it.
 const BUFFER: usize = 32 * 1024;
+
+/// net.core.wmem_default of every kernel with 4 KiB pages.
+const DEFAULT_SEND_BUFFER: usize = 212_992;
 
 /// A dump that others changed meanwhile is asked again; a busy node settles long before this.
 const DUMP_ATTEMPTS: usize = 10;
@@ -74,6 +78,8 @@ impl Socket {
             inner.connect(&SocketAddr::new(0, 0))?;
             // Old kernels know neither; we only lose words and speed.
             let _ = inner.set_ext_ack(true);
+            // A refusal must fit into the buffer: without this it repeats the refused message, however long.
+            let _ = inner.set_cap_ack(true);
             let _ = inner.set_netlink_get_strict_chk(true);
             Ok(inner)
         };
@@ -145,7 +151,8 @@ impl Socket {
 
     /// Sends messages that belong together in one write (an nf_tables transaction) and waits for the answers to
     /// those that asked for one. `encode` gets the first sequence number and returns the bytes with headers and the
-    /// sequence numbers that will be acknowledged.
+    /// sequence numbers that will be answered: from the message that begins the batch to the last that asked for an
+    /// acknowledgement. `operation` gets the position of the refused message in that range.
     ///
     /// The first refusal is the answer; the kernel has then undone the whole batch. A refusal may name a message that
     /// asked for no answer: a missing subsystem or a failed commit is blamed on the message that begins the batch
@@ -153,29 +160,32 @@ impl Socket {
     pub fn batch(
         &mut self,
         encode: impl FnOnce(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
-        operation: impl Fn() -> String,
+        operation: impl Fn(usize) -> String,
     ) -> Result<()> {
-        let first = self.sequence + 1;
-        let (bytes, acknowledged) = encode(first);
-        let last = *acknowledged.end();
+        let (bytes, answered) = encode(self.sequence + 1);
+        let (first, last) = (*answered.start(), *answered.end());
+        // The message that ends the batch has a number too.
         self.sequence = last + 1;
-        let ours = first..=self.sequence;
-        self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(), e))?;
-        let mut first_refusal = None;
+        if bytes.len() > DEFAULT_SEND_BUFFER / 2 {
+            // A message larger than the buffer is refused with EMSGSIZE. Without the privilege the default remains.
+            let _ = set_socket_send_buffer_size_force(&self.inner, bytes.len() * 2);
+        }
+        self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(0), e))?;
         loop {
-            let messages = self.read_datagram().map_err(|e| Error::new(operation(), e))?;
+            let messages = self.read_datagram().map_err(|e| Error::new(operation(0), e))?;
             for message in messages {
-                if message.kind != NLMSG_ERROR || !ours.contains(&message.sequence) {
+                if message.kind != NLMSG_ERROR || !answered.contains(&message.sequence) {
                     continue;
                 }
                 let refusal = Refusal::parse(&message);
-                if refusal.errno != 0 && first_refusal.is_none() {
-                    first_refusal = Some(refusal.into_error(operation()));
+                if refusal.errno != 0 {
+                    // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
+                    // looked for again.
+                    let position = usize::try_from(message.sequence - first).unwrap_or(0);
+                    return Err(refusal.into_error(operation(position)));
                 }
-                // nf_tables reports every refused message and stops at none, but acknowledges nothing once one is
-                // refused: whatever was refused comes in this datagram or the ones before.
-                if message.sequence == last || first_refusal.is_some() {
-                    return first_refusal.map_or(Ok(()), Err);
+                if message.sequence == last {
+                    return Ok(());
                 }
             }
         }

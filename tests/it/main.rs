@@ -1,1 +1,4 @@
-//! tests
+//! Everything that needs a kernel or a process, in one binary: it links once.
+
+mod nft;
+mod sandbox;

@@ -1,0 +1,1 @@
+//! Connection tracking of the kernel (to follow).
