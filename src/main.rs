@@ -6,7 +6,8 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
-use smarter_cni::{cni, plugins, selftest};
+use smarter_cni::cni::error::Error;
+use smarter_cni::{plugins, selftest};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -65,9 +66,9 @@ fn say(outcome: &smarter_cni::Outcome) -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "a panic has no way back to main")]
 fn answer_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let error = cni::Error::internal(format!("bug in smarter-cni: {panic}"))
+        let error = Error::internal(format!("bug in smarter-cni: {panic}"))
             .with_details("please report it with this message; the next DEL of the pod cleans up");
-        let _ = io::stdout().write_all(error.reply(cni::SpecVersion::NEWEST.as_str()).as_bytes());
+        let _ = io::stdout().write_all(error.reply("").as_bytes());
         let _ = writeln!(io::stderr(), "{panic}");
         std::process::exit(1);
     }));

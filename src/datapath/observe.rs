@@ -37,10 +37,7 @@ pub fn observe(
         return Ok(Err(BridgeError::NotABridge));
     }
     let port = session.node.look_up(&want.port.name)?;
-    let pod = match &mut session.pod {
-        Some(pod) => pod.side.look_up(&want.pod.name)?,
-        None => None,
-    };
+    let pod = session.look_up_in_pod(&want.pod.name)?;
     let connected = port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod));
     let pod_mac = pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac);
     let have = Have {
@@ -48,7 +45,10 @@ pub fn observe(
         bridge: bridge.map(|link| observe_bridge(&mut session.node, want, link, needed)).transpose()?,
         vlan_gateway: observe_vlan_gateway(&mut session.node, want)?,
         pod: match (pod, &mut session.pod) {
-            (Some(link), Some(pod)) => Some(observe_pod(&mut pod.side, &want.pod, &link)?),
+            (Some(link), Some(pod)) => {
+                let families = Family::BOTH.into_iter().filter(|f| has_routes(&want.pod, *f));
+                Some(observe_pod(&mut pod.side, &link, &families.collect::<Vec<_>>(), false)?)
+            }
             _ => None,
         },
         forwarding: observe_forwarding(&want.forwarding)?,
@@ -140,35 +140,40 @@ fn observe_vlan_gateway(node: &mut Side, want: &Attachment) -> kernel::Result<Op
     Ok(Some(VlanGatewayHave { up: link.up, port_on_bridge, port_vlans, addresses: addresses_of(node, link.index)? }))
 }
 
-fn observe_pod(side: &mut Side, want: &Pod, link: &Link) -> kernel::Result<PodHave> {
-    Ok(PodHave {
-        mac: link.mac,
-        mtu: link.mtu,
-        up: link.up,
-        addresses: addresses_of(side, link.index)?,
-        routes: routes_of(side, want, link.index)?,
-    })
+/// Only the families in which routes are wanted are asked for.
+fn has_routes(want: &Pod, family: Family) -> bool {
+    want.routes.iter().any(|route| Family::of(route.dst.ip()) == family)
 }
 
-/// Only the families in which routes are wanted are asked for.
-fn routes_of(side: &mut Side, want: &Pod, index: u32) -> kernel::Result<Vec<Route>> {
-    let mut routes = Vec::new();
-    for family in Family::BOTH {
-        if !want.routes.iter().any(|route| Family::of(route.dst.ip()) == family) {
-            continue;
-        }
-        let entries = route::list(&mut side.route, family)?;
-        routes.extend(entries.into_iter().filter(|e| e.index == Some(index) && e.protocol != RTPROT_KERNEL).map(|entry| Route {
-            dst: entry.dst,
-            gw: entry.gw,
-            mtu: entry.mtu,
-            advmss: entry.advmss,
-            priority: entry.priority,
-            table: Some(entry.table),
-            scope: Some(entry.scope),
-        }));
+/// The container end with everything it has, for a comparison with a result.
+pub fn observe_pod_interface(session: &mut Session, name: &IfName) -> kernel::Result<Option<PodHave>> {
+    let link = session.look_up_in_pod(name)?;
+    match (link, &mut session.pod) {
+        (Some(link), Some(pod)) => observe_pod(&mut pod.side, &link, &Family::BOTH, true).map(Some),
+        _ => Ok(None),
     }
-    Ok(routes)
+}
+
+fn observe_pod(side: &mut Side, link: &Link, families: &[Family], kernels_own: bool) -> kernel::Result<PodHave> {
+    let mut routes = Vec::new();
+    for family in families {
+        let entries = route::list(&mut side.route, *family)?.into_iter();
+        let wanted = entries.filter(|entry| entry.index == Some(link.index));
+        routes.extend(wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL).map(as_route));
+    }
+    Ok(PodHave { mac: link.mac, mtu: link.mtu, up: link.up, addresses: addresses_of(side, link.index)?, routes })
+}
+
+fn as_route(entry: route::RouteEntry) -> Route {
+    Route {
+        dst: entry.dst,
+        gw: entry.gw,
+        mtu: entry.mtu,
+        advmss: entry.advmss,
+        priority: entry.priority,
+        table: Some(entry.table),
+        scope: Some(entry.scope),
+    }
 }
 
 fn observe_forwarding(families: &[Family]) -> kernel::Result<Vec<Family>> {
@@ -210,10 +215,7 @@ pub fn observe_remains(
     ports: &[IfName],
 ) -> kernel::Result<Remains> {
     let mut remains = Remains::default();
-    let pod = match &mut session.pod {
-        Some(pod) => pod.side.look_up(&identity.if_name)?,
-        None => None,
-    };
+    let pod = session.look_up_in_pod(&identity.if_name)?;
     for name in ports {
         let Some(link) = session.node.look_up(name)? else { continue };
         let connected = pod.as_ref().is_some_and(|pod| is_pair(&link, pod));
@@ -245,4 +247,18 @@ pub fn marked_attachments(session: &mut Session) -> kernel::Result<Vec<(IfName, 
         .into_iter()
         .filter_map(|link| Some((link.name.parse().ok()?, VethMark::parse(link.alias.as_deref()?)?)))
         .collect())
+}
+
+/// The name for a new host end: the first derived one that no link of somebody else has.
+pub fn free_host_end(session: &mut Session, identity: &mark::Identity) -> kernel::Result<IfName> {
+    let mut attempt = 0;
+    loop {
+        let name = identity.host_veth(attempt);
+        let Some(link) = session.node.look_up(&name)? else { return Ok(name) };
+        let mark = link.alias.as_deref().and_then(VethMark::parse);
+        if mark.is_some_and(|mark| mark.identity == *identity) {
+            return Ok(name);
+        }
+        attempt += 1;
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::kernel::link::Link;
 pub use crate::kernel::netns::{Netns, OpenError};
 use crate::kernel::{self, Socket, link};
 use crate::net::IfName;
@@ -73,6 +74,14 @@ impl Session {
             None => None,
         };
         Ok(Self { node, pod, netfilter: None })
+    }
+
+    /// The link of that name in the pod; `None` also without a pod.
+    pub fn look_up_in_pod(&mut self, name: &IfName) -> kernel::Result<Option<link::Link>> {
+        match &mut self.pod {
+            Some(pod) => pod.side.look_up(name),
+            None => Ok(None),
+        }
     }
 
     /// Opened at first use: a plugin without rules never loads nf_tables.

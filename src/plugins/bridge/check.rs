@@ -12,9 +12,9 @@ use crate::cni::config::NetConf;
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::{AddResult, Interface};
-use crate::datapath::observe::{self, LinkView};
+use crate::datapath::observe;
 use crate::datapath::plan::{PodHave, plan};
-use crate::datapath::session::{Netns, Session};
+use crate::datapath::session::{Link, Netns, Session};
 use crate::datapath::step::Step;
 use crate::net::{IfName, Route, network_of};
 use crate::plugins::netns_error;
@@ -72,7 +72,7 @@ fn check_interfaces(session: &mut Session, config: &Config, request: &Request, p
     Err(Error::internal(format!("CNI veth created for bridge {} was not found", config.bridge)))
 }
 
-fn host_link(session: &mut Session, interface: &Interface) -> Result<LinkView> {
+fn host_link(session: &mut Session, interface: &Interface) -> Result<Link> {
     let missing = || Error::internal(format!("Interface name {} not found", interface.name));
     let name: IfName = interface.name.parse().map_err(|_| missing())?;
     let link = session.node.look_up(&name).map_err(Error::internal)?.ok_or_else(missing)?;
@@ -82,7 +82,7 @@ fn host_link(session: &mut Session, interface: &Interface) -> Result<LinkView> {
     Ok(link)
 }
 
-fn check_bridge(config: &Config, interface: &Interface, link: &LinkView) -> Result<()> {
+fn check_bridge(config: &Config, interface: &Interface, link: &Link) -> Result<()> {
     let name = &interface.name;
     if link.kind.as_deref() != Some("bridge") {
         return Err(Error::internal(format!("Interface {name} does not have link type of bridge")));
@@ -100,7 +100,7 @@ fn check_bridge(config: &Config, interface: &Interface, link: &LinkView) -> Resu
     Ok(())
 }
 
-fn check_container(session: &mut Session, interface: &Interface) -> Result<LinkView> {
+fn check_container(session: &mut Session, interface: &Interface) -> Result<Link> {
     let missing = || Error::internal(format!("Interface name {} not found", interface.name));
     let name: IfName = interface.name.parse().map_err(|_| missing())?;
     let link = session.look_up_in_pod(&name).map_err(Error::internal)?.ok_or_else(missing)?;
@@ -117,11 +117,11 @@ fn check_container(session: &mut Session, interface: &Interface) -> Result<LinkV
     Ok(link)
 }
 
-fn mac_text(link: &LinkView) -> String {
+fn mac_text(link: &Link) -> String {
     link.mac.map(|mac| mac.to_string()).unwrap_or_default()
 }
 
-fn mac_matches(interface: &Interface, link: &LinkView) -> bool {
+fn mac_matches(interface: &Interface, link: &Link) -> bool {
     interface.mac.as_deref().filter(|mac| !mac.is_empty()).is_none_or(|mac| mac.eq_ignore_ascii_case(&mac_text(link)))
 }
 
