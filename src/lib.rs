@@ -5,7 +5,7 @@
 //!  roles       plugins   selftest
 //!  decisions   datapath
 //!  languages   cni   kernel   state          none of the three knows another
-//!  nouns       net   applet
+//!  nouns       net   applet   conflist
 //! ```
 //!
 //! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules` and `loopback`
@@ -29,6 +29,7 @@
 
 pub mod applet;
 pub mod cni;
+pub mod conflist;
 pub mod datapath;
 pub mod kernel;
 pub mod net;
