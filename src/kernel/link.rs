@@ -161,6 +161,7 @@ pub struct NewBridge<'a> {
     pub name: &'a IfName,
     /// Given at birth it stays; otherwise a bridge takes the lowest MAC of its ports, and changes it with them.
     pub mac: Option<Mac>,
+    /// Bytes, to begin with: the bridge follows its smallest port until [`change`] sets one (net/bridge/br_device.c).
     pub mtu: Option<u32>,
     pub vlan_filtering: bool,
 }
@@ -217,8 +218,8 @@ pub struct Peer<'a> {
 
 /// `ip link add <name> … type veth peer name <peer> … netns …`, in one message; one of the names exists: `is_exists`.
 ///
-/// The peer gets its index first. Joining at birth needs Linux 4.11, older kernels ignore the master.
-/// This end has no transmit queue (`txqueuelen 0`), as the reference plugins leave it on the host's end.
+/// The peer gets its index first. Old kernels (4.9 is one) ignore a master at birth: look, and use [`change`]. An alias
+/// is ignored at birth by all of them, so there is none here. This end has no transmit queue (`txqueuelen 0`), as the reference plugins leave it on the host's end.
 pub fn add_veth(socket: &mut Socket, veth: &NewVeth<'_>) -> Result<()> {
     let mut message = end(veth.name, veth.mac, veth.mtu);
     message.attributes.push(LinkAttribute::TxQueueLen(0));
@@ -284,8 +285,8 @@ pub struct Change {
     pub alias: Option<String>,
 }
 
-/// `ip link set dev <name> …`, everything in one message. The kernel goes through it in a fixed order (MAC, MTU, alias,
-/// master, flags) and stops at the first refusal: what came before stays changed.
+/// `ip link set dev <name> …`, everything in one message. The kernel goes through it in an order of its own (MAC and MTU
+/// first; master and flags changed places several times) and stops at the first refusal: what came before stays.
 pub fn change(socket: &mut Socket, index: u32, name: &str, change: &Change) -> Result<()> {
     let mut message = message(index);
     for (flag, wish) in [(LinkFlags::Up, change.up), (LinkFlags::Promisc, change.promiscuous)] {

@@ -143,12 +143,10 @@ fn body(route: &RouteEntry) -> RouteMessage {
     if route.dst.prefix() != 0 {
         attributes.push(RouteAttribute::Destination(route.dst.ip().into()));
     }
-    match u8::try_from(route.table) {
-        Ok(table) => message.header.table = table,
-        Err(_) => {
-            message.header.table = RouteHeader::RT_TABLE_UNSPEC;
-            attributes.push(RouteAttribute::Table(route.table));
-        }
+    // The header has one byte for it; 0 says that the attribute counts.
+    message.header.table = u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
+        attributes.push(RouteAttribute::Table(route.table));
     }
     match (route.gw, route.dst) {
         (Some(IpAddr::V6(gw)), IpNetwork::V4(_)) => attributes.push(RouteAttribute::Via(RouteVia::Inet6(gw))),
