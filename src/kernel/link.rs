@@ -100,8 +100,9 @@ pub struct Peer<'a> {
 
 /// `ip link add <name> … type veth peer name <peer> … netns …`, in one message; one of the names exists: `is_exists`.
 ///
-/// The peer gets its index first. Old kernels (4.9 is one) ignore a master at birth: look, and use [`change`]. An alias
-/// is ignored at birth by all of them, so there is none here. This end has no transmit queue (`txqueuelen 0`), as the reference plugins leave it on the host's end.
+/// The peer gets its index first. Old kernels ignore a master at birth: look, and use [`change`]. An alias is ignored at
+/// birth by all of them, so there is none here. This end has no transmit queue (`txqueuelen 0`), as the reference
+/// plugins leave it on the host's end.
 pub fn add_veth(socket: &mut Socket, veth: &NewVeth<'_>) -> Result<()> {
     let mut message = end(veth.name, veth.mac, veth.mtu);
     message.attributes.push(LinkAttribute::TxQueueLen(0));
