@@ -25,6 +25,9 @@ const IFA_FLAGS: u16 = 8;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_TENTATIVE: u32 = 0x40;
 
+pub(super) const NO_IPV6: &str =
+    "this kernel lacks CONFIG_IPV6 (module ipv6), or was started with ipv6.disable=1";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The link that has it.

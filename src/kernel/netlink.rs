@@ -325,3 +325,50 @@ fn extended_words(message: &Message<'_>) -> Option<String> {
         .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
         .map(|(_, value)| string(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_header(&mut bytes, kind, flags, sequence, payload.len());
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn words(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
+        let bytes = message(kind, flags, 1, payload);
+        let message = Messages(&bytes).next().unwrap();
+        Refusal::parse(&message).words
+    }
+
+    #[test]
+    fn a_datagram_is_walked_until_it_breaks() {
+        let mut datagram = message(16, 2, 7, &[1, 2, 3]);
+        datagram.extend(message(3, 2, 8, &[0; 4]));
+        let seen: Vec<_> = Messages(&datagram).map(|m| (m.kind, m.sequence, m.payload.to_vec())).collect();
+        assert_eq!(seen, [(16, 7, vec![1, 2, 3]), (3, 8, vec![0; 4])]);
+        assert_eq!(Messages(&datagram[..datagram.len() - 1]).count(), 1);
+        assert_eq!(Messages(&[0; 16]).count(), 0, "shorter than its own header");
+    }
+
+    #[test]
+    fn the_kernels_words_stand_behind_what_it_echoes() {
+        let errno = (-17i32).to_ne_bytes();
+        let echo = message(16, 5, 1, &[9; 8]);
+        let text = [9, 0, 1, 0, b'b', b'u', b's', b'y', 0];
+        let whole = [&errno[..], &echo, &text].concat();
+        assert_eq!(words(NLMSG_ERROR, 0x200, &whole).as_deref(), Some("busy"));
+        let capped = [&errno[..], &echo[..HEADER], &text].concat();
+        assert_eq!(words(NLMSG_ERROR, 0x300, &capped).as_deref(), Some("busy"));
+        let done = [&errno[..], &text].concat();
+        assert_eq!(words(NLMSG_DONE, 0x202, &done).as_deref(), Some("busy"));
+
+        assert_eq!(words(NLMSG_ERROR, 0, &whole), None, "an old kernel says nothing");
+        assert_eq!(words(NLMSG_ERROR, 0x200, &errno), None);
+        let warning = [&[0; 4][..], &echo, &text].concat();
+        assert_eq!(words(NLMSG_ERROR, 0x200, &warning), None, "no refusal, no words");
+    }
+}

@@ -17,7 +17,10 @@ const PROC_SUPER_MAGIC: i128 = 0x9fa0;
 
 /// An open network namespace. It lives at least as long as this handle, whatever happens to its path.
 #[derive(Debug)]
-pub struct Netns(OwnedFd);
+pub struct Netns {
+    fd: OwnedFd,
+    identity: (u64, u64),
+}
 
 /// Displays in the words that callers of the reference CNI plugins know.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl Netns {
         }
         // The path may have changed hands since: a FIFO must not hold us up.
         match open(path) {
-            Ok(fd) => Ok(Self(fd)),
+            Ok(netns) => Ok(netns),
             Err(Errno::NOENT) => Err(refused(Errno::NOENT)),
             Err(errno) => Err(OpenError::Other(Error::new(format!("open {path:?}"), errno.into()))),
         }
@@ -62,18 +65,16 @@ impl Netns {
     /// The namespace of the calling thread. `/proc/self` would be the one of the process's first thread.
     pub fn current() -> Result<Self> {
         const PATH: &str = "/proc/thread-self/ns/net";
-        open(PATH).map(Self).map_err(|errno| Error::new(format!("open {PATH}"), errno.into()))
+        open(PATH).map_err(|errno| Error::new(format!("open {PATH}"), errno.into()))
     }
 
     /// Device and inode: the same pair is the same namespace, as long as somebody holds it open.
-    pub fn identity(&self) -> Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(&self.0)
-            .map_err(|errno| Error::new("stat a network namespace", errno.into()))?;
-        Ok((stat.st_dev, stat.st_ino))
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 
     /// Runs `body` inside, on this thread, and comes back to where the thread was.
@@ -95,9 +96,11 @@ impl Netns {
     }
 }
 
-fn open(path: &str) -> rustix::io::Result<OwnedFd> {
+fn open(path: &str) -> rustix::io::Result<Netns> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::empty())
+    let fd = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    Ok(Netns { identity: (stat.st_dev, stat.st_ino), fd })
 }
 
 #[cfg(test)]
@@ -132,8 +135,8 @@ mod tests {
 
     #[test]
     fn the_current_namespace_is_found_by_its_path_too() {
-        let here = Netns::current().unwrap().identity().unwrap();
-        let path = Netns::open("/proc/thread-self/ns/net").unwrap().identity().unwrap();
+        let here = Netns::current().unwrap().identity();
+        let path = Netns::open("/proc/thread-self/ns/net").unwrap().identity();
         assert_eq!(here, path);
     }
 }

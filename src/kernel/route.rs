@@ -12,6 +12,7 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteType, RouteVia,
 };
 
+use super::address::NO_IPV6;
 use super::attribute::{attributes, ip_address, u8_at, u16_at, u32_at};
 use super::error::Result;
 use super::netlink::{Answer, NLM_F_CREATE, Socket, encoded};
@@ -117,7 +118,11 @@ pub fn list(socket: &mut Socket, family: Family) -> Result<Vec<RouteEntry>> {
 /// hop of an IPv6 route. The identical route: `is_exists`.
 pub fn add(socket: &mut Socket, route: &RouteEntry) -> Result<()> {
     let message = body(&RouteEntry { protocol: BOOT, ..route.clone() });
-    socket.change(RTM_NEWROUTE, NLM_F_CREATE, &encoded(&message), || format!("ip route add {route}"))
+    let added =
+        socket.change(RTM_NEWROUTE, NLM_F_CREATE, &encoded(&message), || format!("ip route add {route}"));
+    added.map_err(|error| {
+        if error.is_unsupported() && route.dst.is_ipv6() { error.with_hint(NO_IPV6) } else { error }
+    })
 }
 
 /// `ip route del …`; protocol 0 is any. It is not there: `is_missing`.
@@ -143,12 +148,10 @@ fn body(route: &RouteEntry) -> RouteMessage {
     if route.dst.prefix() != 0 {
         attributes.push(RouteAttribute::Destination(route.dst.ip().into()));
     }
-    match u8::try_from(route.table) {
-        Ok(table) => message.header.table = table,
-        Err(_) => {
-            message.header.table = RouteHeader::RT_TABLE_UNSPEC;
-            attributes.push(RouteAttribute::Table(route.table));
-        }
+    // The header has one byte for it; 0 says that the attribute counts.
+    message.header.table = u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
+        attributes.push(RouteAttribute::Table(route.table));
     }
     match (route.gw, route.dst) {
         (Some(IpAddr::V6(gw)), IpNetwork::V4(_)) => attributes.push(RouteAttribute::Via(RouteVia::Inet6(gw))),
