@@ -14,7 +14,7 @@ use super::bytecode::{Instruction, compile};
 use super::data::{Comment, DataType, Datum, concatenate, padded};
 use super::expression::Expr;
 use super::{
-    Chain, Command, Element, HookPoint, Kind, Policy, Position, Rule, Set, Table, TableFamily, encode,
+    Chain, Command, Element, HookPoint, Kind, Policy, Position, Rule, Set, Table, TableFamily, encode, raw,
 };
 use crate::kernel::netlink::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, push_header};
 use crate::kernel::{Error, Result, Socket};
@@ -257,7 +257,7 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
             .push_type(if hook.kind == Kind::Nat { c"nat" } else { c"filter" });
     }
     if let Some(comment) = &chain.comment {
-        attributes = attributes.push_userdata(&remark(comment, COMMENT));
+        raw::chain_userdata(attributes.as_vec_mut(), &remark(comment, COMMENT));
     }
     attributes.end_nested()
 }
@@ -363,7 +363,7 @@ pub(super) fn elements_message(table: &Table, set: &Set, elements: &[Element]) -
         let mut attributes =
             list.nested_elem().nested_key().push_value(&concatenate(&element.key)).end_nested();
         if let (Some(end), true) = (&element.key_end, set.key.len() > 1) {
-            attributes = attributes.nested_key_end().push_value(&concatenate(end)).end_nested();
+            raw::key_end(attributes.as_vec_mut(), &concatenate(end));
         }
         if let Some(value) = &element.value {
             attributes = attributes.nested_data().push_value(&concatenate(value)).end_nested();
@@ -399,7 +399,7 @@ pub(super) fn element_question(table: &Table, set: &Set, key: &[Datum], end: boo
         .push_value(&concatenate(key))
         .end_nested();
     if set.interval && set.key.len() > 1 {
-        element = element.nested_key_end().push_value(&concatenate(key)).end_nested();
+        raw::key_end(element.as_vec_mut(), &concatenate(key));
     }
     if end {
         element = element.push_flags(&NFT_SET_ELEM_INTERVAL_END.to_be_bytes());

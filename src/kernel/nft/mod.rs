@@ -13,6 +13,7 @@ mod expression;
 mod lift;
 mod message;
 mod number;
+mod raw;
 mod text;
 
 use super::{Error, Result, Socket};
