@@ -79,12 +79,14 @@ fn typed_instruction(operation: &ExprOps<'_>) -> Option<Instruction> {
         ExprOps::Ct(ct) if ct.get_direction().is_err() => {
             Instruction::Conntrack { key: ct.get_key().ok()?, register: ct.get_dreg().ok()? }
         }
-        ExprOps::Nat(nat) if nat.get_type().ok() == Some(1) && nat.get_flags().is_err() => {
-            Instruction::Dnat {
-                family: nat.get_family().ok()?,
-                address: nat.get_reg_addr_min().ok()?,
-                port: nat.get_reg_proto_min().ok()?,
-            }
+        ExprOps::Nat(nat) => {
+            // NFT_NAT_DNAT. The kernel adds NF_NAT_RANGE_MAP_IPS and _PROTO_SPECIFIED by itself; other flags, and
+            // ranges of addresses or ports, are not ours.
+            let plain = nat.get_type().ok() == Some(1) && matches!(nat.get_flags(), Err(_) | Ok(3));
+            let (address, port) = (nat.get_reg_addr_min().ok()?, nat.get_reg_proto_min().ok()?);
+            let single = nat.get_reg_addr_max().is_ok_and(|max| max == address)
+                && nat.get_reg_proto_max().is_ok_and(|max| max == port);
+            Instruction::Dnat { family: nat.get_family().ok().filter(|_| plain && single)?, address, port }
         }
         ExprOps::Counter(_) => Instruction::Counter,
         ExprOps::Match(xt) => Instruction::XtMatch {
