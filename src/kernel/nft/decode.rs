@@ -2,14 +2,13 @@
 //!
 //! What this program never writes comes out as `Instruction::Other`; nothing is an error.
 
-use std::ffi::CStr;
-
 use netlink_bindings::nftables::{
     ExprAttrs, ExprOps, IterableDataAttrs, IterableExprAttrs, IterableExprListAttrs,
 };
 use netlink_bindings::utils::find_attr;
 
 use super::bytecode::{Comparison, Instruction};
+use super::raw;
 
 pub(super) fn instructions(list: IterableExprListAttrs<'_>) -> Vec<Instruction> {
     let mut found = Vec::new();
@@ -22,14 +21,14 @@ pub(super) fn instructions(list: IterableExprListAttrs<'_>) -> Vec<Instruction> 
 
 fn instruction(expression: IterableExprAttrs<'_>) -> Option<Instruction> {
     let name = expression.get_name().ok()?.to_string_lossy().into_owned();
-    let data = find_attr(expression.get_buf(), 2).unwrap_or_default();
+    let data = find_attr(expression.get_buf(), raw::NFTA_EXPR_DATA).unwrap_or_default();
     let typed = expression.flatten().find_map(|attribute| match attribute {
         ExprAttrs::Data(operation) => Some(operation),
         ExprAttrs::Name(_) => None,
     });
     typed
         .and_then(|operation| typed_instruction(&operation))
-        .or_else(|| untyped(&name, data))
+        .or_else(|| raw::parse(&name, data))
         .or_else(|| Some(Instruction::Other { name, data: data.to_vec() }))
 }
 
@@ -80,12 +79,14 @@ fn typed_instruction(operation: &ExprOps<'_>) -> Option<Instruction> {
         ExprOps::Ct(ct) if ct.get_direction().is_err() => {
             Instruction::Conntrack { key: ct.get_key().ok()?, register: ct.get_dreg().ok()? }
         }
-        ExprOps::Nat(nat) if nat.get_type().ok() == Some(1) && nat.get_flags().is_err() => {
-            Instruction::Dnat {
-                family: nat.get_family().ok()?,
-                address: nat.get_reg_addr_min().ok()?,
-                port: nat.get_reg_proto_min().ok()?,
-            }
+        ExprOps::Nat(nat) => {
+            // NFT_NAT_DNAT. The kernel adds NF_NAT_RANGE_MAP_IPS and _PROTO_SPECIFIED by itself; other flags, and
+            // ranges of addresses or ports, are not ours.
+            let plain = nat.get_type().ok() == Some(1) && matches!(nat.get_flags(), Err(_) | Ok(3));
+            let (address, port) = (nat.get_reg_addr_min().ok()?, nat.get_reg_proto_min().ok()?);
+            let single = nat.get_reg_addr_max().is_ok_and(|max| max == address)
+                && nat.get_reg_proto_max().is_ok_and(|max| max == port);
+            Instruction::Dnat { family: nat.get_family().ok().filter(|_| plain && single)?, address, port }
         }
         ExprOps::Counter(_) => Instruction::Counter,
         ExprOps::Match(xt) => Instruction::XtMatch {
@@ -99,30 +100,4 @@ fn typed_instruction(operation: &ExprOps<'_>) -> Option<Instruction> {
 
 fn value(data: &IterableDataAttrs<'_>) -> Option<Vec<u8>> {
     data.get_value().ok().map(<[u8]>::to_vec)
-}
-
-/// The counterpart of `encode::untyped` and `encode::lookup`, where the numbers are explained.
-fn untyped(name: &str, data: &[u8]) -> Option<Instruction> {
-    let number =
-        |kind| find_attr(data, kind).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_be_bytes(*b));
-    Some(match name {
-        "lookup" => Instruction::Lookup {
-            set: CStr::from_bytes_until_nul(find_attr(data, 1)?).ok()?.to_string_lossy().into_owned(),
-            register: number(2)?,
-            result: number(3),
-            inverted: number(5).is_some_and(|flags| flags & 1 != 0),
-        },
-        "masq" if data.is_empty() => Instruction::Masquerade,
-        "rt" if number(2) == Some(3) => Instruction::RouteMss { register: number(1)? },
-        "byteorder" if [number(3), number(4), number(5)] == [Some(1), Some(2), Some(2)] => {
-            Instruction::ToNetworkOrder { register: number(2).filter(|to| number(1) == Some(*to))? }
-        }
-        "exthdr"
-            if [number(3), number(4), number(6)] == [Some(2), Some(2), Some(1)]
-                && find_attr(data, 2) == Some(&[2]) =>
-        {
-            Instruction::WriteMss { register: number(7)? }
-        }
-        _ => return None,
-    })
 }

@@ -12,7 +12,8 @@ use super::bytecode::{Instruction, compile};
 use super::data::{Comment, DataType, Datum, split};
 use super::message::{self, COMMENT};
 use super::{
-    Element, Hook, HookPoint, Kind, Policy, Rule, Set, Table, TableFamily, decode, lift, without_nf_tables,
+    Element, Hook, HookPoint, Kind, Policy, Rule, Set, Table, TableFamily, decode, lift, raw,
+    without_nf_tables,
 };
 use crate::kernel::netlink::Answer;
 use crate::kernel::{Result, Socket};
@@ -208,7 +209,7 @@ fn part(set: &Set, attributes: &IterableSetelemAttrs<'_>) -> Option<Part> {
             .is_ok_and(|flags| flags.last().is_some_and(|bits| bits & NFT_SET_ELEM_INTERVAL_END != 0)),
         element: Element {
             key: fields(&set.key, attributes.get_key().ok()?)?,
-            key_end: attributes.get_key_end().ok().and_then(|data| fields(&set.key, data)),
+            key_end: raw::parse_key_end(attributes.get_buf()).and_then(|data| split(&set.key, data)),
             value: value.and_then(|(types, data)| fields(types, data)),
             comment: attributes.get_userdata().ok().and_then(comment),
         },

@@ -1,13 +1,13 @@
 //! Instructions as attributes (`struct nft_expr`, linux/netfilter/nf_tables.h).
 //!
-//! The generated encoder has most instructions; the few it lacks are written here by number and nowhere else.
+//! The generated encoder has most instructions; `raw` has the others.
 
 use netlink_bindings::nftables::{PushExprAttrs, PushExprListAttrs};
-use netlink_bindings::utils::{Pusher, finalize_nested_header, push_header, push_nested_header};
 
 use super::bytecode::Instruction;
+use super::raw;
 
-type Statement<'a> = PushExprAttrs<PushExprListAttrs<&'a mut Vec<u8>>>;
+pub(super) type Statement<'a> = PushExprAttrs<PushExprListAttrs<&'a mut Vec<u8>>>;
 
 fn statement(list: &mut Vec<u8>) -> Statement<'_> {
     PushExprListAttrs::new(list).nested_elem()
@@ -80,12 +80,12 @@ pub(super) fn instruction(list: &mut Vec<u8>, instruction: &Instruction) {
                 .push_info(info);
         }
         Instruction::Lookup { set, register, result, inverted } => {
-            lookup(list, set, *register, *result, *inverted);
+            raw::lookup(statement(list), set, *register, *result, *inverted);
         }
         Instruction::Masquerade
         | Instruction::RouteMss { .. }
         | Instruction::ToNetworkOrder { .. }
-        | Instruction::WriteMss { .. } => untyped(list, instruction),
+        | Instruction::WriteMss { .. } => raw::instruction(statement(list), instruction),
         // Never ours, so never written.
         Instruction::Other { .. } => {}
     }
@@ -102,65 +102,4 @@ fn verdict(list: &mut Vec<u8>, code: u32, chain: Option<&str>) {
     if let Some(chain) = chain {
         drop(verdict.push_chain_bytes(chain.as_bytes()));
     }
-}
-
-const NFTA_EXPR_DATA: u16 = 2;
-
-/// `enum nft_lookup_attributes` of linux/netfilter/nf_tables.h. The generated encoder numbers them in another order
-/// (its register is the kernel's destination).
-fn lookup(list: &mut Vec<u8>, set: &str, register: u32, result: Option<u32>, inverted: bool) {
-    const NFTA_LOOKUP_SET: u16 = 1;
-    const NFTA_LOOKUP_SREG: u16 = 2;
-    const NFTA_LOOKUP_DREG: u16 = 3;
-    const NFTA_LOOKUP_FLAGS: u16 = 5;
-    const NFT_LOOKUP_F_INV: u32 = 1;
-    let mut statement = statement(list).push_name(c"lookup");
-    let buffer = statement.as_vec_mut();
-    let data = push_nested_header(buffer, NFTA_EXPR_DATA);
-    let name = [set.as_bytes(), &[0]].concat();
-    push_header(buffer, NFTA_LOOKUP_SET, u16::try_from(name.len()).unwrap_or(u16::MAX));
-    buffer.extend(name);
-    push_number(buffer, NFTA_LOOKUP_SREG, register);
-    if let Some(result) = result {
-        push_number(buffer, NFTA_LOOKUP_DREG, result);
-    }
-    if inverted {
-        push_number(buffer, NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
-    }
-    finalize_nested_header(buffer, data);
-}
-
-fn push_number(buffer: &mut Vec<u8>, kind: u16, value: u32) {
-    push_header(buffer, kind, 4);
-    buffer.extend(value.to_be_bytes());
-}
-
-/// `enum nft_masq_attributes`, `nft_rt_attributes`, `nft_byteorder_attributes` and `nft_exthdr_attributes` of
-/// linux/netfilter/nf_tables.h: the encoder's list of instructions does not have them.
-fn untyped(list: &mut Vec<u8>, instruction: &Instruction) {
-    let (name, attributes): (&std::ffi::CStr, &[(u16, u32)]) = match instruction {
-        Instruction::Masquerade => (c"masq", &[]),
-        // NFTA_RT_DREG, NFTA_RT_KEY: NFT_RT_TCPMSS.
-        Instruction::RouteMss { register } => (c"rt", &[(1, *register), (2, 3)]),
-        // NFTA_BYTEORDER_SREG, _DREG, _OP: NFT_BYTEORDER_HTON, _LEN, _SIZE.
-        Instruction::ToNetworkOrder { register } => {
-            (c"byteorder", &[(1, *register), (2, *register), (3, 1), (4, 2), (5, 2)])
-        }
-        // NFTA_EXTHDR_OFFSET, _LEN, _OP: NFT_EXTHDR_OP_TCPOPT, _SREG; the type is one byte and follows.
-        Instruction::WriteMss { register } => (c"exthdr", &[(3, 2), (4, 2), (6, 1), (7, *register)]),
-        _ => return,
-    };
-    let mut statement = statement(list).push_name(name);
-    let buffer = statement.as_vec_mut();
-    let data = push_nested_header(buffer, NFTA_EXPR_DATA);
-    for (kind, value) in attributes {
-        push_number(buffer, *kind, *value);
-    }
-    if matches!(instruction, Instruction::WriteMss { .. }) {
-        const NFTA_EXTHDR_TYPE: u16 = 2;
-        const TCPOPT_MAXSEG: u8 = 2;
-        push_header(buffer, NFTA_EXTHDR_TYPE, 1);
-        buffer.push(TCPOPT_MAXSEG);
-    }
-    finalize_nested_header(buffer, data);
 }

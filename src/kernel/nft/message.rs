@@ -1,26 +1,21 @@
-//! Commands as netlink messages, and the batch that makes them one transaction (net/netfilter/nfnetlink.c).
+//! Commands and questions as netlink messages of linux/netfilter/nf_tables.h.
 //!
-//! Refuses to know what instructions look like inside.
-
-use std::cell::Cell;
+//! Refuses to know what instructions look like inside (`encode`) and how messages are sent (`batch`).
 
 use netlink_bindings::nftables::{
     PushChainAttrs, PushRuleAttrs, PushSetAttrs, PushSetelemListAttrs, PushTableAttrs,
 };
 use netlink_bindings::utils::Pusher;
-use rustix::io::Errno;
 
 use super::bytecode::{Instruction, compile};
 use super::data::{Comment, DataType, Datum, concatenate, padded};
-use super::expression::Expr;
 use super::{
-    Chain, Command, Element, HookPoint, Kind, Policy, Position, Rule, Set, Table, TableFamily, encode,
+    Chain, Command, Element, HookPoint, Kind, Policy, Position, Rule, Set, Table, TableFamily, encode, raw,
 };
-use crate::kernel::netlink::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, push_header};
-use crate::kernel::{Error, Result, Socket};
+use crate::kernel::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 
 /// NFNL_SUBSYS_NFTABLES, and the messages of `enum nf_tables_msg_types` with it in the upper byte.
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const NEWTABLE: u16 = SUBSYSTEM << 8;
 pub(super) const GETTABLE: u16 = NEWTABLE + 1;
 const DELTABLE: u16 = NEWTABLE + 2;
@@ -35,8 +30,6 @@ const DELSET: u16 = NEWTABLE + 11;
 const NEWSETELEM: u16 = NEWTABLE + 12;
 pub(super) const GETSETELEM: u16 = NEWTABLE + 13;
 const DELSETELEM: u16 = NEWTABLE + 14;
-const NFNL_MSG_BATCH_BEGIN: u16 = 16;
-const NFNL_MSG_BATCH_END: u16 = 17;
 
 const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
@@ -61,113 +54,8 @@ pub(super) fn generic(family: u8, resource: u16) -> Vec<u8> {
     vec![family, 0, high, low]
 }
 
-struct Message {
-    kind: u16,
-    flags: u16,
-    payload: Vec<u8>,
-    /// Index of the command it belongs to.
-    command: usize,
-}
-
-pub(super) fn send(socket: &mut Socket, commands: &[Command]) -> Result<()> {
-    let mut messages = Vec::with_capacity(commands.len());
-    for (index, command) in commands.iter().enumerate() {
-        encode_command(command, |kind, flags, payload| {
-            messages.push(Message { kind, flags, payload, command: index });
-        });
-    }
-    // One acknowledgement is enough: refusals are reported without being asked for. Adding no elements is no message.
-    let Some(last) = messages.last_mut() else { return Ok(()) };
-    last.flags |= NLM_F_ACK;
-
-    let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-    let refused = Cell::new(None);
-    socket
-        .batch(
-            |begin| (batch(begin, &messages), begin..=begin + count),
-            |position| {
-                // Position 0 is the beginning of the batch: the kernel refuses the whole.
-                let command = position.checked_sub(1).and_then(|at| messages.get(at)).map(|m| m.command);
-                refused.set(command);
-                operation(&commands[command.unwrap_or(0)])
-            },
-        )
-        .map_err(|error| explain(error, refused.get().map(|index| &commands[index])))
-}
-
-/// What a person would type, short enough for one line of a log.
-fn operation(command: &Command) -> String {
-    const ENOUGH: usize = 300;
-    let mut text = format!("nft {command}");
-    if let Some((end, _)) = text.char_indices().nth(ENOUGH) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-/// The kernel has one number for several reasons; says which are possible and where to look.
-fn explain(error: Error, refused: Option<&Command>) -> Error {
-    match (error.errno(), refused) {
-        (Some(Errno::PERM), _) => {
-            error.hint("this needs CAP_NET_ADMIN in the user namespace that owns the network")
-        }
-        (_, None) => super::without_nf_tables(error),
-        (Some(Errno::NOENT), Some(Command::AddRule { rule, .. } | Command::InsertRule { rule, .. })) => {
-            let modules = modules(&rule.expressions).join(", ");
-            error.hint(format!(
-                "the table, the chain or a set is missing, or the kernel lacks one of the modules nf_tables {modules}"
-            ))
-        }
-        (Some(Errno::NOENT), Some(Command::AddChain { chain: Chain { hook: Some(hook), .. }, .. }))
-            if hook.kind == Kind::Nat =>
-        {
-            error.hint("the table is missing, or the kernel lacks NAT: module nft_chain_nat, CONFIG_NFT_NAT")
-        }
-        _ => error,
-    }
-}
-
-/// Modules that a kernel configuration may lack; the others are part of nf_tables.
-fn modules(expressions: &[Expr]) -> Vec<&'static str> {
-    let mut modules: Vec<_> = expressions
-        .iter()
-        .filter_map(|expression| {
-            Some(match expression {
-                Expr::LocalDestination => "nft_fib_ipv4/nft_fib_ipv6",
-                Expr::Dnatted | Expr::State(_) => "nft_ct",
-                Expr::Dnat { .. } => "nft_nat",
-                Expr::Masquerade => "nft_masq",
-                Expr::XtComment(_) => "nft_compat, xt_comment",
-                _ => return None,
-            })
-        })
-        .collect();
-    modules.dedup();
-    modules
-}
-
-fn batch(begin: u32, messages: &[Message]) -> Vec<u8> {
-    // The subsystem of the whole batch stands where other messages have zero.
-    let frame = generic(0, SUBSYSTEM);
-    let mut bytes = Vec::with_capacity(messages.iter().map(|m| m.payload.len() + 16).sum::<usize>() + 40);
-    let mut sequence = begin;
-    let mut push = |kind, flags, payload: &[u8]| {
-        push_header(&mut bytes, kind, flags | NLM_F_REQUEST, sequence, payload.len());
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        sequence += 1;
-    };
-    push(NFNL_MSG_BATCH_BEGIN, 0, &frame);
-    for message in messages {
-        push(message.kind, message.flags, &message.payload);
-    }
-    push(NFNL_MSG_BATCH_END, 0, &frame);
-    bytes
-}
-
 /// Gives `add` the type, flags and payload of each message of a command.
-fn encode_command(command: &Command, mut add: impl FnMut(u16, u16, Vec<u8>)) {
+pub(super) fn encode_command(command: &Command, mut add: impl FnMut(u16, u16, Vec<u8>)) {
     match command {
         Command::CreateTable { table, comment } => {
             add(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, table_message(table, comment.as_ref()));
@@ -257,7 +145,7 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
             .push_type(if hook.kind == Kind::Nat { c"nat" } else { c"filter" });
     }
     if let Some(comment) = &chain.comment {
-        attributes = attributes.push_userdata(&remark(comment, COMMENT));
+        raw::chain_userdata(attributes.as_vec_mut(), &remark(comment, COMMENT));
     }
     attributes.end_nested()
 }
@@ -363,7 +251,7 @@ pub(super) fn elements_message(table: &Table, set: &Set, elements: &[Element]) -
         let mut attributes =
             list.nested_elem().nested_key().push_value(&concatenate(&element.key)).end_nested();
         if let (Some(end), true) = (&element.key_end, set.key.len() > 1) {
-            attributes = attributes.nested_key_end().push_value(&concatenate(end)).end_nested();
+            raw::key_end(attributes.as_vec_mut(), &concatenate(end));
         }
         if let Some(value) = &element.value {
             attributes = attributes.nested_data().push_value(&concatenate(value)).end_nested();
@@ -399,7 +287,7 @@ pub(super) fn element_question(table: &Table, set: &Set, key: &[Datum], end: boo
         .push_value(&concatenate(key))
         .end_nested();
     if set.interval && set.key.len() > 1 {
-        element = element.nested_key_end().push_value(&concatenate(key)).end_nested();
+        raw::key_end(element.as_vec_mut(), &concatenate(key));
     }
     if end {
         element = element.push_flags(&NFT_SET_ELEM_INTERVAL_END.to_be_bytes());

@@ -2,8 +2,9 @@
 //!
 //! Owns the values and the transaction. `expression` has the words of a rule, `data` what they compare with, `text` the
 //! script, `bytecode` the
-//! kernel's instructions, `encode`/`decode` their bytes, `message` and `dump` the messages. Refuses to know what the rules are for.
+//! kernel's instructions, `encode`/`decode` their bytes, `message`, `batch` and `dump` the messages. Refuses to know what the rules are for.
 
+mod batch;
 mod bytecode;
 mod data;
 mod decode;
@@ -13,6 +14,7 @@ mod expression;
 mod lift;
 mod message;
 mod number;
+mod raw;
 mod text;
 
 use super::{Error, Result, Socket};
@@ -254,7 +256,7 @@ pub fn commit(socket: &mut Socket, transaction: &Transaction) -> Result<()> {
     if transaction.commands.is_empty() {
         return Ok(());
     }
-    message::send(socket, &transaction.commands)
+    batch::send(socket, &transaction.commands)
 }
 
 /// The kernel answers EOPNOTSUPP to a batch and EINVAL to a question of a subsystem that it does not have
