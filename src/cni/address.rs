@@ -1,7 +1,7 @@
 //! The text forms of IP addresses that configurations, results and `CNI_ARGS` use.
 //!
-//! As in Go's `net` package, which the reference plugins decode with: an IPv4 address inside IPv6 (`::ffff:10.0.0.1`)
-//! is the IPv4 address, there are no zones, and no leading zeros in octets.
+//! As in Go's `net` package, which the reference plugins decode with: an IPv4 address inside IPv6
+//! (`::ffff:10.0.0.1`) is the IPv4 address, there are no zones, and no leading zeros in octets.
 
 use std::net::IpAddr;
 

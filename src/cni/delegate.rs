@@ -1,7 +1,8 @@
-//! Calling a foreign plugin (CNI SPEC "Section 4: Plugin Delegation"): the one place where a program is executed.
+//! Calling a foreign plugin (CNI SPEC "Section 4: Plugin Delegation"): the one place where a program is
+//! executed.
 //!
-//! The plugin gets the caller's environment and the exact bytes of stdin; only the verb may differ. Its errors are passed
-//! on with their code. There is no time limit: the runtime has one and ends us both.
+//! The plugin gets the caller's environment and the exact bytes of stdin; only the verb may differ. Its
+//! errors are passed on with their code. There is no time limit: the runtime has one and ends us both.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -22,8 +23,8 @@ use super::wire;
 /// How often, and with which pause, a plugin is tried again whose file is being written.
 const BUSY: (u32, Duration) = (6, Duration::from_secs(1));
 
-/// The first regular file of this name in the directories of `CNI_PATH`. An empty directory is the current one. Errors
-/// have code 999.
+/// The first regular file of this name in the directories of `CNI_PATH`. An empty directory is the current
+/// one. Errors have code 999.
 pub fn find(plugin_type: &str, cni_path: &str) -> Result<PathBuf> {
     if plugin_type.is_empty() {
         return Err(Error::internal("no plugin name provided"));
@@ -96,7 +97,8 @@ fn reported(stdout: &[u8]) -> Result<Error> {
 }
 
 fn run(file: &Path, request: &Request, verb: Verb) -> io::Result<Output> {
-    let environment = request.environment.iter().filter(|(key, _)| key != "CNI_COMMAND");
+    // Backwards, because of a variable given twice `Command` keeps the last and getenv(3) the first.
+    let environment = request.environment.iter().rev().filter(|(key, _)| key != "CNI_COMMAND");
     let environment = environment.map(|(key, value)| (key.as_os_str(), value.as_os_str()));
     let mut command = Command::new(file);
     command
@@ -118,8 +120,8 @@ fn run(file: &Path, request: &Request, verb: Verb) -> io::Result<Output> {
     };
     let stdin = child.stdin.take();
     thread::scope(|scope| {
-        // Aside, because a plugin may fill the pipe of its output before it reads. One that ends without reading all of its
-        // input has a status that says more than our broken pipe.
+        // Aside, because a plugin may fill the pipe of its output before it reads. One that ends without
+        // reading all of its input has a status that says more than our broken pipe.
         thread::Builder::new().spawn_scoped(scope, move || {
             stdin.map(|mut pipe| pipe.write_all(&request.stdin));
         })?;
@@ -129,17 +131,18 @@ fn run(file: &Path, request: &Request, verb: Verb) -> io::Result<Output> {
 
 /// As Go says it: `exit status 3`, `signal: killed`.
 fn status_in_words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => match signal {
-            6 => "signal: aborted".to_owned(),
-            9 => "signal: killed".to_owned(),
-            11 => "signal: segmentation fault".to_owned(),
-            15 => "signal: terminated".to_owned(),
-            other => format!("signal: signal {other}"),
-        },
-        (None, None) => "unknown status".to_owned(),
-    }
+    let Some(signal) = status.signal() else {
+        return format!("exit status {}", status.code().unwrap_or_default());
+    };
+    let name = match signal {
+        6 => "aborted",
+        9 => "killed",
+        11 => "segmentation fault",
+        15 => "terminated",
+        other => return format!("signal: signal {other}"),
+    };
+    let dumped = if status.core_dumped() { " (core dumped)" } else { "" };
+    format!("signal: {name}{dumped}")
 }
 
 #[cfg(test)]

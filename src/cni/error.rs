@@ -1,6 +1,7 @@
 //! Why a plugin call failed, in the protocol's terms (CNI SPEC "Error").
 //!
-//! Owns the codes, the chain of words in front of a message, and the JSON reply. Does not know which operations can fail.
+//! Owns the codes, the chain of words in front of a message, and the JSON reply. Does not know which
+//! operations can fail.
 
 use std::{fmt, io};
 
@@ -12,7 +13,8 @@ use crate::net::{IfNameError, MacError};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The number in an error reply. 1–99 belong to the specification, 100 and above to the plugin that sends them.
+/// The number in an error reply. 1–99 belong to the specification, 100 and above to the plugin that sends
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// 1: the plugin does not speak the configuration's `cniVersion`.
@@ -130,8 +132,8 @@ impl Error {
         self
     }
 
-    /// The reply for stdout: indented by 4, no newline at the end. `version` is the caller's `cniVersion`; when empty, the
-    /// one this error was raised under, and without that the newest.
+    /// The reply for stdout: indented by 4, no newline at the end. `version` is the caller's `cniVersion`;
+    /// when empty, the one this error was raised under, and without that the newest.
     pub fn reply(&self, version: &str) -> String {
         #[derive(Serialize)]
         struct Reply<'a> {

@@ -1,7 +1,8 @@
 //! JSON as the reference plugins read it, which is as Go's `encoding/json` does.
 //!
-//! Keys match in any case (containerd sends `HostPort` for `hostPort`), of equal keys the last one counts, `null` is the
-//! same as absent, nothing is coerced. Owns the value tree and its typed look-ups; [`parse`] makes it from bytes.
+//! Keys match in any case (containerd sends `HostPort` for `hostPort`), of equal keys the last one counts,
+//! `null` is the same as absent, nothing is coerced. Owns the value tree and its typed look-ups; [`parse`]
+//! makes it from bytes.
 
 mod parse;
 pub(super) mod text;
@@ -33,8 +34,8 @@ pub enum Number {
     Float(f64),
 }
 
-/// A JSON object in the order it was written, duplicates included. It knows where it stood in its document, so that
-/// errors can say it.
+/// A JSON object in the order it was written, duplicates included. It knows where it stood in its document,
+/// so that errors can say it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object {
     path: Box<str>,
@@ -45,11 +46,14 @@ impl Json {
     /// The elements, all of which must be objects; `place` is for the error.
     pub fn objects(&self, place: &str) -> Result<Vec<&Object>> {
         let Self::Array(elements) = self else { return Err(mismatch(place, "an array of objects", self)) };
-        let object = |(at, element)| match element {
-            &Self::Object(ref object) => Ok(object),
-            other => Err(mismatch(&format!("{place}[{at}]"), "an object", other)),
-        };
-        elements.iter().enumerate().map(object).collect()
+        let mut objects = Vec::with_capacity(elements.len());
+        for (at, element) in elements.iter().enumerate() {
+            match element {
+                Self::Object(object) => objects.push(object),
+                other => return Err(mismatch(&format!("{place}[{at}]"), "an object", other)),
+            }
+        }
+        Ok(objects)
     }
 
     /// The value in words, scalars with their content: `the string "1500"`.
@@ -72,8 +76,8 @@ impl Json {
     }
 }
 
-/// `<place>: expected <expected>, found <the value in words>`, code 999 as for every configuration error that a plugin
-/// finds by itself.
+/// `<place>: expected <expected>, found <the value in words>`, code 999 as for every configuration error that
+/// a plugin finds by itself.
 pub fn mismatch(place: &str, expected: &str, found: &Json) -> Error {
     Error::internal(format_args!("{place}: expected {expected}, found {}", found.in_words()))
 }
@@ -173,7 +177,8 @@ impl Object {
         elements.iter().enumerate().map(string).collect::<Result<_>>().map(Some)
     }
 
-    /// An IP address; `""` is the same as absent. The error is `invalid IP address: <text>`, its details say where.
+    /// An IP address; `""` is the same as absent. The error is `invalid IP address: <text>`, its details say
+    /// where.
     pub fn address(&self, key: &str) -> Result<Option<IpAddr>> {
         match self.text(key)? {
             None | Some("") => Ok(None),
@@ -181,7 +186,8 @@ impl Object {
         }
     }
 
-    /// An address with prefix, host part kept. The error is `invalid CIDR address: <text>`, its details say where.
+    /// An address with prefix, host part kept. The error is `invalid CIDR address: <text>`, its details say
+    /// where.
     pub fn cidr(&self, key: &str) -> Result<Option<IpNetwork>> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         parse_cidr(text).map(Some).ok_or_else(|| self.invalid(key, "CIDR", text))
@@ -194,4 +200,4 @@ impl Object {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,7 @@
 //! The CNI protocol: what a runtime says to a plugin, and how a plugin answers.
 //!
-//! Owns requests, configuration decoding, versions, results, their wire formats, errors and delegation to a foreign
-//! plugin. Knows no kernel: no namespaces, links or rules. Everything but [`delegate`] is pure.
+//! Owns requests, configuration decoding, versions, results, their wire formats, errors and delegation to a
+//! foreign plugin. Knows no kernel: no namespaces, links or rules. Everything but [`delegate`] is pure.
 //!
 //! The way through: [`request::read`] → [`config::NetConf::decode`], [`args::Args::parse`] → the plugin →
 //! [`wire::render`] or [`error::Error::reply`].

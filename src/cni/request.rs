@@ -1,7 +1,8 @@
-//! What the runtime asks for: environment and stdin in, a checked request out (CNI SPEC "Section 2: Execution Protocol").
+//! What the runtime asks for: environment and stdin in, a checked request out (CNI SPEC "Section 2: Execution
+//! Protocol").
 //!
-//! The order of the checks is the one of the reference plugins, because it decides which error a caller sees. Does not
-//! look at the namespace and decodes no more of the configuration than `name` and `cniVersion`.
+//! The order of the checks is the one of the reference plugins, because it decides which error a caller sees.
+//! Does not look at the namespace and decodes no more of the configuration than `name` and `cniVersion`.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +14,8 @@ use super::json::{self, Json, Object};
 use super::version::{SpecVersion, gate};
 use crate::net::{IfName, IfNameError};
 
-/// `CNI_CONTAINERID`: starts with a letter or digit, then letters, digits, `_`, `.`, `-` (CNI SPEC "Parameters").
+/// `CNI_CONTAINERID`: starts with a letter or digit, then letters, digits, `_`, `.`, `-` (CNI SPEC
+/// "Parameters").
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(String);
 
@@ -70,7 +72,8 @@ impl fmt::Display for NetworkName {
     }
 }
 
-/// What is to be done (`CNI_COMMAND`, without VERSION which needs no network). Displays as on the wire: `ADD`.
+/// What is to be done (`CNI_COMMAND`, without VERSION which needs no network). Displays as on the wire:
+/// `ADD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     Add,
@@ -201,8 +204,8 @@ fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> &'a OsSt
     environment.iter().find(|(key, _)| key == name).map_or(OsStr::new(""), |(_, value)| value)
 }
 
-/// Checks the variables a verb requires, in the order of the specification's table. What is malformed is reported at
-/// once, what is missing all together at the end.
+/// Checks the variables a verb requires, in the order of the specification's table. What is malformed is
+/// reported at once, what is missing all together at the end.
 fn target(environment: &[(OsString, OsString)], verb: Verb) -> Result<Option<Target>> {
     let mut missing = Vec::new();
     let mut required = |name: &'static str| {
@@ -275,7 +278,8 @@ fn version(config: &Object, verb: Verb) -> Result<SpecVersion> {
     gate(verb, configured).map_err(|error| error.spoken_in(SpecVersion::from_text(configured)))
 }
 
-/// The two lines for stderr that a plugin without `CNI_COMMAND` says about itself; packages show the version from it.
+/// The two lines for stderr that a plugin without `CNI_COMMAND` says about itself; packages show the version
+/// from it.
 pub fn about(plugin: &str) -> String {
     let versions = SpecVersion::ALL.map(SpecVersion::as_str).join(", ");
     format!(

@@ -48,7 +48,8 @@ impl std::fmt::Display for SpecVersion {
     }
 }
 
-/// Lets a verb pass or not, by the configuration's version (CNI SPEC "CHECK", "STATUS", "GC": since 0.4.0 and 1.1.0).
+/// Lets a verb pass or not, by the configuration's version (CNI SPEC "CHECK", "STATUS", "GC": since 0.4.0 and
+/// 1.1.0).
 ///
 /// The comparison is numeric, the last test an exact match, so `1.1` gets past the first and fails the last.
 pub(super) fn gate(verb: Verb, configured: &str) -> Result<SpecVersion> {

@@ -1,7 +1,7 @@
 //! How results look on the wire, for every version of the specification, in both directions.
 //!
-//! Inside there is one shape, [`AddResult`]. [`render`] writes it in the layout of a version, byte for byte as the
-//! reference plugins do; [`parse_result`] and [`parse_prev_result`] read any layout back.
+//! Inside there is one shape, [`AddResult`]. [`render`] writes it in the layout of a version, byte for byte
+//! as the reference plugins do; [`parse_result`] and [`parse_prev_result`] read any layout back.
 
 mod layout;
 mod parse;
@@ -35,8 +35,8 @@ impl Layout {
 
 /// The reply to an ADD: indented by 4, no newline at the end.
 ///
-/// Before 0.3.0 only the first address of each family, and the routes of that family, can be said; a result without any
-/// address cannot be said at all: `cannot convert: no valid IP addresses`.
+/// Before 0.3.0 only the first address of each family, and the routes of that family, can be said; a result
+/// without any address cannot be said at all: `cannot convert: no valid IP addresses`.
 pub fn render(result: &AddResult, version: SpecVersion) -> Result<String> {
     match Layout::of(version) {
         Layout::Ip4Ip6 => layout::ip4_ip6(result, version),

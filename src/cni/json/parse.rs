@@ -1,10 +1,10 @@
-//! From bytes to the value tree. The grammar is serde_json's; what Go accepts beyond it (bytes that are not UTF-8, half a
-//! surrogate pair) is repaired first.
+//! From bytes to the value tree. The grammar is serde_json's; what Go accepts beyond it (bytes that are not
+//! UTF-8, half a surrogate pair) is repaired first.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Json, Number, Object};
 use crate::cni::error::{Code, Error, Result};
@@ -82,6 +82,37 @@ enum Step<'a> {
     Index(usize),
 }
 
+impl Place<'_> {
+    /// At most [`Short::MAX`] bytes: the path is for people, and a document of large keys and many objects
+    /// must not cost memory by the square of its size.
+    fn in_words(&self) -> String {
+        let mut path = Short(String::new());
+        if write!(path, "{self}").is_err() {
+            path.0.push('…');
+        }
+        path.0
+    }
+}
+
+/// Takes text until it is full.
+struct Short(String);
+
+impl Short {
+    const MAX: usize = 512;
+}
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = Self::MAX - self.0.len();
+        if text.len() <= room {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        Err(fmt::Error)
+    }
+}
+
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parent) = self.parent {
@@ -156,12 +187,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let path = self.0.map_or_else(String::new, Place::to_string).into_boxed_str();
-        // A path per object and levels that serde_json ends at 128 stay small for any configuration that is one; what is
-        // not must not cost memory by the square.
-        if path.len() > 4096 {
-            return Err(A::Error::custom("the path of an object is longer than 4096 bytes"));
-        }
+        let path = self.0.map(Place::in_words).unwrap_or_default().into_boxed_str();
         let mut entries = Vec::new();
         while let Some(key) = access.next_key::<String>()? {
             let value =

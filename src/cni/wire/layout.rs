@@ -1,5 +1,5 @@
-//! The layouts as types: a field stands where its key stands in the output. Empty strings, empty lists, zeros and unset
-//! values are left out, except where a field says otherwise.
+//! The layouts as types: a field stands where its key stands in the output. Empty strings, empty lists, zeros
+//! and unset values are left out, except where a field says otherwise.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,13 +22,12 @@ impl<T: fmt::Display> Serialize for Text<T> {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-fn is_zero(number: &Option<u32>) -> bool {
-    number.is_none_or(|number| number == 0)
+fn nonzero(number: Option<u32>) -> Option<u32> {
+    number.filter(|number| *number != 0)
 }
 
-fn is_blank(text: &Option<&str>) -> bool {
-    text.is_none_or(str::is_empty)
+fn filled(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 // 1.0.0 and 1.1.0: all keys in alphabetical order.
@@ -61,16 +60,16 @@ struct SortedDns<'a> {
 
 #[derive(Serialize)]
 struct SortedInterface<'a> {
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     mac: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
     name: &'a str,
-    #[serde(rename = "pciID", skip_serializing_if = "is_blank")]
+    #[serde(rename = "pciID", skip_serializing_if = "Option::is_none")]
     pci_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<&'a str>,
-    #[serde(rename = "socketPath", skip_serializing_if = "is_blank")]
+    #[serde(rename = "socketPath", skip_serializing_if = "Option::is_none")]
     socket_path: Option<&'a str>,
 }
 
@@ -85,14 +84,14 @@ struct SortedIp {
 
 #[derive(Serialize)]
 struct SortedRoute {
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     advmss: Option<u32>,
     dst: Text<IpNetwork>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gw: Option<IpAddr>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<u8>,
@@ -119,12 +118,12 @@ pub(super) fn sorted(result: &AddResult, version: SpecVersion) -> String {
 impl<'a> From<&'a Interface> for SortedInterface<'a> {
     fn from(interface: &'a Interface) -> Self {
         Self {
-            mac: interface.mac.as_deref(),
-            mtu: interface.mtu,
+            mac: filled(interface.mac.as_ref()),
+            mtu: nonzero(interface.mtu),
             name: &interface.name,
-            pci_id: interface.pci_id.as_deref(),
-            sandbox: interface.sandbox.as_deref(),
-            socket_path: interface.socket_path.as_deref(),
+            pci_id: filled(interface.pci_id.as_ref()),
+            sandbox: filled(interface.sandbox.as_ref()),
+            socket_path: filled(interface.socket_path.as_ref()),
         }
     }
 }
@@ -138,11 +137,11 @@ impl From<&IpConfig> for SortedIp {
 impl From<&net::Route> for SortedRoute {
     fn from(route: &net::Route) -> Self {
         Self {
-            advmss: route.advmss,
+            advmss: nonzero(route.advmss),
             dst: Text(route.dst),
             gw: route.gw,
-            mtu: route.mtu,
-            priority: route.priority,
+            mtu: nonzero(route.mtu),
+            priority: nonzero(route.priority),
             scope: route.scope,
             table: route.table,
         }
@@ -180,9 +179,9 @@ struct OldDns<'a> {
 #[derive(Serialize)]
 struct ListsInterface<'a> {
     name: &'a str,
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     mac: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_blank")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<&'a str>,
 }
 
@@ -196,17 +195,18 @@ struct ListsIp {
     gateway: Option<IpAddr>,
 }
 
-/// All attributes, although the specification defines them only since 1.1.0: the reference plugins print them.
+/// All attributes, although the specification defines them only since 1.1.0: the reference plugins print
+/// them.
 #[derive(Serialize)]
 struct ListsRoute {
     dst: Text<IpNetwork>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gw: Option<IpAddr>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     advmss: Option<u32>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     table: Option<u32>,
@@ -238,7 +238,7 @@ impl<'a> From<&'a Dns> for OldDns<'a> {
 impl<'a> From<&'a Interface> for ListsInterface<'a> {
     fn from(interface: &'a Interface) -> Self {
         let Interface { name, mac, sandbox, .. } = interface;
-        Self { name, mac: mac.as_deref(), sandbox: sandbox.as_deref() }
+        Self { name, mac: filled(mac.as_ref()), sandbox: filled(sandbox.as_ref()) }
     }
 }
 
@@ -254,9 +254,9 @@ impl From<&net::Route> for ListsRoute {
         Self {
             dst: Text(route.dst),
             gw: route.gw,
-            mtu: route.mtu,
-            advmss: route.advmss,
-            priority: route.priority,
+            mtu: nonzero(route.mtu),
+            advmss: nonzero(route.advmss),
+            priority: nonzero(route.priority),
             table: route.table,
             scope: route.scope,
         }

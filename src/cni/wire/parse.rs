@@ -9,8 +9,8 @@ use crate::cni::result::{AddResult, Dns, Interface, IpConfig};
 use crate::cni::version::SpecVersion;
 use crate::net::{self, Route};
 
-/// The output of a delegated plugin. When it does not say its version (no key, an empty or no string), it is `assumed`,
-/// the configuration's.
+/// The output of a delegated plugin. When it does not say its version (no key, an empty or no string), it is
+/// `assumed`, the configuration's.
 pub fn parse_result(object: &Object, assumed: SpecVersion) -> Result<AddResult> {
     let version = match object.get("cniVersion") {
         Some(Json::String(text)) if !text.is_empty() => SpecVersion::from_text(text).ok_or_else(|| {
@@ -107,8 +107,8 @@ fn required_cidr(object: &Object, key: &str) -> Result<ipnetwork::IpNetwork> {
     object.cidr(key)?.ok_or_else(missing)
 }
 
-/// One route of a result or of an IPAM configuration. Host bits of `dst` are cut off; zeros are "not set" where 0 means
-/// nothing to the kernel.
+/// One route of a result or of an IPAM configuration. Host bits of `dst` are cut off; zeros are "not set"
+/// where 0 means nothing to the kernel.
 pub fn route(object: &Object) -> Result<Route> {
     let number = |key| Ok::<_, Error>(object.integer_in::<u32>(key, U32)?.filter(|number| *number != 0));
     Ok(Route {
