@@ -37,10 +37,22 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
     ("bridge", Applet::Plugin(Plugin::Bridge), "CNI plugin: join a pod to the node's bridge"),
     ("smarter-bridge", Applet::Plugin(Plugin::Bridge), "the same, under the name our own configuration uses"),
     ("host-local", Applet::Plugin(Plugin::HostLocal), "CNI plugin: lease addresses from ranges of this node"),
-    ("smarter-ipam", Applet::Plugin(Plugin::HostLocal), "the same, under the name our own configuration uses"),
+    (
+        "smarter-ipam",
+        Applet::Plugin(Plugin::HostLocal),
+        "the same, under the name our own configuration uses",
+    ),
     ("loopback", Applet::Plugin(Plugin::Loopback), "CNI plugin: bring up the pod's lo"),
-    ("smarter-loopback", Applet::Plugin(Plugin::Loopback), "the same, under the name our own configuration uses"),
-    ("selftest", Applet::Selftest, "attach two throw-away pods and prove that bytes arrive; changes nothing here"),
+    (
+        "smarter-loopback",
+        Applet::Plugin(Plugin::Loopback),
+        "the same, under the name our own configuration uses",
+    ),
+    (
+        "selftest",
+        Applet::Selftest,
+        "attach two throw-away pods and prove that bytes arrive; changes nothing here",
+    ),
 ];
 
 /// What the command line asks for.
@@ -89,8 +101,10 @@ pub fn help() -> String {
 /// The known name that a mistyped one is nearest to, when it is near.
 pub fn suggestion(typed: &OsStr) -> Option<&'static str> {
     let typed = typed.to_str()?;
-    let (name, distance) =
-        APPLETS.iter().map(|(name, ..)| (*name, edit_distance(typed, name))).min_by_key(|(_, distance)| *distance)?;
+    let (name, distance) = APPLETS
+        .iter()
+        .map(|(name, ..)| (*name, edit_distance(typed, name)))
+        .min_by_key(|(_, distance)| *distance)?;
     (distance <= typed.len().div_ceil(3)).then_some(name)
 }
 

@@ -65,7 +65,9 @@ mod tests {
         let list = conflist(&Network::default());
         for plugin in list["plugins"].as_array().unwrap() {
             for name in [&plugin["type"], &plugin["ipam"]["type"]] {
-                let known = |(known, applet, _): &(&str, Applet, &str)| name == known && matches!(applet, Applet::Plugin(_));
+                let known = |(known, applet, _): &(&str, Applet, &str)| {
+                    name == known && matches!(applet, Applet::Plugin(_))
+                };
                 assert!(APPLETS.iter().any(known), "{name}");
             }
         }

@@ -84,5 +84,10 @@ fn start_log() {
         _ => tracing::Level::WARN,
     };
     // Boards have no clock that is worth printing before the network is up.
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
 }

@@ -85,7 +85,13 @@ fn walk(report: &mut Report) -> Result<(), ()> {
     })
 }
 
-fn send_tokens(report: &mut Report, world: &World, network: &Network, a: IpAddr, b: IpAddr) -> Result<(), ()> {
+fn send_tokens(
+    report: &mut Report,
+    world: &World,
+    network: &Network,
+    a: IpAddr,
+    b: IpAddr,
+) -> Result<(), ()> {
     let mut arrives = |name: &str, run: &dyn Fn() -> Result<String>| report.step(name, || Ok(((), run()?)));
     arrives("send a token from pod-a to pod-b", &|| {
         let source = probe::token_arrives(&world.pod_a, &world.pod_b, SocketAddr::new(b, 8080))?;

@@ -1,4 +1,4 @@
-//! Tells the kernel, one step at a time, and takes back what a failed run has done.
+//! Tells the kernel, one step at a time.
 //!
 //! Decides nothing: which steps, and in which order, is the plan's business.
 
@@ -30,30 +30,13 @@ pub struct Failure {
     pub error: kernel::Error,
 }
 
-/// Runs the steps in order. When one fails, what this call did to links and rules of the attachment itself is taken
-/// back; the bridge, its address and forwarding stay, because another pod may have come to need them meanwhile.
+/// Runs the steps in order, up to the first that fails. Whoever called takes the attachment back then: what is left of
+/// an earlier run must go too, not only what this one did.
 pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
-    for (at, step) in steps.iter().enumerate() {
-        if let Err(error) = run(session, step) {
-            undo(session, &steps[..at]);
-            return Err(Failure { step: step.clone(), error });
-        }
+    for step in steps {
+        run(session, step).map_err(|error| Failure { step: step.clone(), error })?;
     }
     Ok(())
-}
-
-/// Takes back, in reverse, what an attachment owns alone.
-pub fn undo(session: &mut Session, done: &[Step]) {
-    for step in done.iter().rev() {
-        let reverse = match step {
-            Step::CreateVeth { host, .. } => Step::RemoveLink { link: host.clone() },
-            Step::SpoofCheck { port, .. } => Step::RemoveSpoofCheck { port: port.clone() },
-            _ => continue,
-        };
-        if let Err(error) = run(session, &reverse) {
-            tracing::warn!(%error, "could not take back: {step}");
-        }
-    }
 }
 
 /// Runs every step and goes on when one fails: what is being removed must go as far as it can.
@@ -68,9 +51,15 @@ pub fn apply_all(session: &mut Session, steps: &[Step]) -> Vec<Failure> {
 fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
     tracing::debug!("{step}");
     match step {
-        Step::CreateBridge { .. } | Step::CreateVlanGateway { .. } | Step::CreateVeth { .. } => create(session, step),
-        Step::Mark { link, alias } => change(session, link, &Change { alias: Some(alias.clone()), ..Change::default() }),
-        Step::Promiscuous { link } => change(session, link, &Change { promiscuous: Some(true), ..Change::default() }),
+        Step::CreateBridge { .. } | Step::CreateVlanGateway { .. } | Step::CreateVeth { .. } => {
+            create(session, step)
+        }
+        Step::Mark { link, alias } => {
+            change(session, link, &Change { alias: Some(alias.clone()), ..Change::default() })
+        }
+        Step::Promiscuous { link } => {
+            change(session, link, &Change { promiscuous: Some(true), ..Change::default() })
+        }
         Step::Up { link } => change(session, link, &Change { up: Some(true), ..Change::default() }),
         Step::SetMtu { link, mtu } => change(session, link, &Change { mtu: Some(*mtu), ..Change::default() }),
         Step::Join { link, bridge } => {
@@ -78,7 +67,9 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             change(session, link, &Change { master, up: Some(true), ..Change::default() })
         }
         // A node without IPv6 has nothing to refuse.
-        Step::RefuseAdvertisements { link } => optional(sysctl::write(&format!("net/ipv6/conf/{link}/accept_ra"), "0")),
+        Step::RefuseAdvertisements { link } => {
+            optional(sysctl::write(&format!("net/ipv6/conf/{link}/accept_ra"), "0"))
+        }
         Step::RemoveLink { link } => remove_link(session, link),
         Step::AddAddress { link, address } => add_address(session, link, *address),
         Step::RemoveAddress { link, address } => {
@@ -124,7 +115,12 @@ fn run_in_pod(pod: &mut PodSide, step: &Step) -> kernel::Result<()> {
         }
         Step::PodUp { link } => {
             let index = pod.side.index(link)?;
-            link::change(&mut pod.side.route, index, link.as_str(), &Change { up: Some(true), ..Change::default() })
+            link::change(
+                &mut pod.side.route,
+                index,
+                link.as_str(),
+                &Change { up: Some(true), ..Change::default() },
+            )
         }
         Step::PodSettle { link } => settle(pod, link),
         Step::PodRoute { link, route } => {
@@ -142,7 +138,9 @@ fn run_in_pod(pod: &mut PodSide, step: &Step) -> kernel::Result<()> {
 }
 
 fn pod(session: &mut Session) -> kernel::Result<&mut PodSide> {
-    session.pod.as_mut().ok_or_else(|| kernel::Error::new("enter the pod's network namespace", rustix::io::Errno::NOENT.into()))
+    session.pod.as_mut().ok_or_else(|| {
+        kernel::Error::new("enter the pod's network namespace", rustix::io::Errno::NOENT.into())
+    })
 }
 
 fn change(session: &mut Session, name: &IfName, change: &Change) -> kernel::Result<()> {
@@ -248,7 +246,9 @@ fn settle(pod: &mut PodSide, name: &IfName) -> kernel::Result<()> {
             // A link without carrier settles when it gets one; that is not this pod's failure.
             let up = pod.side.look_up(name)?.is_some_and(|link| link.state == OperState::Up);
             let error = kernel::Error::new(
-                format!("failed to settle addresses for \"{name}\": link {name} still has tentative addresses after 5 seconds"),
+                format!(
+                    "failed to settle addresses for \"{name}\": link {name} still has tentative addresses after 5 seconds"
+                ),
                 rustix::io::Errno::TIMEDOUT.into(),
             );
             return if up { Err(error) } else { Ok(()) };
@@ -270,15 +270,19 @@ fn forget(session: &mut Session, link: &IfName, address: IpAddr) -> kernel::Resu
     if let Some(bridge) = session.node.look_up(link)? {
         gone(neighbour::remove(&mut session.node.route, bridge.index, address))?;
     }
-    // Without conntrack there is nothing to forget.
-    if conntrack::count().is_some_and(|count| count > 0) {
+    // A node without connection tracking, or without connections, has nothing to forget: then no socket is opened.
+    if conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
         conntrack::forget_address(session.netfilter()?, address).map(drop).or_else(ignore)?;
     }
     Ok(())
 }
 
 /// Best effort, with a word in the log.
-#[expect(clippy::needless_pass_by_value, clippy::unnecessary_wraps, reason = "the shape Result::or_else asks for")]
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "the shape Result::or_else asks for"
+)]
 fn ignore(error: kernel::Error) -> kernel::Result<()> {
     tracing::warn!(%error, "goes on without");
     Ok(())

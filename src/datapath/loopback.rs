@@ -21,7 +21,8 @@ pub fn bring_up(netns: &Netns) -> kernel::Result<Lo> {
     if !link.up {
         set(&mut socket, &link, true)?;
     }
-    let mut addresses: Vec<_> = address::of_link(&mut socket, link.index)?.into_iter().map(|a| a.address).collect();
+    let mut addresses: Vec<_> =
+        address::of_link(&mut socket, link.index)?.into_iter().map(|a| a.address).collect();
     addresses.sort_by_key(IpNetwork::is_ipv6);
     Ok(Lo { up: true, addresses })
 }

@@ -41,7 +41,9 @@ pub fn observe(
     let connected = port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod));
     let pod_mac = pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac);
     let have = Have {
-        port: port.map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected)).transpose()?,
+        port: port
+            .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
+            .transpose()?,
         bridge: bridge.map(|link| observe_bridge(&mut session.node, want, link, needed)).transpose()?,
         vlan_gateway: observe_vlan_gateway(&mut session.node, want)?,
         pod: match (pod, &mut session.pod) {
@@ -125,7 +127,10 @@ fn observe_port(
 
 fn vlans_of(node: &mut Side, index: u32) -> kernel::Result<Vec<PortVlan>> {
     let entries = vlan::of_port(&mut node.route, index)?;
-    Ok(entries.into_iter().map(|entry| PortVlan { id: entry.id, native: entry.pvid && entry.untagged }).collect())
+    Ok(entries
+        .into_iter()
+        .map(|entry| PortVlan { id: entry.id, native: entry.pvid && entry.untagged })
+        .collect())
 }
 
 fn observe_vlan_gateway(node: &mut Side, want: &Attachment) -> kernel::Result<Option<VlanGatewayHave>> {
@@ -137,7 +142,12 @@ fn observe_vlan_gateway(node: &mut Side, want: &Attachment) -> kernel::Result<Op
         Some(port) => (port.master.is_some(), vlans_of(node, port.index)?),
         None => (true, vec![PortVlan { id: vlan.vlan.id(), native: true }]),
     };
-    Ok(Some(VlanGatewayHave { up: link.up, port_on_bridge, port_vlans, addresses: addresses_of(node, link.index)? }))
+    Ok(Some(VlanGatewayHave {
+        up: link.up,
+        port_on_bridge,
+        port_vlans,
+        addresses: addresses_of(node, link.index)?,
+    }))
 }
 
 /// Only the families in which routes are wanted are asked for.
@@ -154,14 +164,25 @@ pub fn observe_pod_interface(session: &mut Session, name: &IfName) -> kernel::Re
     }
 }
 
-fn observe_pod(side: &mut Side, link: &Link, families: &[Family], kernels_own: bool) -> kernel::Result<PodHave> {
+fn observe_pod(
+    side: &mut Side,
+    link: &Link,
+    families: &[Family],
+    kernels_own: bool,
+) -> kernel::Result<PodHave> {
     let mut routes = Vec::new();
     for family in families {
         let entries = route::list(&mut side.route, *family)?.into_iter();
         let wanted = entries.filter(|entry| entry.index == Some(link.index));
         routes.extend(wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL).map(as_route));
     }
-    Ok(PodHave { mac: link.mac, mtu: link.mtu, up: link.up, addresses: addresses_of(side, link.index)?, routes })
+    Ok(PodHave {
+        mac: link.mac,
+        mtu: link.mtu,
+        up: link.up,
+        addresses: addresses_of(side, link.index)?,
+        routes,
+    })
 }
 
 fn as_route(entry: route::RouteEntry) -> Route {
@@ -222,7 +243,10 @@ pub fn observe_remains(
         let mark = link.alias.as_deref().and_then(VethMark::parse);
         let unmarked = link.alias.as_deref().is_none_or(|alias| !alias.starts_with(OWNER));
         // Killed between creating and marking: the pair itself, or the name that only this attachment derives.
-        if connected || mark.as_ref().is_some_and(|mark| mark.identity == *identity) || (unmarked && link.kind.as_deref() == Some("veth")) {
+        if connected
+            || mark.as_ref().is_some_and(|mark| mark.identity == *identity)
+            || (unmarked && link.kind.as_deref() == Some("veth"))
+        {
             remains.addresses.extend(mark.iter().flat_map(|mark| mark.addresses.iter().map(IpNetwork::ip)));
             remains.bridge = bridge_name(&mut session.node, link.master)?;
             (remains.port, remains.connected) = (Some(name.clone()), connected);

@@ -90,7 +90,11 @@ fn spoof_rule() -> Rule {
     let port = Field::Interface(Way::In);
     Rule::new([
         Expr::Lookup { fields: vec![port], op: Op::Eq, set: spoof_ports().name },
-        Expr::Lookup { fields: vec![port, Field::Ether(Side::Source)], op: Op::Ne, set: spoof_allowed().name },
+        Expr::Lookup {
+            fields: vec![port, Field::Ether(Side::Source)],
+            op: Op::Ne,
+            set: spoof_allowed().name,
+        },
         Expr::Drop,
     ])
 }

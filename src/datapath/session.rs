@@ -23,7 +23,7 @@ impl Side {
     }
 
     /// The link of that name, from the kernel.
-    pub fn look_up(&mut self, name: &IfName) -> kernel::Result<Option<link::Link>> {
+    pub fn look_up(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
         let link = link::by_name(&mut self.route, name.as_str())?;
         match &link {
             Some(link) => self.indexes.insert(name.clone(), link.index),
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// The link of that name in the pod; `None` also without a pod.
-    pub fn look_up_in_pod(&mut self, name: &IfName) -> kernel::Result<Option<link::Link>> {
+    pub fn look_up_in_pod(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
         match &mut self.pod {
             Some(pod) => pod.side.look_up(name),
             None => Ok(None),

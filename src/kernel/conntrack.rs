@@ -197,8 +197,9 @@ fn dump(
         // nfnetlink answers EINVAL for a subsystem that it does not have.
         Err(error) if matches!(error.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => match count()? {
             None | Some(0) => Ok(Vec::new()),
-            Some(_) => Err(error
-                .hint("flows exist but cannot be listed: module nf_conntrack_netlink, CONFIG_NF_CT_NETLINK")),
+            Some(_) => Err(error.with_hint(
+                "flows exist but cannot be listed: module nf_conntrack_netlink, CONFIG_NF_CT_NETLINK",
+            )),
         },
         other => other,
     }

@@ -41,14 +41,6 @@ impl Error {
         self.words.as_deref()
     }
 
-    /// Adds the next move to the reason.
-    #[must_use]
-    pub fn hint(self, text: impl Into<String>) -> Self {
-        let hint = text.into();
-        let words = self.words.map_or(hint.clone(), |words| format!("{words}; {hint}"));
-        Self { words: Some(words), ..self }
-    }
-
     pub fn errno(&self) -> Option<rustix::io::Errno> {
         self.cause.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
     }

@@ -8,10 +8,10 @@ pub mod link;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod route;
 pub mod sysctl;
 pub mod vlan;
-pub mod nft;
 
 pub use error::{Error, Result};
 pub use netlink::Socket;

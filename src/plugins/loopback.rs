@@ -14,10 +14,14 @@ pub fn add(request: &Request) -> Result<AddResult> {
     let previous = previous_result(&config, request).context("failed to parse prevResult")?;
     let path = sandbox(request)?;
     let netns = Netns::open(path).map_err(netns_error)?;
-    let lo = loopback::bring_up(&netns).map_err(|error| Error::internal(format!("failed to set lo up: {error}")))?;
+    let lo = loopback::bring_up(&netns)
+        .map_err(|error| Error::internal(format!("failed to set lo up: {error}")))?;
     if let Some(address) = lo.addresses.iter().find(|address| !address.ip().is_loopback()) {
-        return Err(Error::internal(format!("loopback interface found with non-loopback address \"{}\"", address.ip()))
-            .with_details("remove the address from lo in the pod's namespace"));
+        return Err(Error::internal(format!(
+            "loopback interface found with non-loopback address \"{}\"",
+            address.ip()
+        ))
+        .with_details("remove the address from lo in the pod's namespace"));
     }
     Ok(previous.unwrap_or_else(|| result(&lo, path)))
 }
@@ -39,11 +43,12 @@ fn result(lo: &Lo, sandbox: &str) -> AddResult {
 
 /// A namespace that is gone took its `lo` along.
 pub fn del(request: &Request) -> Result<()> {
-    let Some(path) = request.target.as_ref().and_then(|target| target.netns.as_deref()) else { return Ok(()) };
+    let Some(path) = request.target.as_ref().and_then(|target| target.netns.as_deref()) else {
+        return Ok(());
+    };
     match Netns::open(path) {
-        Ok(netns) => {
-            loopback::take_down(&netns).map_err(|error| Error::internal(format!("failed to set lo down: {error}")))
-        }
+        Ok(netns) => loopback::take_down(&netns)
+            .map_err(|error| Error::internal(format!("failed to set lo down: {error}"))),
         Err(OpenError::Gone(_) | OpenError::NotNamespace(_)) => Ok(()),
         Err(error) => Err(netns_error(error)),
     }

@@ -12,10 +12,10 @@ use std::io::Read;
 
 use crate::Outcome;
 use crate::applet::Plugin;
+use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Error, Result};
 use crate::cni::request::{self, Call, Request, Verb};
 use crate::cni::result::AddResult;
-use crate::cni::config::NetConf;
 use crate::cni::wire;
 use crate::datapath::session::{Netns, OpenError};
 
@@ -71,8 +71,8 @@ fn refuse_own_namespace(request: &Request) -> Result<()> {
     let path = request.target.as_ref().and_then(|target| target.netns.as_deref());
     let (Some(path), false) = (path, request.netns_override) else { return Ok(()) };
     let Ok(theirs) = Netns::open(path) else { return Ok(()) };
-    let own = Netns::current().and_then(|own| own.identity()).map_err(Error::internal)?;
-    if theirs.identity().is_ok_and(|theirs| theirs == own) {
+    let own = Netns::current().map_err(Error::internal)?.identity();
+    if theirs.identity() == own {
         return Err(Error::new(
             Code::InvalidNetns,
             "plugin's netns and netns from CNI_NETNS should not be the same",
@@ -96,7 +96,9 @@ fn previous_result(config: &NetConf, request: &Request) -> Result<Option<AddResu
 /// A namespace that cannot be opened, in the words of the plugins we replace.
 pub fn netns_error(error: OpenError) -> Error {
     match error {
-        OpenError::Gone(text) => Error::internal(text).with_details("the pod's namespace is gone; create the pod anew"),
+        OpenError::Gone(text) => {
+            Error::internal(text).with_details("the pod's namespace is gone; create the pod anew")
+        }
         OpenError::NotNamespace(text) => Error::internal(text).with_details("CNI_NETNS names something else"),
         OpenError::Other(error) => Error::internal(error),
     }

@@ -25,7 +25,11 @@ pub(super) fn token_arrives(from: &Host, to: &Host, address: SocketAddr) -> Resu
     received.set_read_timeout(Some(PATIENCE)).map_err(tried("wait for the token"))?;
     let mut text = String::new();
     received.read_to_string(&mut text).map_err(tried("receive the token"))?;
-    if text == token { Ok(source) } else { Err(format!("{} received {text:?} instead of {token:?}", to.name)) }
+    if text == token {
+        Ok(source)
+    } else {
+        Err(format!("{} received {text:?} instead of {token:?}", to.name))
+    }
 }
 
 /// Sends a random token to where it must not arrive. Returns what the sender was told.

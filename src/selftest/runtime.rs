@@ -29,7 +29,8 @@ impl Runtime {
         let binary = std::env::current_exe().map_err(tried("find this binary"))?;
         for (name, applet, _) in APPLETS {
             if matches!(applet, Applet::Plugin(_)) {
-                std::os::unix::fs::symlink(&binary, directory.join(name)).map_err(tried("link a plugin name"))?;
+                std::os::unix::fs::symlink(&binary, directory.join(name))
+                    .map_err(tried("link a plugin name"))?;
             }
         }
         Ok(Self { directory, list })
@@ -39,7 +40,8 @@ impl Runtime {
     pub(super) fn add(&self, pod: &Host) -> Result<IpAddr> {
         let result = self.chain("ADD", pod)?.ok_or("ADD printed no result")?;
         self.remember(pod, &result)?;
-        let address = result["ips"][0]["address"].as_str().ok_or_else(|| format!("no address in {result}"))?;
+        let address =
+            result["ips"][0]["address"].as_str().ok_or_else(|| format!("no address in {result}"))?;
         let address = address.split('/').next().unwrap_or_default();
         address.parse().map_err(|error| format!("address {address:?} of the result: {error}"))
     }
@@ -57,7 +59,8 @@ impl Runtime {
     fn chain(&self, command: &str, pod: &Host) -> Result<Option<Value>> {
         let plugins = self.list["plugins"].as_array().cloned().unwrap_or_default();
         let mut previous = if command == "ADD" { None } else { self.recall(pod) };
-        let ordered: Vec<_> = if command == "DEL" { plugins.iter().rev().collect() } else { plugins.iter().collect() };
+        let ordered: Vec<_> =
+            if command == "DEL" { plugins.iter().rev().collect() } else { plugins.iter().collect() };
         for plugin in ordered {
             let mut config = plugin.as_object().cloned().unwrap_or_default();
             self.complete(&mut config, previous.as_ref());
@@ -93,10 +96,18 @@ impl Runtime {
             .spawn()
             .map_err(|error| format!("execute {plugin}: {error}"))?;
         let input = Value::Object(config.clone()).to_string();
-        child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes())).map_err(tried("configure the plugin"))?;
+        child
+            .stdin
+            .take()
+            .map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()))
+            .map_err(tried("configure the plugin"))?;
         let output = child.wait_with_output().map_err(tried("wait for the plugin"))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(text) } else { Err(format!("{plugin} {command} failed: {}", in_one_line(&text))) }
+        if output.status.success() {
+            Ok(text)
+        } else {
+            Err(format!("{plugin} {command} failed: {}", in_one_line(&text)))
+        }
     }
 
     /// libcni keeps the result of ADD for the other verbs; so do we.
@@ -116,7 +127,8 @@ impl Runtime {
     pub(super) fn nothing_left(&self, _world: &World) -> Result<()> {
         let mut socket = Socket::route().map_err(|error| error.to_string())?;
         let links = link::all(&mut socket).map_err(|error| error.to_string())?;
-        let left: Vec<_> = links.into_iter().map(|link| link.name).filter(|name| name.starts_with("veth")).collect();
+        let left: Vec<_> =
+            links.into_iter().map(|link| link.name).filter(|name| name.starts_with("veth")).collect();
         if !left.is_empty() {
             return Err(format!("links left: {}", left.join(", ")));
         }
@@ -131,7 +143,11 @@ fn none_of(directory: &Path, what: &str, counts: impl Fn(&str) -> bool) -> Resul
     let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let left: Vec<_> = names.filter(|name| counts(name)).collect();
-    if left.is_empty() { Ok(()) } else { Err(format!("{what} left in {}: {}", directory.display(), left.join(", "))) }
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{what} left in {}: {}", directory.display(), left.join(", ")))
+    }
 }
 
 fn container_id(pod: &Host) -> String {

@@ -112,7 +112,10 @@ fn leave_the_machine() -> Result<()> {
         .map_err(tried("keep mounts to ourselves"))
 }
 
-#[expect(deprecated, reason = "deprecated for unsharing open files, which is not done here; the new one is unsafe")]
+#[expect(
+    deprecated,
+    reason = "deprecated for unsharing open files, which is not done here; the new one is unsafe"
+)]
 fn unshare(spaces: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(spaces)
 }

@@ -124,7 +124,10 @@ impl Record {
 
     /// `namespace/name`, or the beginning of the container's ID.
     pub fn holder(&self) -> String {
-        let pod = self.pod.as_ref().and_then(|pod| Some(format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?)));
+        let pod = self
+            .pod
+            .as_ref()
+            .and_then(|pod| Some(format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?)));
         pod.unwrap_or_else(|| self.container_id.chars().take(12).collect())
     }
 
@@ -180,7 +183,8 @@ impl Records {
             }
             other => other,
         };
-        let written = std::fs::File::from(file?).write_all(&bytes).and_then(|()| std::fs::rename(&temporary, &path));
+        let written =
+            std::fs::File::from(file?).write_all(&bytes).and_then(|()| std::fs::rename(&temporary, &path));
         if written.is_err() {
             let _ = std::fs::remove_file(&temporary);
         }
@@ -219,7 +223,8 @@ impl Records {
     }
 
     fn load(&self, path: &Path) -> Option<Record> {
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .ok()?;
         let bytes = io::read_to_string(std::fs::File::from(file)).ok()?;
         match serde_json::from_str::<Record>(&bytes) {
             Ok(record) if record.version <= VERSION => self.of_this_boot(record),
@@ -250,7 +255,8 @@ impl Records {
     /// nearest existing parent can be written.
     pub fn writable(&self) -> io::Result<()> {
         let existing = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        rustix::fs::accessat(CWD, existing, Access::WRITE_OK, rustix::fs::AtFlags::EACCESS).map_err(Into::into)
+        rustix::fs::accessat(CWD, existing, Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
+            .map_err(Into::into)
     }
 
     fn path(&self, record: &Record) -> PathBuf {
@@ -274,14 +280,16 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let mut record = Record { boot_id: "this".into(), ..Record::void("bridge", "smartnet", "c1", "eth0") };
+        let mut record =
+            Record { boot_id: "this".into(), ..Record::void("bridge", "smartnet", "c1", "eth0") };
         record.netns = Some("/run/netns/a".into());
         record.netns_identity = Some((4, 4_026_532_000));
         record.pod = Some(Pod { namespace: Some("default".into()), name: Some("web".into()), uid: None });
         record.promised.host_mac = Some(Mac([2, 0, 0, 0, 0, 7]));
         record.promised.addresses =
             vec![PromisedAddress { address: "172.38.0.7/16".parse().unwrap(), gateway: None }];
-        record.promised.routes = vec![Route::to("0.0.0.0/0".parse().unwrap(), Some("172.38.0.1".parse().unwrap()))];
+        record.promised.routes =
+            vec![Route::to("0.0.0.0/0".parse().unwrap(), Some("172.38.0.1".parse().unwrap()))];
         record
     }
 
@@ -297,9 +305,11 @@ mod tests {
         assert_eq!(records.read("smartnet", "c1", "eth0", "bridge"), Some(record()));
         assert_eq!(records.of_container("c1"), vec![record()]);
         assert_eq!(records.all(), vec![record()]);
-        for (network, container, if_name, plugin) in
-            [("other", "c1", "eth0", "bridge"), ("smartnet", "c2", "eth0", "bridge"), ("smartnet", "c1", "eth0", "portmap")]
-        {
+        for (network, container, if_name, plugin) in [
+            ("other", "c1", "eth0", "bridge"),
+            ("smartnet", "c2", "eth0", "bridge"),
+            ("smartnet", "c1", "eth0", "portmap"),
+        ] {
             assert_eq!(records.read(network, container, if_name, plugin), None);
         }
         records.remove(&record()).unwrap();

@@ -62,19 +62,21 @@ fn operation(command: &Command) -> String {
 fn explain(error: Error, refused: Option<&Command>) -> Error {
     match (error.errno(), refused) {
         (Some(Errno::PERM), _) => {
-            error.hint("this needs CAP_NET_ADMIN in the user namespace that owns the network")
+            error.with_hint("this needs CAP_NET_ADMIN in the user namespace that owns the network")
         }
         (_, None) => super::without_nf_tables(error),
         (Some(Errno::NOENT), Some(Command::AddRule { rule, .. } | Command::InsertRule { rule, .. })) => {
             let modules = modules(&rule.expressions).join(", ");
-            error.hint(format!(
+            error.with_hint(format!(
                 "the table, the chain or a set is missing, or the kernel lacks one of the modules nf_tables {modules}"
             ))
         }
         (Some(Errno::NOENT), Some(Command::AddChain { chain: Chain { hook: Some(hook), .. }, .. }))
             if hook.kind == Kind::Nat =>
         {
-            error.hint("the table is missing, or the kernel lacks NAT: module nft_chain_nat, CONFIG_NFT_NAT")
+            error.with_hint(
+                "the table is missing, or the kernel lacks NAT: module nft_chain_nat, CONFIG_NFT_NAT",
+            )
         }
         _ => error,
     }

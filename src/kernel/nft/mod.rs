@@ -264,7 +264,7 @@ pub fn commit(socket: &mut Socket, transaction: &Transaction) -> Result<()> {
 fn without_nf_tables(error: Error) -> Error {
     use rustix::io::Errno;
     if matches!(error.errno(), Some(Errno::OPNOTSUPP | Errno::INVAL | Errno::PROTONOSUPPORT)) {
-        return error.hint("does this kernel have nf_tables? module nf_tables, CONFIG_NF_TABLES");
+        return error.with_hint("does this kernel have nf_tables? module nf_tables, CONFIG_NF_TABLES");
     }
     error
 }

@@ -9,7 +9,7 @@ use super::errors::failed_step;
 use super::ipam::Ipam;
 use super::want;
 use super::{host_needs, interfaces};
-use crate::cni::error::{Context, Error, Result};
+use crate::cni::error::{Error, Result};
 use crate::cni::request::{Request, Target};
 use crate::cni::result::AddResult;
 use crate::cni::wire;
@@ -63,7 +63,7 @@ impl<'a> Attempt<'a> {
         records: &'a Records,
     ) -> Result<Self> {
         let identity = super::identity(request, target);
-        let namespace = netns.identity().map_err(Error::internal)?;
+        let namespace = netns.identity();
         let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
         let previous = super::record_of(records, &identity);
         if let Some(previous) = &previous {
@@ -82,7 +82,10 @@ impl<'a> Attempt<'a> {
         };
         let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name));
         let record = match resumed {
-            Some(record) => Record { complete: false, ..record },
+            Some(mut record) => {
+                record.complete = false;
+                record
+            }
             None => super::new_record(request, target, config, namespace, host_end.as_str())?,
         };
         records.write(&record).map_err(super::record_error)?;
@@ -120,7 +123,8 @@ impl<'a> Attempt<'a> {
             .map_err(Error::internal)?
             .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
         let steps = plan(want, &have);
-        if self.config.asked_for_iptables && steps.iter().any(|step| matches!(step, Step::Masquerade { .. })) {
+        if self.config.asked_for_iptables && steps.iter().any(|step| matches!(step, Step::Masquerade { .. }))
+        {
             tracing::warn!("ipMasqBackend iptables: nftables does the masquerading, with the same effect");
         }
         apply(&mut self.session, &steps).map_err(|failure| failed_step(&failure, want))
@@ -129,7 +133,8 @@ impl<'a> Attempt<'a> {
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
     fn take_back(&mut self, because: &Error) {
         let port = self.record.promised.host_if.parse();
-        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, port.ok(), false);
+        let removed =
+            super::del::remove_links(&mut self.session, &self.identity, &self.record, port.ok(), false);
         if let Err(error) = removed {
             tracing::warn!("could not take everything back: {}; DEL will", error.msg);
             return;
@@ -148,6 +153,8 @@ impl<'a> Attempt<'a> {
 
 fn already_attached(identity: &Identity, host_end: &str) -> Error {
     let Identity { container, if_name, .. } = identity;
-    Error::internal(format!("container veth name (\"{if_name}\") peer provided (\"{host_end}\") already exists"))
-        .with_details(format!("container {container} is attached already; DEL it first"))
+    Error::internal(format!(
+        "container veth name (\"{if_name}\") peer provided (\"{host_end}\") already exists"
+    ))
+    .with_details(format!("container {container} is attached already; DEL it first"))
 }

@@ -37,7 +37,12 @@ pub fn check(request: &Request) -> Result<()> {
 }
 
 /// Bridge, container end and host end of the previous result. Returns the host end's name.
-fn check_interfaces(session: &mut Session, config: &Config, request: &Request, previous: &AddResult) -> Result<IfName> {
+fn check_interfaces(
+    session: &mut Session,
+    config: &Config,
+    request: &Request,
+    previous: &AddResult,
+) -> Result<IfName> {
     let bridge = previous.interfaces.iter().find(|interface| interface.name == config.bridge.as_str());
     let bridge = bridge.ok_or_else(|| Error::internal("Interface name missing "))?;
     let bridge_link = host_link(session, bridge)?;
@@ -46,10 +51,13 @@ fn check_interfaces(session: &mut Session, config: &Config, request: &Request, p
     let if_name = request.attachment()?.if_name.as_str();
     let sandbox = crate::plugins::sandbox(request)?;
     let named = previous.interfaces.iter().find(|interface| interface.name == if_name);
-    let container = named.filter(|interface| interface.sandbox.as_deref() == Some(sandbox)).ok_or_else(|| {
-        let found = named.and_then(|interface| interface.sandbox.as_deref()).unwrap_or_default();
-        Error::internal(format!("Sandbox in prevResult {found} doesn't match configured netns: {sandbox}"))
-    })?;
+    let container =
+        named.filter(|interface| interface.sandbox.as_deref() == Some(sandbox)).ok_or_else(|| {
+            let found = named.and_then(|interface| interface.sandbox.as_deref()).unwrap_or_default();
+            Error::internal(format!(
+                "Sandbox in prevResult {found} doesn't match configured netns: {sandbox}"
+            ))
+        })?;
     let container_link = check_container(session, container)?;
 
     for interface in &previous.interfaces {
@@ -109,7 +117,9 @@ fn check_container(session: &mut Session, interface: &Interface) -> Result<Link>
     }
     if !mac_matches(interface, &link) {
         let (listed, found) = (interface.mac.as_deref().unwrap_or_default(), mac_text(&link));
-        return Err(Error::internal(format!("Interface {name} Mac {listed} doesn't match container Mac: {found}")));
+        return Err(Error::internal(format!(
+            "Interface {name} Mac {listed} doesn't match container Mac: {found}"
+        )));
     }
     if link.peer.is_none() {
         return Err(Error::internal(format!("Unable to obtain veth peer index for veth {name}")));
@@ -122,7 +132,11 @@ fn mac_text(link: &Link) -> String {
 }
 
 fn mac_matches(interface: &Interface, link: &Link) -> bool {
-    interface.mac.as_deref().filter(|mac| !mac.is_empty()).is_none_or(|mac| mac.eq_ignore_ascii_case(&mac_text(link)))
+    interface
+        .mac
+        .as_deref()
+        .filter(|mac| !mac.is_empty())
+        .is_none_or(|mac| mac.eq_ignore_ascii_case(&mac_text(link)))
 }
 
 /// Addresses and routes inside the pod.
@@ -132,7 +146,10 @@ fn check_pod(session: &mut Session, request: &Request, previous: &AddResult) -> 
     let pod = pod.ok_or_else(|| Error::internal(format!("Interface name {if_name} not found")))?;
     for ip in &previous.ips {
         if !pod.addresses.contains(&ip.address) {
-            return Err(Error::internal(format!("Failed to match addr {} on interface {if_name}", ip.address)));
+            return Err(Error::internal(format!(
+                "Failed to match addr {} on interface {if_name}",
+                ip.address
+            )));
         }
         if !has_connected_route(&pod, ip.address) {
             let gateway = ip.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
@@ -141,7 +158,9 @@ fn check_pod(session: &mut Session, request: &Request, previous: &AddResult) -> 
     }
     match previous.routes.iter().find(|route| !has_route(&pod, route)) {
         None => Ok(()),
-        Some(route) => Err(Error::internal(format!("Expected Route {} not found in routing table", go_route(route)))),
+        Some(route) => {
+            Err(Error::internal(format!("Expected Route {} not found in routing table", go_route(route))))
+        }
     }
 }
 

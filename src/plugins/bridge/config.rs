@@ -179,7 +179,11 @@ fn mac_of(object: Option<&Object>) -> Result<Option<String>> {
 
 fn trunk_elements(elements: Vec<&Object>) -> Result<Vec<TrunkElement>> {
     let decode = |element: &Object| {
-        Ok(TrunkElement { min: element.integer("minID")?, max: element.integer("maxID")?, id: element.integer("id")? })
+        Ok(TrunkElement {
+            min: element.integer("minID")?,
+            max: element.integer("maxID")?,
+            id: element.integer("id")?,
+        })
     };
     elements.into_iter().map(decode).collect()
 }
@@ -187,7 +191,8 @@ fn trunk_elements(elements: Vec<&Object>) -> Result<Vec<TrunkElement>> {
 fn bridge_name(text: Option<String>) -> Result<IfName> {
     let text = text.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned());
     text.parse().map_err(|error| {
-        let found = if text.is_empty() { "LinkAttrs.Name cannot be empty".to_owned() } else { format!("{error}") };
+        let found =
+            if text.is_empty() { "LinkAttrs.Name cannot be empty".to_owned() } else { format!("{error}") };
         Error::internal(format!("failed to create bridge {text:?}: could not add {text:?}: {found}"))
             .with_details("the key bridge takes 1 to 15 bytes without /, : and white space")
     })
@@ -232,10 +237,14 @@ fn trunk(elements: &[TrunkElement]) -> Result<Vec<VlanId>> {
             }
             (Some(min), Some(max)) => vlans.extend((min.id()..=max.id()).filter_map(VlanId::new)),
             (None, Some(_)) => {
-                return Err(Error::internal("minID and maxID should be configured simultaneously, minID is missing"));
+                return Err(Error::internal(
+                    "minID and maxID should be configured simultaneously, minID is missing",
+                ));
             }
             (Some(_), None) => {
-                return Err(Error::internal("minID and maxID should be configured simultaneously, maxID is missing"));
+                return Err(Error::internal(
+                    "minID and maxID should be configured simultaneously, maxID is missing",
+                ));
             }
             (None, None) => {}
         }

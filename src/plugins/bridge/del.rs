@@ -29,7 +29,10 @@ pub fn del(request: &Request) -> Result<()> {
     remove_attachment(request, &identity, record.as_ref(), netns)?;
     // The same container under another name of the network: the configuration was renamed while the pod ran.
     for renamed in records.of_container(&identity.container) {
-        if renamed.plugin == super::PLUGIN && renamed.if_name == identity.if_name.as_str() && renamed.network != identity.network {
+        if renamed.plugin == super::PLUGIN
+            && renamed.if_name == identity.if_name.as_str()
+            && renamed.network != identity.network
+        {
             let identity = Identity { network: renamed.network.clone(), ..identity.clone() };
             remove_attachment(request, &identity, Some(&renamed), None)?;
         }
@@ -63,14 +66,15 @@ pub(super) fn remove_attachment(
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
         tracing::warn!(%error, "could not forget the attachment");
     }
-    match failures.into_iter().reduce(join) {
+    match failures.into_iter().reduce(|first, next| join(first, &next)) {
         None => Ok(()),
         Some(error) => Err(error),
     }
 }
 
-fn join(first: Error, next: Error) -> Error {
-    Error { msg: format!("{}; {}", first.msg, next.msg), ..first }
+fn join(mut first: Error, next: &Error) -> Error {
+    first.msg = format!("{}; {}", first.msg, next.msg);
+    first
 }
 
 /// Links, spoof check, neighbour entries and connections. `pod_side` also removes what has the interface's name in the

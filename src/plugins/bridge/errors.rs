@@ -11,8 +11,12 @@ pub fn failed_step(failure: &Failure, want: &Attachment) -> Error {
     let reason = error.reason();
     let bridge = &want.bridge.name;
     let words = match step {
-        Step::CreateBridge { name, .. } => format!("failed to create bridge \"{name}\": could not add \"{name}\": {reason}"),
-        Step::Promiscuous { link } | Step::RefuseAdvertisements { link } | Step::Up { link } if link == bridge => {
+        Step::CreateBridge { name, .. } => {
+            format!("failed to create bridge \"{name}\": could not add \"{name}\": {reason}")
+        }
+        Step::Promiscuous { link } | Step::RefuseAdvertisements { link } | Step::Up { link }
+            if link == bridge =>
+        {
             format!("failed to create bridge \"{link}\": {error}")
         }
         Step::CreateVeth { host, pod, .. } if error.is_exists() => {
@@ -20,17 +24,25 @@ pub fn failed_step(failure: &Failure, want: &Attachment) -> Error {
         }
         Step::CreateVeth { .. } => format!("failed to make veth pair: {reason}"),
         Step::Join { link, bridge } => format!("failed to connect \"{link}\" to bridge {bridge}: {reason}"),
-        Step::SetPort { link, hairpin: Some(_), .. } => format!("failed to setup hairpin mode for {link}: {reason}"),
+        Step::SetPort { link, hairpin: Some(_), .. } => {
+            format!("failed to setup hairpin mode for {link}: {reason}")
+        }
         Step::SetPort { link, .. } => format!("failed to set isolated on for {link}: {reason}"),
-        Step::RemoveVlan { link, .. } => format!("failed to remove default vlan on interface \"{link}\": {reason}"),
+        Step::RemoveVlan { link, .. } => {
+            format!("failed to remove default vlan on interface \"{link}\": {reason}")
+        }
         Step::AddVlan { link, .. } => format!("failed to setup vlan tag on interface \"{link}\": {reason}"),
         Step::CreateVlanGateway { name, .. } => {
             format!("failed to create vlan interface: failed to create vlan gateway \"{name}\": {reason}")
         }
         Step::SpoofCheck { .. } => format!("failed to setup spoof-check: {error}"),
-        Step::PodAddress { link, address } => format!("failed to add IP addr {address} to \"{link}\": {reason}"),
+        Step::PodAddress { link, address } => {
+            format!("failed to add IP addr {address} to \"{link}\": {reason}")
+        }
         Step::PodUp { link } => format!("failed to set \"{link}\" UP: {reason}"),
-        Step::PodRoute { route, .. } => format!("failed to add route '{}': {reason}", step_words(step, route.dst)),
+        Step::PodRoute { route, .. } => {
+            format!("failed to add route '{}': {reason}", step_words(step, route.dst))
+        }
         Step::AddAddress { link, address } => {
             format!("failed to set bridge addr: could not add IP address {address} to \"{link}\": {reason}")
         }

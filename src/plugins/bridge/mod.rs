@@ -29,7 +29,6 @@ use crate::datapath::observe;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
 use crate::net::IfName;
-use crate::state::boot;
 use crate::state::record::{Pod, Promised, PromisedAddress, Record, Records};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
@@ -60,10 +59,12 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
 pub fn gc(request: &Request) -> Result<()> {
     let config = NetConf::decode(&request.config).context("failed to load netconf")?;
     let valid = config.valid_attachments.ok_or_else(|| {
-        Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments")
-            .with_details("an empty list frees every attachment of the network; leaving the list out frees none")
+        Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments").with_details(
+            "an empty list frees every attachment of the network; leaving the list out frees none",
+        )
     })?;
-    let is_valid = |container: &str, if_name: &str| valid.iter().any(|(id, name)| id == container && name == if_name);
+    let is_valid =
+        |container: &str, if_name: &str| valid.iter().any(|(id, name)| id == container && name == if_name);
     let records = Records::of_node();
     let network = request.network.as_str();
     let mut failures = Vec::new();
@@ -72,8 +73,11 @@ pub fn gc(request: &Request) -> Result<()> {
     };
     let all = records.all();
     for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {
-        if let (false, Ok(if_name)) = (is_valid(&record.container_id, &record.if_name), record.if_name.parse()) {
-            let identity = Identity { network: network.to_owned(), container: record.container_id.clone(), if_name };
+        if let (false, Ok(if_name)) =
+            (is_valid(&record.container_id, &record.if_name), record.if_name.parse())
+        {
+            let identity =
+                Identity { network: network.to_owned(), container: record.container_id.clone(), if_name };
             remove(&identity, Some(record));
         }
     }
@@ -112,8 +116,10 @@ fn record_error(error: std::io::Error) -> Error {
 }
 
 fn not_a_bridge(name: &IfName) -> Error {
-    Error::internal(format!("failed to create bridge \"{name}\": \"{name}\" already exists but is not a bridge"))
-        .with_details("give the network another bridge, or remove that link")
+    Error::internal(format!(
+        "failed to create bridge \"{name}\": \"{name}\" already exists but is not a bridge"
+    ))
+    .with_details("give the network another bridge, or remove that link")
 }
 
 /// What is to be done, before anything is.
@@ -126,8 +132,9 @@ fn new_record(
 ) -> Result<Record> {
     let args = Args::parse_lenient(&request.args);
     let pod = args.pod();
-    let mut record = Record::new(PLUGIN, request.network.as_str(), target.container.as_str(), target.if_name.as_str())
-        .map_err(record_error)?;
+    let mut record =
+        Record::new(PLUGIN, request.network.as_str(), target.container.as_str(), target.if_name.as_str())
+            .map_err(record_error)?;
     record.netns.clone_from(&target.netns);
     record.netns_identity = Some(namespace);
     record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
@@ -158,11 +165,8 @@ fn empty_record(request: &Request, identity: &Identity, config: &RemovalConfig) 
 /// Writes down what the attachment wants, for whoever has to finish, check, repair or undo it.
 fn promise(record: &mut Record, config: &Config, want: &Attachment, result: &AddResult) {
     let promised = &mut record.promised;
-    promised.addresses = result
-        .ips
-        .iter()
-        .map(|ip| PromisedAddress { address: ip.address, gateway: ip.gateway })
-        .collect();
+    promised.addresses =
+        result.ips.iter().map(|ip| PromisedAddress { address: ip.address, gateway: ip.gateway }).collect();
     promised.gateways = want.gateway.as_ref().map(|gateway| gateway.addresses.clone()).unwrap_or_default();
     promised.routes.clone_from(&want.pod.routes);
     promised.mtu = config.mtu;
@@ -179,7 +183,8 @@ fn promise(record: &mut Record, config: &Config, want: &Attachment, result: &Add
 }
 
 fn remember_macs(record: &mut Record, result: &AddResult) {
-    let mac = |at: usize| result.interfaces.get(at).and_then(|interface| interface.mac.as_deref()?.parse().ok());
+    let mac =
+        |at: usize| result.interfaces.get(at).and_then(|interface| interface.mac.as_deref()?.parse().ok());
     (record.promised.host_mac, record.promised.pod_mac) = (mac(1), mac(2));
 }
 
@@ -191,12 +196,11 @@ fn has_pod_interface(session: &mut Session, identity: &Identity) -> Result<bool>
 /// Gateways of other attachments on the same bridge that are still alive. Asked for rarely, hence a closure.
 fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
     move || {
-        let boot = boot::boottime();
         let others = records.all().into_iter().filter(|record| {
             record.plugin == PLUGIN
                 && record.promised.bridge == want.bridge.name.as_str()
                 && record.container_id != want.identity.container
-                && record.is_alive(boot)
+                && record.namespace_lives() != Some(false)
         });
         others.flat_map(|record| record.promised.gateways).collect()
     }

@@ -48,7 +48,12 @@ fn first_gateway(ips: &[IpConfig], family: Family) -> Option<IpAddr> {
 }
 
 /// What the datapath has to make true. `addresses` is what [`complete_addresses`] returned, or empty in layer 2.
-pub fn attachment(config: &Config, identity: &Identity, host_end: IfName, addresses: &AddResult) -> Result<Attachment> {
+pub fn attachment(
+    config: &Config,
+    identity: &Identity,
+    host_end: IfName,
+    addresses: &AddResult,
+) -> Result<Attachment> {
     let gateway = gateway(config, &addresses.ips)?;
     let forwarding = gateway.as_ref().map(|gateway| families(&gateway.addresses)).unwrap_or_default();
     let masquerade = if config.ip_masq { subnets(&addresses.ips) } else { Vec::new() };
@@ -127,7 +132,10 @@ fn vlans(config: &Config) -> Option<Vlans> {
 }
 
 fn families(addresses: &[IpNetwork]) -> Vec<Family> {
-    Family::BOTH.into_iter().filter(|family| addresses.iter().any(|a| Family::of(a.ip()) == *family)).collect()
+    Family::BOTH
+        .into_iter()
+        .filter(|family| addresses.iter().any(|a| Family::of(a.ip()) == *family))
+        .collect()
 }
 
 fn subnets(ips: &[IpConfig]) -> Vec<IpNetwork> {
