@@ -601,7 +601,7 @@ fn elements_are_found_changed_and_deleted() {
             ["10.0.0.0/8", "172.38.0.0/16", "172.39.0.0/16", "255.0.0.0/8"]
                 .map(|network| Element::network(network.parse().unwrap()))
         );
-        assert_eq!(nft::elements(&mut socket, &table, &ranges).unwrap(), [range.clone()]);
+        assert_eq!(nft::elements(&mut socket, &table, &ranges).unwrap(), std::slice::from_ref(&range));
         let inside = [address("10.1.2.3"), Datum::Port(85)];
         assert_eq!(nft::element(&mut socket, &table, &ranges, &inside).unwrap(), Some(range.clone()));
 
@@ -728,6 +728,49 @@ fn iptables_reads_the_rules_we_put_into_its_chains() {
         assert!(rules[0].is(TableFamily::Ip, &Rule::new(with_match)), "{:?}", rules[0]);
         assert_eq!(rules[0].text, "oifname \"smartnet0\" comment \"smarter-cni\" counter accept");
         assert_eq!(rules[3].text, "iifname \"docker0\" counter drop");
+
+        run(
+            "iptables-nft",
+            &[
+                "-A",
+                "FORWARD",
+                "-o",
+                "smartnet0",
+                "-m",
+                "conntrack",
+                "--ctstate",
+                "RELATED,ESTABLISHED",
+                "-j",
+                "ACCEPT",
+            ],
+        );
+        let mut answers = narrow_accept(Way::Out);
+        answers.insert(1, Expr::XtState(vec![CtState::Established, CtState::Related]));
+        let rules = nft::rules(&mut socket, &filter, "FORWARD").unwrap();
+        assert!(rules[4].is(TableFamily::Ip, &Rule::new(answers.clone())), "{:?}", rules[4]);
+        commit([
+            Command::DeleteRule {
+                table: filter.clone(),
+                chain: "FORWARD".to_owned(),
+                handle: rules[4].handle,
+            },
+            insert(Rule::new(answers)),
+        ]);
+        run(
+            "iptables-nft",
+            &[
+                "-D",
+                "FORWARD",
+                "-o",
+                "smartnet0",
+                "-m",
+                "conntrack",
+                "--ctstate",
+                "RELATED,ESTABLISHED",
+                "-j",
+                "ACCEPT",
+            ],
+        );
 
         // And iptables can delete ours.
         for (way, interface) in [("-i", "smartnet0"), ("-o", "smartnet0"), ("-o", "smartnet0")] {
