@@ -12,8 +12,8 @@ use super::expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 use super::number::{
     CT_STATE, CT_STATUS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER,
     META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER,
-    NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP,
-    VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TCP_SYN, TRANSPORT_HEADER, VERDICT_ACCEPT,
+    VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
 };
 use super::xt;
 use crate::net::Family;
@@ -283,14 +283,14 @@ fn any_bit(key: u32, bits: u32) -> Vec<Instruction> {
     ]
 }
 
-/// The SYN bit is 2 in byte 13 of the TCP header (RFC 9293).
+/// The flags are in byte 13 of the TCP header (RFC 9293).
 fn clamp_mss() -> Vec<Instruction> {
     let compare = |op: Op, data| Instruction::Compare { register: REGISTER, op: op.into(), data };
     vec![
         load(Field::Protocol, REGISTER),
         compare(Op::Eq, vec![TCP]),
         Instruction::Payload { base: TRANSPORT_HEADER, offset: 13, length: 1, register: REGISTER },
-        Instruction::Bitwise { register: REGISTER, mask: vec![2], xor: vec![0] },
+        Instruction::Bitwise { register: REGISTER, mask: vec![TCP_SYN], xor: vec![0] },
         compare(Op::Ne, vec![0]),
         Instruction::RouteMss { register: REGISTER },
         Instruction::ToNetworkOrder { register: REGISTER },

@@ -214,6 +214,7 @@ impl fmt::Display for Expr {
                 write!(f, "dnat {family} to {} map @{map}", super::text::dotted(fields))
             }
             Self::SetMark { mask: u32::MAX, value } => write!(f, "meta mark set {value:#010x}"),
+            Self::SetMark { mask, value: 0 } => write!(f, "meta mark set meta mark & {:#010x}", !mask),
             Self::SetMark { mask, value } => {
                 write!(f, "meta mark set meta mark & {:#010x} | {value:#010x}", !mask)
             }
