@@ -68,7 +68,13 @@ impl Socket {
 
     /// nf_tables and conntrack.
     pub fn netfilter() -> Result<Self> {
-        Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket")
+        Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket").map_err(|error| {
+            if error.is_unsupported() {
+                error.hint("does this kernel have nfnetlink? module nfnetlink, CONFIG_NETFILTER_NETLINK")
+            } else {
+                error
+            }
+        })
     }
 
     fn open(protocol: isize, operation: &str) -> Result<Self> {

@@ -66,10 +66,9 @@ fn explain(error: Error, refused: Option<&Command>) -> Error {
         }
         (_, None) => super::without_nf_tables(error),
         (Some(Errno::NOENT), Some(Command::AddRule { rule, .. } | Command::InsertRule { rule, .. })) => {
-            let modules = modules(&rule.expressions).join(", ");
-            error.with_hint(format!(
-                "the table, the chain or a set is missing, or the kernel lacks one of the modules nf_tables {modules}"
-            ))
+            let modules = modules(&rule.expressions);
+            let or = if modules.is_empty() { "" } else { ", or the kernel lacks one of the modules " };
+            error.with_hint(format!("the table, the chain or a set is missing{or}{}", modules.join(", ")))
         }
         (Some(Errno::NOENT), Some(Command::AddChain { chain: Chain { hook: Some(hook), .. }, .. }))
             if hook.kind == Kind::Nat =>
@@ -93,6 +92,7 @@ fn modules(expressions: &[Expr]) -> Vec<&'static str> {
                 Expr::Dnat { .. } => "nft_nat",
                 Expr::Masquerade => "nft_masq",
                 Expr::XtComment(_) => "nft_compat, xt_comment",
+                Expr::XtState(_) => "nft_compat, xt_conntrack",
                 _ => return None,
             })
         })
@@ -118,4 +118,44 @@ fn batch(begin: u32, messages: &[Message]) -> Vec<u8> {
     }
     push(NFNL_MSG_BATCH_END, 0, &frame);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Rule, Table, TableFamily};
+    use super::*;
+
+    fn refusal(errno: Errno, command: Option<&Command>) -> String {
+        let cause = std::io::Error::from_raw_os_error(errno.raw_os_error());
+        explain(Error::new("nft …", cause), command).to_string()
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_kernel_may_lack() {
+        assert_eq!(
+            refusal(Errno::OPNOTSUPP, None),
+            "nft …: operation not supported (does this kernel have nf_tables? module nf_tables, CONFIG_NF_TABLES)"
+        );
+        assert_eq!(
+            refusal(Errno::PERM, None),
+            "nft …: operation not permitted (this needs CAP_NET_ADMIN in the user namespace that owns the network)"
+        );
+        let table = Table::new(TableFamily::Ip, "t");
+        let rule = Rule::new([Expr::LocalDestination, Expr::Dnatted, Expr::State(vec![]), Expr::Masquerade]);
+        let add = Command::AddRule { table: table.clone(), chain: "c".to_owned(), rule };
+        assert!(
+            refusal(Errno::NOENT, Some(&add))
+                .ends_with("modules nft_fib_ipv4/nft_fib_ipv6, nft_ct, nft_masq)")
+        );
+        assert_eq!(refusal(Errno::EXIST, Some(&add)), "nft …: file exists");
+    }
+
+    #[test]
+    fn operations_fit_into_a_line() {
+        let rule = Rule::new(vec![Expr::Counter; 100]);
+        let table = Table::new(TableFamily::Ip, "t");
+        let text = operation(&Command::AddRule { table, chain: "c".to_owned(), rule });
+        assert_eq!(text.chars().count(), 301);
+        assert!(text.ends_with('…'));
+    }
 }

@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::TableFamily;
-use super::expression::{Expr, Field, NamePattern, Op, Side, Way};
+use super::expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 use super::number::{
     CT_STATE, CT_STATUS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER,
     META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER,
-    NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP,
-    VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TCP_SYN, TRANSPORT_HEADER, VERDICT_ACCEPT,
+    VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
 };
+use super::xt;
 use crate::net::Family;
 
 /// NFT_CMP_EQ and NFT_CMP_NEQ, and the others for rules that are not ours.
@@ -146,15 +147,11 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
             compare(Op::Eq, RTN_LOCAL.to_ne_bytes().to_vec()),
         ],
         Expr::Dnatted => any_bit(CT_STATUS, IPS_DST_NAT),
-        Expr::State(states) => any_bit(CT_STATE, states.iter().fold(0, |bits, state| bits | state.bit())),
+        Expr::State(states) => any_bit(CT_STATE, bits(states)),
         Expr::Lookup { fields, op, set } => {
             let mut code = load_all(family, fields);
-            code.push(Instruction::Lookup {
-                set: set.clone(),
-                register: REGISTER,
-                result: None,
-                inverted: *op == Op::Ne,
-            });
+            let inverted = *op == Op::Ne;
+            code.push(Instruction::Lookup { set: set.clone(), register: REGISTER, result: None, inverted });
             code
         }
         Expr::Dnat { family: to, fields, map } => {
@@ -163,12 +160,8 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
                 Family::V4 => (NFPROTO_IPV4, register_at(4)),
                 Family::V6 => (NFPROTO_IPV6, register_at(16)),
             };
-            code.push(Instruction::Lookup {
-                set: map.clone(),
-                register: REGISTER,
-                result: Some(REGISTER),
-                inverted: false,
-            });
+            let result = Some(REGISTER);
+            code.push(Instruction::Lookup { set: map.clone(), register: REGISTER, result, inverted: false });
             code.push(Instruction::Dnat { family: nfproto.into(), address: REGISTER, port });
             code
         }
@@ -189,13 +182,8 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
         Expr::Return => verdict(VERDICT_RETURN, None),
         Expr::Jump(chain) => verdict(VERDICT_JUMP, Some(chain)),
         Expr::Goto(chain) => verdict(VERDICT_GOTO, Some(chain)),
-        Expr::XtComment(text) => {
-            // struct xt_comment_info, linux/netfilter/xt_comment.h: 256 bytes with a zero at the end.
-            let mut info = text.as_bytes().to_vec();
-            info.truncate(255);
-            info.resize(256, 0);
-            vec![Instruction::XtMatch { name: "comment".to_owned(), revision: 0, info }]
-        }
+        Expr::XtComment(text) => vec![xt::comment(text)],
+        Expr::XtState(states) => vec![xt::state(bits(states))],
     }
 }
 
@@ -283,6 +271,10 @@ fn mask_xor(mask: [u8; 4], xor: [u8; 4]) -> Instruction {
     Instruction::Bitwise { register: REGISTER, mask: mask.to_vec(), xor: xor.to_vec() }
 }
 
+fn bits(states: &[CtState]) -> u32 {
+    states.iter().fold(0, |bits, state| bits | state.bit())
+}
+
 fn any_bit(key: u32, bits: u32) -> Vec<Instruction> {
     vec![
         Instruction::Conntrack { key, register: REGISTER },
@@ -291,14 +283,14 @@ fn any_bit(key: u32, bits: u32) -> Vec<Instruction> {
     ]
 }
 
-/// The SYN bit is 2 in byte 13 of the TCP header (RFC 9293).
+/// The flags are in byte 13 of the TCP header (RFC 9293).
 fn clamp_mss() -> Vec<Instruction> {
     let compare = |op: Op, data| Instruction::Compare { register: REGISTER, op: op.into(), data };
     vec![
         load(Field::Protocol, REGISTER),
         compare(Op::Eq, vec![TCP]),
         Instruction::Payload { base: TRANSPORT_HEADER, offset: 13, length: 1, register: REGISTER },
-        Instruction::Bitwise { register: REGISTER, mask: vec![2], xor: vec![0] },
+        Instruction::Bitwise { register: REGISTER, mask: vec![TCP_SYN], xor: vec![0] },
         compare(Op::Ne, vec![0]),
         Instruction::RouteMss { register: REGISTER },
         Instruction::ToNetworkOrder { register: REGISTER },

@@ -232,3 +232,37 @@ impl fmt::Display for Comment {
         write!(f, "comment \"{}\"", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_behind_others_start_at_whole_registers() {
+        let key =
+            [Datum::Protocol(6), Datum::Port(8080), Datum::IfName("lo".parse().unwrap()), Datum::Mark(1)];
+        let types: Vec<_> = key.iter().map(Datum::data_type).collect();
+        let bytes = concatenate(&key);
+        assert_eq!(bytes[..8], [6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(bytes.len(), padded(&types));
+        assert_eq!(split(&types, &bytes).unwrap(), key);
+        assert_eq!(concatenate(&key[1..2]), [0x1f, 0x90]);
+        assert_eq!(split(&types, &bytes[..20]), None);
+    }
+
+    #[test]
+    fn neighbours_carry_over_bytes_and_end_at_the_edges() {
+        let address = |text: &str| Datum::Address(text.parse().unwrap());
+        assert_eq!(address("10.255.255.255").behind().unwrap(), [11, 0, 0, 0]);
+        assert_eq!(address("255.255.255.255").behind(), None);
+        assert_eq!(address("11.0.0.0").before(), Some(address("10.255.255.255")));
+        assert_eq!(address("0.0.0.0").before(), None);
+    }
+
+    #[test]
+    fn comments_are_what_nft_can_read_back() {
+        assert_eq!(Comment::new("say \"hi\"\n").to_string(), "comment \"say _hi__\"");
+        let long = Comment::new(&"é".repeat(100));
+        assert_eq!(long.as_str().len(), 126);
+    }
+}

@@ -65,7 +65,7 @@ impl RuleInfo {
 pub fn rules(socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
-        // Kernels before 4.x give all rules of all tables.
+        // Older kernels ignore the names and give all rules of the family, or of all families.
         let same = header.nfgen_family == table.family.number()
             && attributes.get_table().is_ok_and(|name| name.to_bytes() == table.name.as_bytes())
             && attributes.get_chain().is_ok_and(|name| name.to_bytes() == chain.as_bytes());

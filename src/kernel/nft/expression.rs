@@ -141,6 +141,9 @@ pub enum Expr {
     /// `-m comment` as `iptables-nft` writes it: a match of x_tables that is always true. The `nft` language has no
     /// word for it; needs the module xt_comment.
     XtComment(String),
+    /// `-m conntrack --ctstate` as `iptables-nft` writes it. With `State` in one of its chains, iptables 1.8.9 refuses
+    /// to list the whole table ("incompatible, use 'nft' tool"). Needs the module xt_conntrack.
+    XtState(Vec<CtState>),
 }
 
 impl Expr {
@@ -203,8 +206,7 @@ impl fmt::Display for Expr {
             Self::LocalDestination => f.write_str("fib daddr type local"),
             Self::Dnatted => f.write_str("ct status dnat"),
             Self::State(states) => {
-                let names: Vec<_> = states.iter().map(|state| state.name()).collect();
-                write!(f, "ct state {}", names.join(","))
+                write!(f, "ct state {}", names(states))
             }
             Self::Lookup { fields, op, set } => write!(f, "{} {op}@{set}", super::text::dotted(fields)),
             Self::Dnat { family, fields, map } => {
@@ -212,6 +214,7 @@ impl fmt::Display for Expr {
                 write!(f, "dnat {family} to {} map @{map}", super::text::dotted(fields))
             }
             Self::SetMark { mask: u32::MAX, value } => write!(f, "meta mark set {value:#010x}"),
+            Self::SetMark { mask, value: 0 } => write!(f, "meta mark set meta mark & {:#010x}", !mask),
             Self::SetMark { mask, value } => {
                 write!(f, "meta mark set meta mark & {:#010x} | {value:#010x}", !mask)
             }
@@ -224,6 +227,11 @@ impl fmt::Display for Expr {
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::XtComment(text) => write!(f, "xt match comment \"{text}\""),
+            Self::XtState(states) => write!(f, "xt match conntrack {}", names(states)),
         }
     }
+}
+
+fn names(states: &[CtState]) -> String {
+    states.iter().map(|state| state.name()).collect::<Vec<_>>().join(",")
 }

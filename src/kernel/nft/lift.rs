@@ -1,85 +1,103 @@
 //! Instructions as words again, for rules that somebody else wrote. For people, best effort: what has no short
 //! word stands in brackets.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::bytecode::Instruction;
 use super::data::protocol_name;
+use super::expression::CtState;
 use super::number::{
-    CT_STATE, CT_STATUS, FIB_ADDRTYPE, LINK_HEADER, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO,
-    META_OIFNAME, META_PROTOCOL, NETWORK_HEADER, RTN_LOCAL, TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP,
-    VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    CT_STATE, CT_STATUS, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER, META_IIFNAME, META_L4PROTO,
+    META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER, NFPROTO_IPV4, RTN_LOCAL, TCP_SYN,
+    TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
 };
 
 /// The text of a rule, as near to `nft` as a line of a report needs.
 pub(super) fn text(instructions: &[Instruction]) -> String {
     let mut words = Vec::new();
-    // What is in which register.
-    let mut loaded: HashMap<u32, String> = HashMap::new();
+    // What was loaded and not yet used. Everybody uses it in the order of loading, so registers need no following.
+    let mut pending: Vec<Loaded> = Vec::new();
     for instruction in instructions {
-        if let Some((register, what)) = load(instruction, &loaded) {
-            loaded.insert(register, what);
-        } else {
-            words.push(act(instruction, &loaded));
+        match instruction {
+            Instruction::Bitwise { mask, xor, .. } => {
+                if let Some(last) = pending.last_mut() {
+                    last.mask = Some((mask.clone(), xor.clone()));
+                }
+            }
+            Instruction::ToNetworkOrder { .. } => {}
+            Instruction::Lookup { set, result: Some(_), .. } => {
+                pending = vec![Loaded::new(format!("{} map @{set}", joined(&pending)))];
+            }
+            other => match load(other) {
+                Some(what) => pending.push(Loaded::new(what)),
+                None => words.push(act(other, &std::mem::take(&mut pending))),
+            },
         }
     }
     words.join(" ")
 }
 
-fn load(instruction: &Instruction, loaded: &HashMap<u32, String>) -> Option<(u32, String)> {
+struct Loaded {
+    what: String,
+    /// `value & mask ^ xor`
+    mask: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Loaded {
+    fn new(what: String) -> Self {
+        Self { what, mask: None }
+    }
+
+    fn text(&self) -> String {
+        match &self.mask {
+            None => self.what.clone(),
+            Some((mask, xor)) if xor.iter().all(|byte| *byte == 0) => {
+                format!("{} & {}", self.what, hex(mask))
+            }
+            // Bits that are set are cleared before: the same as "or".
+            Some((mask, xor)) => format!("{} & {} | {}", self.what, hex(mask), hex(xor)),
+        }
+    }
+}
+
+fn joined(pending: &[Loaded]) -> String {
+    pending.iter().map(Loaded::text).collect::<Vec<_>>().join(" . ")
+}
+
+fn load(instruction: &Instruction) -> Option<String> {
     Some(match instruction {
-        Instruction::Meta { key, register } => (*register, meta(*key)),
-        Instruction::Payload { base, offset, length, register } => {
-            (*register, field(*base, *offset, *length))
-        }
-        Instruction::Conntrack { key: CT_STATE, register } => (*register, "ct state".to_owned()),
-        Instruction::Conntrack { key: CT_STATUS, register } => (*register, "ct status".to_owned()),
-        Instruction::Conntrack { key, register } => (*register, format!("ct key {key}")),
-        Instruction::Fib { result, register, .. } => {
-            (*register, if *result == FIB_ADDRTYPE { "fib daddr type" } else { "fib" }.to_owned())
-        }
-        Instruction::Bitwise { register, mask, xor } if xor.iter().all(|byte| *byte == 0) => {
-            (*register, format!("{} & {}", name(loaded, *register), hex(mask)))
-        }
-        Instruction::Bitwise { register, mask, xor } => {
-            (*register, format!("{} & {} ^ {}", name(loaded, *register), hex(mask), hex(xor)))
-        }
-        Instruction::Immediate { register, data } => (*register, hex(data)),
-        Instruction::RouteMss { register } => (*register, "rt mtu".to_owned()),
-        Instruction::ToNetworkOrder { register } => (*register, name(loaded, *register)),
-        Instruction::Lookup { set, register, result: Some(result), .. } => {
-            (*result, format!("{} map @{set}", name(loaded, *register)))
-        }
+        Instruction::Meta { key, .. } => meta(*key),
+        Instruction::Payload { base, offset, length, .. } => field(*base, *offset, *length),
+        Instruction::Conntrack { key: CT_STATE, .. } => "ct state".to_owned(),
+        Instruction::Conntrack { key: CT_STATUS, .. } => "ct status".to_owned(),
+        Instruction::Conntrack { key, .. } => format!("ct key {key}"),
+        Instruction::Fib { flags: FIB_DADDR, result: FIB_ADDRTYPE, .. } => "fib daddr type".to_owned(),
+        Instruction::Fib { flags, result, .. } => format!("fib {flags} {result}"),
+        Instruction::Immediate { data, .. } => hex(data),
+        Instruction::RouteMss { .. } => "rt mtu".to_owned(),
         _ => return None,
     })
 }
 
-fn name(loaded: &HashMap<u32, String>, register: u32) -> String {
-    loaded.get(&register).cloned().unwrap_or_else(|| format!("[register {register}]"))
-}
-
-fn act(instruction: &Instruction, loaded: &HashMap<u32, String>) -> String {
+fn act(instruction: &Instruction, pending: &[Loaded]) -> String {
     match instruction {
-        Instruction::Compare { register, op, data } => {
-            let what = name(loaded, *register);
-            let op = ["", "!= ", "< ", "<= ", "> ", ">= "]
-                .get(usize::try_from(op.0).unwrap_or(usize::MAX))
-                .unwrap_or(&"? ");
-            format!("{what} {op}{}", value(&what, data))
+        Instruction::Compare { op, data, .. } => match pending.last() {
+            Some(loaded) => compare(loaded, op.0, data),
+            None => format!("[compare {}]", hex(data)),
+        },
+        Instruction::Lookup { set, inverted, .. } => {
+            format!("{} {}@{set}", joined(pending), if *inverted { "!= " } else { "" })
         }
-        Instruction::Lookup { set, register, inverted, .. } => {
-            format!("{} {}@{set}", name(loaded, *register), if *inverted { "!= " } else { "" })
-        }
-        Instruction::SetMeta { key, register } => format!("{} set {}", meta(*key), name(loaded, *register)),
+        Instruction::SetMeta { key, .. } => format!("{} set {}", meta(*key), joined(pending)),
         Instruction::Verdict { code, chain } => verdict(*code, chain.as_deref()),
         Instruction::Masquerade => "masquerade".to_owned(),
-        Instruction::Dnat { address, .. } => format!("dnat to {}", name(loaded, *address)),
-        Instruction::Counter => "counter".to_owned(),
-        Instruction::WriteMss { register } => {
-            format!("tcp option maxseg size set {}", name(loaded, *register))
+        Instruction::Dnat { family, .. } => {
+            let family = if *family == u32::from(NFPROTO_IPV4) { "ip" } else { "ip6" };
+            format!("dnat {family} to {}", joined(pending))
         }
+        Instruction::Counter => "counter".to_owned(),
+        Instruction::WriteMss { .. } => format!("tcp option maxseg size set {}", joined(pending)),
         Instruction::XtMatch { name, info, .. } if name == "comment" => {
             let text = info.split(|byte| *byte == 0).next().unwrap_or_default();
             format!("comment \"{}\"", String::from_utf8_lossy(text))
@@ -88,6 +106,45 @@ fn act(instruction: &Instruction, loaded: &HashMap<u32, String>) -> String {
         Instruction::Other { name, .. } => format!("[{name}]"),
         other => format!("[{other:?}]"),
     }
+}
+
+fn compare(loaded: &Loaded, op: u32, data: &[u8]) -> String {
+    let op = match op {
+        0 => "",
+        1 => "!= ",
+        2 => "< ",
+        3 => "<= ",
+        4 => "> ",
+        _ => ">= ",
+    };
+    let what = loaded.what.as_str();
+    let Some((mask, _)) = &loaded.mask else {
+        return format!("{what} {op}{}", value(what, data));
+    };
+    if let Some(prefix) = address_prefix(what, mask) {
+        return format!("{what} {op}{}/{prefix}", value(what, data));
+    }
+    let bits = mask.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+    match (what, op) {
+        ("ct state", "!= ") => {
+            let states = CtState::ALL.into_iter().filter(|state| bits & state.bit() != 0);
+            format!("ct state {}", states.map(CtState::name).collect::<Vec<_>>().join(","))
+        }
+        ("ct status", "!= ") if bits == IPS_DST_NAT => "ct status dnat".to_owned(),
+        ("tcp flags", "!= ") if mask == &[TCP_SYN] => "tcp flags syn".to_owned(),
+        _ => format!("{} {}{}", loaded.text(), if op.is_empty() { "== " } else { op }, value(what, data)),
+    }
+}
+
+/// The length of a prefix that a mask of an address stands for.
+fn address_prefix(what: &str, mask: &[u8]) -> Option<u32> {
+    let ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
+    let leading = mask
+        .iter()
+        .position(|byte| *byte != 0xff)
+        .map_or(0, |at| mask[at].leading_ones() + 8 * u32::try_from(at).unwrap_or(0));
+    let whole = mask.iter().all(|byte| *byte == 0xff);
+    (what.starts_with("ip") && what.ends_with("addr") && (whole || ones == leading)).then_some(ones)
 }
 
 fn verdict(code: u32, chain: Option<&str>) -> String {

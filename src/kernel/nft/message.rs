@@ -221,7 +221,7 @@ fn set_message(table: &Table, set: &Set) -> Vec<u8> {
         .push_flags(flags)
         .push_key_type(type_id(&set.key))
         .push_key_len(length(&set.key))
-        // Only older kernels ask for it (before Linux 5.7): sets are addressed by name here.
+        // The kernel insists on a number (nf_tables_newset); sets are addressed by name here.
         .push_id(1);
     if let Some(value) = &set.value {
         attributes = attributes.push_data_type(type_id(value)).push_data_len(length(value));

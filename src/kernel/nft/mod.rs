@@ -1,8 +1,8 @@
 //! nf_tables: tables, chains, sets and rules as values, shown as `nft` text, committed at once.
 //!
 //! Owns the values and the transaction. `expression` has the words of a rule, `data` what they compare with, `text` the
-//! script, `bytecode` the
-//! kernel's instructions, `encode`/`decode` their bytes, `message`, `batch` and `dump` the messages. Refuses to know what the rules are for.
+//! script; `bytecode` the kernel's instructions, `lift` the way back to words; `encode`, `decode` and `raw` their bytes;
+//! `message`, `batch` and `dump` the messages. Refuses to know what the rules are for.
 
 mod batch;
 mod bytecode;
@@ -16,6 +16,7 @@ mod message;
 mod number;
 mod raw;
 mod text;
+mod xt;
 
 use super::{Error, Result, Socket};
 

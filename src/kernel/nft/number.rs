@@ -12,6 +12,7 @@ pub(super) const TRANSPORT_HEADER: u32 = 2;
 pub(super) const CT_STATE: u32 = 0;
 pub(super) const CT_STATUS: u32 = 2;
 pub(super) const FIB_DADDR: u32 = 2;
+/// NFT_FIB_RESULT_ADDRTYPE; the generated enumeration counts from zero and says 2.
 pub(super) const FIB_ADDRTYPE: u32 = 3;
 pub(super) const VERDICT_DROP: u32 = 0;
 pub(super) const VERDICT_ACCEPT: u32 = 1;
@@ -29,3 +30,5 @@ pub(super) const NFPROTO_IPV6: u8 = 10;
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub(super) const TCP: u8 = 6;
+/// RFC 9293: a bit of the byte of flags.
+pub(super) const TCP_SYN: u8 = 2;

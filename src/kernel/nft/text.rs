@@ -187,3 +187,100 @@ impl fmt::Display for Transaction {
         self.commands.iter().try_for_each(|command| writeln!(f, "{command}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DataType, Expr, Field, Op, Side, Way};
+    use super::*;
+
+    fn assert_script(commands: Vec<Command>, script: &str) {
+        assert_eq!(Transaction { commands }.to_string(), script.trim_start());
+    }
+
+    #[test]
+    fn the_masquerade_table() {
+        let table = Table::new(TableFamily::Ip, "smarter-cni");
+        let subnet = "172.38.0.0/16".parse().unwrap();
+        let rule = Rule::new([
+            Expr::from(subnet),
+            Expr::not_to(subnet),
+            Expr::not_to("224.0.0.0/4".parse().unwrap()),
+            Expr::Masquerade,
+        ]);
+        let postrouting = Chain::base("postrouting", Kind::Nat, HookPoint::Postrouting, 100);
+        let chain = || "postrouting".to_owned();
+        assert_script(
+            vec![
+                Command::CreateTable { table: table.clone(), comment: Some("schema 1".into()) },
+                Command::AddChain { table: table.clone(), chain: postrouting },
+                Command::AddRule { table: table.clone(), chain: chain(), rule: rule.comment("smartnet") },
+                Command::DeleteRule { table: table.clone(), chain: chain(), handle: 7 },
+                Command::FlushChain { table: table.clone(), chain: chain() },
+                Command::DeleteChain { table: table.clone(), chain: chain() },
+                Command::DeleteTable { table },
+            ],
+            "
+create table ip smarter-cni { comment \"schema 1\"; }
+add chain ip smarter-cni postrouting { type nat hook postrouting priority 100; policy accept; }
+add rule ip smarter-cni postrouting ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 masquerade comment \"smartnet\"
+delete rule ip smarter-cni postrouting handle 7
+flush chain ip smarter-cni postrouting
+delete chain ip smarter-cni postrouting
+delete table ip smarter-cni
+",
+        );
+    }
+
+    #[test]
+    fn the_spoof_check() {
+        let table = Table::new(TableFamily::Bridge, "smarter-cni");
+        let allowed = Set::new("spoof_allowed", &[DataType::IfName, DataType::EtherAddr]);
+        let element = Element::of([
+            Datum::IfName("veth0a1b2c3d".parse().unwrap()),
+            Datum::Ether("02:42:ac:26:00:05".parse().unwrap()),
+        ]);
+        let fields = vec![Field::Interface(Way::In), Field::Ether(Side::Source)];
+        let rule =
+            Rule::new([Expr::Lookup { fields, op: Op::Ne, set: "spoof_allowed".to_owned() }, Expr::Drop]);
+        let position = Position::Before(4);
+        assert_script(
+            vec![
+                Command::AddTable { table: table.clone(), comment: None },
+                Command::AddSet { table: table.clone(), set: allowed.clone() },
+                Command::AddElements {
+                    table: table.clone(),
+                    set: allowed.clone(),
+                    elements: vec![element.clone()],
+                },
+                Command::InsertRule { table: table.clone(), chain: "prerouting".to_owned(), position, rule },
+                Command::DeleteElements {
+                    table: table.clone(),
+                    set: allowed.clone(),
+                    elements: vec![element],
+                },
+                Command::DeleteSet { table, set: allowed },
+            ],
+            "
+add table bridge smarter-cni
+add set bridge smarter-cni spoof_allowed { type ifname . ether_addr; }
+add element bridge smarter-cni spoof_allowed { \"veth0a1b2c3d\" . 02:42:ac:26:00:05 }
+insert rule bridge smarter-cni prerouting handle 4 iifname . ether saddr != @spoof_allowed drop
+delete element bridge smarter-cni spoof_allowed { \"veth0a1b2c3d\" . 02:42:ac:26:00:05 }
+delete set bridge smarter-cni spoof_allowed
+",
+        );
+    }
+
+    #[test]
+    fn ranges_are_networks_where_they_can_be() {
+        let of = |from: &str, to: &str| {
+            let datum = |text: &str| vec![Datum::Address(text.parse().unwrap()), Datum::Port(80)];
+            Element { key_end: Some(datum(to)), ..Element::of(datum(from)) }.to_string()
+        };
+        assert_eq!(of("10.0.0.0", "10.255.255.255"), "10.0.0.0/8 . 80");
+        assert_eq!(of("10.0.0.0", "10.0.0.6"), "10.0.0.0-10.0.0.6 . 80");
+        assert_eq!(of("10.0.0.1", "10.0.0.1"), "10.0.0.1 . 80");
+        assert_eq!(of("fd00::", "fd00::ffff"), "fd00::/112 . 80");
+        assert_eq!(of("0.0.0.0", "255.255.255.255"), "0.0.0.0/0 . 80");
+    }
+}
