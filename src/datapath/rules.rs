@@ -65,11 +65,15 @@ pub fn has_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> 
 
 /// A rule that is added twice is there twice, so two first pods of a network must not both add it.
 pub fn add_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> kernel::Result<()> {
-    let _lock = NodeLock::take().map_err(|error| kernel::Error::new("lock this node's rules", error))?;
+    let _lock = lock()?;
     if has_masquerade(socket, network, subnet)? {
         return Ok(());
     }
     nft::commit(socket, &masquerade_transaction(network, subnet))
+}
+
+fn lock() -> kernel::Result<NodeLock> {
+    NodeLock::take().map_err(|error| kernel::Error::new(error.to_string(), std::io::ErrorKind::Other.into()))
 }
 
 fn spoof_table() -> Table {
@@ -137,7 +141,7 @@ pub fn has_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::
 /// The allowed MAC first: a port that is checked without one could say nothing.
 pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<()> {
     if !has_spoof_base(socket)? {
-        let _lock = NodeLock::take().map_err(|error| kernel::Error::new("lock this node's rules", error))?;
+        let _lock = lock()?;
         if !has_spoof_base(socket)? {
             nft::commit(socket, &spoof_base_transaction())?;
         }

@@ -70,7 +70,7 @@ impl Socket {
     pub fn netfilter() -> Result<Self> {
         Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket").map_err(|error| {
             if error.is_unsupported() {
-                error.hint("does this kernel have nfnetlink? module nfnetlink, CONFIG_NETFILTER_NETLINK")
+                error.with_hint("does this kernel have nfnetlink? module nfnetlink, CONFIG_NETFILTER_NETLINK")
             } else {
                 error
             }

@@ -2,34 +2,34 @@
 //!
 //! A pod's own links, lease and record need no lock: their names belong to one attachment.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, OFlags};
 
-/// Gone with a reboot, like everything it protects.
-pub const RUN_DIR: &str = "/run/smarter-cni";
+use super::directory::Directory;
+use super::error::{Error, Result};
+use super::record::ROOT;
 
 /// Held until dropped.
 #[derive(Debug)]
-pub struct NodeLock(#[expect(dead_code, reason = "closing the file is what releases the lock")] OwnedFd);
+pub struct NodeLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl NodeLock {
     /// Waits for whoever holds it.
-    pub fn take() -> io::Result<Self> {
-        Self::take_at(Path::new(RUN_DIR))
+    pub fn take() -> Result<Self> {
+        Self::take_at(Path::new(ROOT))
     }
 
-    fn take_at(directory: &Path) -> io::Result<Self> {
-        super::create_private_dir(directory)?;
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(directory.join("lock"), flags, Mode::RUSR | Mode::WUSR)?;
+    fn take_at(directory: &Path) -> Result<Self> {
+        let place = directory.join("lock");
+        let file =
+            Directory::create(directory, 0o700)?.open("lock", OFlags::RDONLY | OFlags::CREATE, 0o600)?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(Self(file)),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Error::new("lock", &place, error)),
             }
         }
     }

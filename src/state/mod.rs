@@ -1,29 +1,19 @@
-//! What we remember: leases in host-local's own format, attachment records, which boot we are in, and who may change what
-//! all pods share. Knows neither CNI's messages nor the kernel's.
+//! What we remember: leases in host-local's format, attachment records, and the boot both belong to.
+//!
+//! The kernel forgets every link and rule at a reboot, so whatever is remembered here is void in another boot. Nothing
+//! is judged by a wall clock or a file's time stamp: boards without a battery start in the past. Knows neither the
+//! protocol nor the kernel's links; what only they can tell is handed in.
 
 pub mod boot;
+mod directory;
+mod error;
+pub mod holders;
+pub mod lease;
 pub mod lock;
 pub mod record;
 
-use std::io;
-use std::path::Path;
-
-use rustix::fs::{Mode, OFlags};
-
-/// Makes a directory that only root can look into, and refuses to use one that is a link or somebody else's to change.
-fn create_private_dir(path: &Path) -> io::Result<()> {
-    match rustix::fs::mkdir(path, Mode::RWXU) {
-        Ok(()) => return Ok(()),
-        Err(rustix::io::Errno::EXIST) => {}
-        Err(rustix::io::Errno::NOENT) => {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            return rustix::fs::mkdir(path, Mode::RWXU).map_err(Into::into);
-        }
-        Err(error) => return Err(error.into()),
-    }
-    // A link planted in its place would have us write where somebody else points.
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map(drop).map_err(Into::into)
-}
+pub use boot::BootId;
+pub use error::{Error, Result};
+pub use holders::{Liveness, NetnsId};
+pub use lease::{Carried, Holder, Lease, Locked, Store};
+pub use record::{Record, Records};

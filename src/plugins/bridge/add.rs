@@ -20,8 +20,9 @@ use crate::datapath::plan::plan;
 use crate::datapath::session::{Netns, Session};
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
+use crate::net::IfName;
 use crate::plugins::netns_error;
-use crate::state::record::{Record, Records};
+use crate::state::{NetnsId, Record, Records};
 
 pub fn add(request: &Request) -> Result<AddResult> {
     let config = Config::parse(&request.config, &request.args)?;
@@ -30,7 +31,7 @@ pub fn add(request: &Request) -> Result<AddResult> {
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
-    let records = Records::of_node();
+    let records = super::node_records()?;
     let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
     match attempt.run() {
         Ok(result) => Ok(result),
@@ -46,6 +47,7 @@ struct Attempt<'a> {
     request: &'a Request,
     config: &'a Config,
     identity: Identity,
+    host_end: IfName,
     records: &'a Records,
     record: Record,
     session: Session,
@@ -63,20 +65,20 @@ impl<'a> Attempt<'a> {
         records: &'a Records,
     ) -> Result<Self> {
         let identity = super::identity(request, target);
-        let namespace = netns.identity();
+        let (dev, ino) = netns.identity();
+        let here = Some(NetnsId { dev, ino });
         let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
-        let previous = super::record_of(records, &identity);
+        let previous = super::record_of(records, &identity)?;
         if let Some(previous) = &previous {
-            let elsewhere = previous.netns_identity != Some(namespace);
-            if elsewhere {
+            if previous.netns_id != here {
                 // The container came back in another namespace: what it had in the old one goes first.
                 super::del::remove_attachment(request, &identity, Some(previous), None)?;
             } else if previous.complete && super::has_pod_interface(&mut session, &identity)? {
-                return Err(already_attached(&identity, &previous.promised.host_if));
+                return Err(already_attached(&identity, previous));
             }
         }
-        let resumed = previous.filter(|previous| previous.netns_identity == Some(namespace));
-        let host_end = match resumed.as_ref().and_then(|record| record.promised.host_if.parse().ok()) {
+        let resumed = previous.filter(|previous| previous.netns_id == here);
+        let host_end = match resumed.as_ref().and_then(|record| record.promised.host_if.clone()) {
             Some(name) => name,
             None => observe::free_host_end(&mut session, &identity).map_err(Error::internal)?,
         };
@@ -86,10 +88,10 @@ impl<'a> Attempt<'a> {
                 record.complete = false;
                 record
             }
-            None => super::new_record(request, target, config, namespace, host_end.as_str())?,
+            None => super::new_record(request, records, &identity, config, host_end.clone()),
         };
-        records.write(&record).map_err(super::record_error)?;
-        Ok(Self { request, config, identity, records, record, session, ipam })
+        records.write(&record).map_err(Error::internal)?;
+        Ok(Self { request, config, identity, host_end, records, record, session, ipam })
     }
 
     fn run(&mut self) -> Result<AddResult> {
@@ -97,10 +99,9 @@ impl<'a> Attempt<'a> {
             Some(ipam) => want::complete_addresses(self.config, ipam.add(&self.record, self.records)?)?,
             None => AddResult::default(),
         };
-        let host_end = self.record.promised.host_if.parse().map_err(Error::internal)?;
-        let want = want::attachment(self.config, &self.identity, host_end, &addresses)?;
+        let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
         super::promise(&mut self.record, self.config, &want, &addresses);
-        self.records.write(&self.record).map_err(super::record_error)?;
+        self.records.write(&self.record).map_err(Error::internal)?;
         self.converge(&want)?;
 
         let mut result = addresses;
@@ -112,7 +113,7 @@ impl<'a> Attempt<'a> {
         wire::render(&result, self.request.version)?;
         super::remember_macs(&mut self.record, &result);
         self.record.complete = true;
-        self.records.write(&self.record).map_err(super::record_error)?;
+        self.records.write(&self.record).map_err(Error::internal)?;
         Ok(result)
     }
 
@@ -132,9 +133,7 @@ impl<'a> Attempt<'a> {
 
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
     fn take_back(&mut self, because: &Error) {
-        let port = self.record.promised.host_if.parse();
-        let removed =
-            super::del::remove_links(&mut self.session, &self.identity, &self.record, port.ok(), false);
+        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, false);
         if let Err(error) = removed {
             tracing::warn!("could not take everything back: {}; DEL will", error.msg);
             return;
@@ -145,14 +144,15 @@ impl<'a> Attempt<'a> {
             tracing::warn!("could not return the address: {}; DEL will", error.msg);
             return;
         }
-        if let Err(error) = self.records.remove(&self.record) {
+        if let Err(error) = self.records.remove(&super::attachment_of(&self.identity), super::PLUGIN) {
             tracing::warn!(%error, "could not forget the attachment; DEL will");
         }
     }
 }
 
-fn already_attached(identity: &Identity, host_end: &str) -> Error {
+fn already_attached(identity: &Identity, record: &Record) -> Error {
     let Identity { container, if_name, .. } = identity;
+    let host_end = record.promised.host_if.as_ref().map(IfName::as_str).unwrap_or_default();
     Error::internal(format!(
         "container veth name (\"{if_name}\") peer provided (\"{host_end}\") already exists"
     ))

@@ -18,7 +18,6 @@ use crate::datapath::session::{Link, Netns, Session};
 use crate::datapath::step::Step;
 use crate::net::{IfName, Route, network_of};
 use crate::plugins::netns_error;
-use crate::state::record::Records;
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(&request.config, &request.args)?;
@@ -208,8 +207,8 @@ fn check_drift(
     previous: AddResult,
 ) -> Result<()> {
     let identity = super::identity(request, request.attachment()?);
-    let records = Records::of_node();
-    if !super::record_of(&records, &identity).is_some_and(|record| record.complete) {
+    let records = super::node_records()?;
+    if !super::record_of(&records, &identity)?.is_some_and(|record| record.complete) {
         return Ok(());
     }
     let want = want::attachment(config, &identity, host_end, &previous)?;

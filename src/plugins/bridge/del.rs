@@ -3,7 +3,6 @@
 //! Needs only the network's name, the container and the interface. Goes on when one part fails, reports all failures at
 //! the end, and forgets the record last, so that a repeated DEL finds what is still to do.
 
-use super::config::RemovalConfig;
 use super::ipam::Ipam;
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
@@ -14,13 +13,13 @@ use crate::datapath::removal::plan_removal;
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::net::IfName;
 use crate::plugins::netns_error;
-use crate::state::record::{Record, Records};
+use crate::state::Record;
 
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let identity = super::identity(request, target);
-    let records = Records::of_node();
-    let record = super::record_of(&records, &identity);
+    let records = super::node_records()?;
+    let record = super::record_of(&records, &identity)?;
     let netns = match target.netns.as_deref().map(Netns::open) {
         None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
         Some(Ok(netns)) => Some(netns),
@@ -28,13 +27,12 @@ pub fn del(request: &Request) -> Result<()> {
     };
     remove_attachment(request, &identity, record.as_ref(), netns)?;
     // The same container under another name of the network: the configuration was renamed while the pod ran.
-    for renamed in records.of_container(&identity.container) {
+    for renamed in records.of_container(&identity.container).map_err(Error::internal)? {
         if renamed.plugin == super::PLUGIN
-            && renamed.if_name == identity.if_name.as_str()
+            && renamed.if_name == identity.if_name
             && renamed.network != identity.network
         {
-            let identity = Identity { network: renamed.network.clone(), ..identity.clone() };
-            remove_attachment(request, &identity, Some(&renamed), None)?;
+            remove_attachment(request, &super::identity_of(&renamed), Some(&renamed), None)?;
         }
     }
     Ok(())
@@ -47,21 +45,19 @@ pub(super) fn remove_attachment(
     record: Option<&Record>,
     netns: Option<Netns>,
 ) -> Result<()> {
-    let config = RemovalConfig::read(&request.config);
+    let records = super::node_records()?;
     let mut session = Session::open(netns).map_err(Error::internal)?;
     let mut failures = Vec::new();
-    let remembered = record.cloned().unwrap_or_else(|| super::empty_record(request, identity, &config));
-    if let Err(error) = remove_links(&mut session, identity, &remembered, None, true) {
+    let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, &records, identity));
+    if let Err(error) = remove_links(&mut session, identity, &remembered, true) {
         failures.push(error);
     }
-    let ipam = remembered.promised.ipam_type.clone().or_else(|| config.ipam.clone());
-    if let Some(name) = ipam.filter(|_| failures.is_empty()) {
-        let released = Ipam::new(request, &name).del(&remembered);
+    if let Some(name) = remembered.promised.ipam.as_deref().filter(|_| failures.is_empty()) {
+        let released = Ipam::new(request, name).del(&remembered);
         failures.extend(released.err());
     }
     if failures.is_empty()
-        && let Some(record) = record
-        && let Err(error) = Records::of_node().remove(record)
+        && let Err(error) = records.remove(&super::attachment_of(identity), super::PLUGIN)
     {
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
         tracing::warn!(%error, "could not forget the attachment");
@@ -83,10 +79,9 @@ pub(super) fn remove_links(
     session: &mut Session,
     identity: &Identity,
     record: &Record,
-    host_end: Option<IfName>,
     pod_side: bool,
 ) -> Result<()> {
-    let mut ports: Vec<IfName> = host_end.into_iter().chain(record.promised.host_if.parse()).collect();
+    let mut ports: Vec<IfName> = record.promised.host_if.iter().cloned().collect();
     // Without a record the derived name still finds it.
     ports.push(identity.host_veth(0));
     ports.dedup();
@@ -94,11 +89,11 @@ pub(super) fn remove_links(
     if !pod_side {
         remains.pod = None;
     }
-    remains.bridge = remains.bridge.or_else(|| record.promised.bridge.parse().ok());
+    remains.bridge = remains.bridge.or_else(|| record.promised.bridge.clone());
     remains.addresses.extend(record.promised.addresses.iter().map(|promised| promised.address.ip()));
     remains.addresses.sort_unstable();
     remains.addresses.dedup();
-    if record.promised.mac_spoof_check {
+    if record.promised.flags.mac_spoof_check {
         remains.spoof_check = ports.into_iter().next();
     }
     let failures = apply_all(session, &plan_removal(&remains));

@@ -6,7 +6,7 @@ use crate::datapath::apply::Failure;
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
 
-pub fn failed_step(failure: &Failure, want: &Attachment) -> Error {
+pub(super) fn failed_step(failure: &Failure, want: &Attachment) -> Error {
     let Failure { step, error } = failure;
     let reason = error.reason();
     let bridge = &want.bridge.name;

@@ -1,12 +1,10 @@
 //! Address management: in process for our own plugin, by execution for everybody else's.
 
-use crate::applet::{APPLETS, Applet, Plugin};
 use crate::cni::delegate;
 use crate::cni::error::{Error, Result};
 use crate::cni::request::{Request, Verb};
 use crate::cni::result::AddResult;
-use crate::plugins::host_local;
-use crate::state::record::{Record, Records};
+use crate::state::{Record, Records};
 
 /// The IPAM plugin of one request.
 #[derive(Debug)]

@@ -15,6 +15,8 @@ pub use add::add;
 pub use check::check;
 pub use del::del;
 
+use std::path::Path;
+
 use ipnetwork::IpNetwork;
 
 use self::config::{Config, RemovalConfig};
@@ -28,8 +30,10 @@ use crate::datapath::mark::Identity;
 use crate::datapath::observe;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::net::IfName;
-use crate::state::record::{Pod, Promised, PromisedAddress, Record, Records};
+use crate::net::{IfName, VlanId};
+use crate::state::holders;
+use crate::state::record::{self, Flags, Pod, Promised, PromisedAddress};
+use crate::state::{BootId, Liveness, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
 const PLUGIN: &str = "bridge";
@@ -44,7 +48,7 @@ pub fn status(request: &Request) -> Result<()> {
             return Err(not_a_bridge(&bridge).with_code(Code::PluginNotAvailable));
         }
     }
-    Records::of_node().writable().map_err(|error| record_error(error).with_code(Code::PluginNotAvailable))?;
+    node_records()?.writable().map_err(unavailable)?;
     match common.ipam_type {
         Some(name) => Ipam::new(request, &name).status(),
         None => Ok(()),
@@ -65,20 +69,16 @@ pub fn gc(request: &Request) -> Result<()> {
     })?;
     let is_valid =
         |container: &str, if_name: &str| valid.iter().any(|(id, name)| id == container && name == if_name);
-    let records = Records::of_node();
+    let records = node_records()?;
     let network = request.network.as_str();
     let mut failures = Vec::new();
     let mut remove = |identity: &Identity, record: Option<&Record>| {
         failures.extend(del::remove_attachment(request, identity, record, None).err());
     };
-    let all = records.all();
+    let all = records.all().map_err(Error::internal)?;
     for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {
-        if let (false, Ok(if_name)) =
-            (is_valid(&record.container_id, &record.if_name), record.if_name.parse())
-        {
-            let identity =
-                Identity { network: network.to_owned(), container: record.container_id.clone(), if_name };
-            remove(&identity, Some(record));
+        if !is_valid(&record.container_id, record.if_name.as_str()) {
+            remove(&identity_of(record), Some(record));
         }
     }
     // Links whose record was lost still say whose they are.
@@ -106,13 +106,31 @@ fn identity(request: &Request, target: &Target) -> Identity {
     }
 }
 
-fn record_of(records: &Records, identity: &Identity) -> Option<Record> {
-    records.read(&identity.network, &identity.container, identity.if_name.as_str(), PLUGIN)
+fn identity_of(record: &Record) -> Identity {
+    Identity {
+        network: record.network.clone(),
+        container: record.container_id.clone(),
+        if_name: record.if_name.clone(),
+    }
 }
 
-fn record_error(error: std::io::Error) -> Error {
-    Error::internal(format!("could not write the attachment record below /run/smarter-cni: {error}"))
-        .with_details("free space on /run or remount it writable; nothing was changed")
+/// The identity in the words of the state.
+fn attachment_of(identity: &Identity) -> record::Attachment<'_> {
+    record::Attachment {
+        network: &identity.network,
+        container: &identity.container,
+        if_name: &identity.if_name,
+    }
+}
+
+/// The attachment records of this node and this boot.
+fn node_records() -> Result<Records> {
+    let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
+    Ok(Records::at(Path::new(record::ROOT), boot))
+}
+
+fn record_of(records: &Records, identity: &Identity) -> Result<Option<Record>> {
+    records.read(&attachment_of(identity), PLUGIN).map_err(Error::internal)
 }
 
 fn not_a_bridge(name: &IfName) -> Error {
@@ -125,37 +143,35 @@ fn not_a_bridge(name: &IfName) -> Error {
 /// What is to be done, before anything is.
 fn new_record(
     request: &Request,
-    target: &Target,
+    records: &Records,
+    identity: &Identity,
     config: &Config,
-    namespace: (u64, u64),
-    host_end: &str,
-) -> Result<Record> {
+    host_end: IfName,
+) -> Record {
+    let netns = request.target.as_ref().and_then(|target| target.netns.as_deref());
+    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), netns);
     let args = Args::parse_lenient(&request.args);
     let pod = args.pod();
-    let mut record =
-        Record::new(PLUGIN, request.network.as_str(), target.container.as_str(), target.if_name.as_str())
-            .map_err(record_error)?;
-    record.netns.clone_from(&target.netns);
-    record.netns_identity = Some(namespace);
     record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
     record.promised = Promised {
-        bridge: config.bridge.to_string(),
-        host_if: host_end.to_owned(),
-        mac_spoof_check: config.spoof_check,
-        ipam_type: config.ipam.clone(),
+        bridge: Some(config.bridge.clone()),
+        host_if: Some(host_end),
+        flags: Flags { mac_spoof_check: config.spoof_check, ..Flags::default() },
+        ipam: config.ipam.clone(),
         data_dir: ipam::data_dir(request),
         ..Promised::default()
     };
-    Ok(record)
+    record
 }
 
 /// Stands in for a record that was lost, or never made.
-fn empty_record(request: &Request, identity: &Identity, config: &RemovalConfig) -> Record {
-    let mut record = Record::void(PLUGIN, &identity.network, &identity.container, identity.if_name.as_str());
+fn lost_record(request: &Request, records: &Records, identity: &Identity) -> Record {
+    let config = RemovalConfig::read(&request.config);
+    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), None);
     record.promised = Promised {
-        bridge: config.bridge.as_ref().map(ToString::to_string).unwrap_or_default(),
-        mac_spoof_check: config.spoof_check,
-        ipam_type: config.ipam.clone(),
+        bridge: config.bridge,
+        flags: Flags { mac_spoof_check: config.spoof_check, ..Flags::default() },
+        ipam: config.ipam,
         data_dir: ipam::data_dir(request),
         ..Promised::default()
     };
@@ -170,16 +186,19 @@ fn promise(record: &mut Record, config: &Config, want: &Attachment, result: &Add
     promised.gateways = want.gateway.as_ref().map(|gateway| gateway.addresses.clone()).unwrap_or_default();
     promised.routes.clone_from(&want.pod.routes);
     promised.mtu = config.mtu;
-    promised.hairpin = config.hairpin;
-    promised.isolated = config.port_isolation;
-    promised.promiscuous = config.promiscuous;
-    promised.vlan = config.vlan.map(crate::net::VlanId::id);
-    promised.trunk = config.trunk.iter().flatten().map(|vlan| vlan.id()).collect();
-    promised.vlan_filtering = config.vlan_filtering();
-    promised.preserve_default_vlan = config.preserve_default_vlan;
-    promised.ip_masq = config.ip_masq;
-    promised.is_gateway = config.is_gateway;
-    promised.container_interface_disabled = config.disable_container_interface;
+    promised.flags = Flags {
+        hairpin: config.hairpin,
+        isolated: config.port_isolation,
+        promisc: config.promiscuous,
+        vlan_filtering: config.vlan_filtering(),
+        preserve_default_vlan: config.preserve_default_vlan,
+        ip_masq: config.ip_masq,
+        mac_spoof_check: config.spoof_check,
+        is_gateway: config.is_gateway,
+        container_interface_disabled: config.disable_container_interface,
+        vlan: config.vlan.map(VlanId::id),
+        trunk: config.trunk.iter().flatten().map(|vlan| vlan.id()).collect(),
+    };
 }
 
 fn remember_macs(record: &mut Record, result: &AddResult) {
@@ -196,11 +215,12 @@ fn has_pod_interface(session: &mut Session, identity: &Identity) -> Result<bool>
 /// Gateways of other attachments on the same bridge that are still alive. Asked for rarely, hence a closure.
 fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
     move || {
-        let others = records.all().into_iter().filter(|record| {
+        let now = boot::boottime();
+        let others = records.all().unwrap_or_default().into_iter().filter(|record| {
             record.plugin == PLUGIN
-                && record.promised.bridge == want.bridge.name.as_str()
+                && record.promised.bridge.as_ref() == Some(&want.bridge.name)
                 && record.container_id != want.identity.container
-                && record.namespace_lives() != Some(false)
+                && holders::of_record(record, now) != Liveness::Dead
         });
         others.flat_map(|record| record.promised.gateways).collect()
     }
