@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -179,6 +179,32 @@ impl Place for Foreign {
     fn command(&self, line: &str) -> Command {
         nsenter(&self.0, line)
     }
+}
+
+/// The node's address on its uplink.
+pub(crate) const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// Somebody on the other side of the uplink.
+pub(crate) const WORLD: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+pub(crate) const NODE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+pub(crate) const WORLD_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+
+/// Gives the node an uplink, `up0`, with its default routes and a neighbour who knows no other network than that one.
+pub(crate) fn world() -> Netns {
+    let world = Netns::new("world");
+    Node.run("ip link add up0 type veth peer name world0 netns world");
+    let ends: [(&dyn Fn(&str) -> String, &str, IpAddr, IpAddr); 2] = [
+        (&|line| Node.run(line), "up0", NODE, NODE_V6),
+        (&|line| world.run(line), "world0", WORLD, WORLD_V6),
+    ];
+    for (run, link, v4, v6) in ends {
+        run(&format!("ip addr add {v4}/24 dev {link}"));
+        run(&format!("ip addr add {v6}/64 dev {link} nodad"));
+        run(&format!("ip link set {link} up"));
+    }
+    world.run("ip link set lo up");
+    Node.run(&format!("ip route add default via {WORLD}"));
+    Node.run(&format!("ip -6 route add default via {WORLD_V6}"));
+    world
 }
 
 /// One plugin binary, about to be called as a runtime calls it: with nothing in the environment but what is set here.
@@ -383,14 +409,14 @@ mod tests {
     fn tokens_travel_between_namespaces() {
         sandboxed(|| {
             let (left, right) = (Netns::new("left"), Netns::new("right"));
-            Node.run("ip -n left link add l type veth peer name r netns right");
-            for (place, link, host) in [(&left, "l", 1), (&right, "r", 2)] {
+            Node.run("ip -n left link add left0 type veth peer name right0 netns right");
+            for (place, link, host) in [(&left, "left0", 1), (&right, "right0", 2)] {
                 place.run("ip link set lo up");
                 place.run(&format!("ip addr add 10.9.9.{host}/24 dev {link}"));
                 place.run(&format!("ip addr add fd09::{host}/64 dev {link} nodad"));
                 place.run(&format!("ip link set {link} up"));
             }
-            assert_eq!(left.addresses("l"), ["10.9.9.1/24", "fd09::1/64"]);
+            assert_eq!(left.addresses("left0"), ["10.9.9.1/24", "fd09::1/64"]);
             for (server, client) in [("10.9.9.2", "10.9.9.1"), ("fd09::2", "fd09::1")] {
                 let at = SocketAddr::new(server.parse().unwrap(), 7000);
                 let answer = || Answer { token: "t".into(), seen_as: client.parse().unwrap() };
