@@ -12,33 +12,8 @@ use serde_json::{Value, json};
 
 use crate::cri::{Cri, HostPort, Pod, Sandbox};
 use crate::image;
-use crate::lab::{self, Answer, Node, Place, eventually};
+use crate::lab::{self, Answer, Node, Place, UNDER_TEST, eventually};
 use crate::sandbox::sandboxed_daemons;
-
-/// Whose plugins the runtimes of these tests call.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Plugins {
-    /// To see whether a failure is the lab's: everything but [`Plugins::forgets_rules`] passes with them.
-    Debian,
-    #[expect(dead_code, reason = "until the plugins are there")]
-    Ours,
-}
-
-pub(crate) const UNDER_TEST: Plugins = Plugins::Debian;
-
-impl Plugins {
-    pub(crate) fn dir(&self) -> &'static Path {
-        match self {
-            Self::Debian => Path::new(lab::DEBIAN_PLUGINS),
-            Self::Ours => lab::our_plugins(),
-        }
-    }
-
-    /// The Go plugins leave a pod's masquerade rule when its namespace was gone before DEL.
-    fn forgets_rules(&self) -> bool {
-        *self == Self::Debian
-    }
-}
 
 /// One network as a node has it: a bridge with a gateway, every pod with an address and a default route.
 pub(crate) fn conflist() -> Value {
@@ -180,7 +155,8 @@ fn assert_nothing_is_left(addresses: &[String]) {
     let nothing = Vec::<String>::new();
     assert_eq!(host_ends(), nothing, "veth links are left");
     assert_eq!(leases(), nothing, "leases are left");
-    assert_eq!(lab::files("/run/netns"), nothing, "namespaces are left");
+    let namespaces = lab::files("/run/netns").into_iter().filter(|name| name.starts_with("cni-"));
+    assert_eq!(namespaces.collect::<Vec<_>>(), nothing, "namespaces are left");
     assert_eq!(lab::files("/run/smarter-cni/attachments"), nothing, "records are left");
     assert_eq!(rules_about(addresses), nothing, "rules are left");
 }

@@ -101,6 +101,7 @@ fn reexecute(user: &[&str], namespaces: &[&str]) {
     // A name that matches no test succeeds too: only "1 passed" means that the body ran.
     let passed = run.status.success() && out.contains("test result: ok. 1 passed");
     assert!(passed, "{test} failed in its sandbox ({}):\n{out}{err}", run.status);
+    eprint!("{err}");
 }
 
 #[test]
