@@ -156,8 +156,8 @@ fn addresses_and_routes() -> Vec<Case> {
             LAYOUTS,
             vec![
                 call("ADD").into(),
-                call("ADD").env("CNI_IFNAME", "eth1").into(),
-                call("DEL").env("CNI_IFNAME", "eth1").into(),
+                call("ADD").env("CNI_CONTAINERID", "c2").env("CNI_IFNAME", "eth1").into(),
+                call("DEL").env("CNI_CONTAINERID", "c2").env("CNI_IFNAME", "eth1").into(),
                 call("DEL").into(),
             ],
         ),
@@ -189,7 +189,7 @@ fn requests() -> Vec<Case> {
             "mac/cni-args",
             gateway.clone(),
             LAYOUTS,
-            vec![call("ADD").env("CNI_ARGS", "MAC=02:11:22:33:44:55").into(), call("DEL").into()],
+            vec![call("ADD").env("CNI_ARGS", "IgnoreUnknown=1;MAC=02:11:22:33:44:55").into(), call("DEL").into()],
         ),
         bridge("mac/args", gateway.clone(), LAYOUTS, add(json!({"args": {"cni": {"mac": "02:11:22:33:44:55"}}}))),
         bridge(
@@ -204,7 +204,7 @@ fn requests() -> Vec<Case> {
             ONE,
             vec![
                 call("ADD")
-                    .env("CNI_ARGS", "MAC=02:00:00:00:00:01")
+                    .env("CNI_ARGS", "IgnoreUnknown=1;MAC=02:00:00:00:00:01")
                     .with(json!({
                         "args": {"cni": {"mac": "02:00:00:00:00:02"}}, "runtimeConfig": {"mac": "02:11:22:33:44:55"}
                     }))
@@ -219,7 +219,7 @@ fn requests() -> Vec<Case> {
             "ip/cni-args",
             gateway.clone(),
             LAYOUTS,
-            vec![call("ADD").env("CNI_ARGS", "IP=10.1.2.77").into(), call("DEL").into()],
+            vec![call("ADD").env("CNI_ARGS", "IgnoreUnknown=1;IP=10.1.2.77").into(), call("DEL").into()],
         ),
         bridge("ip/args", gateway.clone(), LAYOUTS, add(json!({"args": {"cni": {"ips": ["10.1.2.77"]}}}))),
         bridge(

@@ -48,8 +48,6 @@ fn place(place: &Netns, side: Side, sysctls: &[&str]) -> Value {
                 "mtu": link["mtu"],
                 "mac": normal_text(link["address"].as_str().unwrap_or_default(), side),
                 "flags": flags(link),
-                // A bridge follows its ports when the kernel comes to it.
-                "operstate": if port.is_null() && link["linkinfo"]["info_kind"] == "bridge" { &Value::Null } else { &link["operstate"] },
                 "promiscuity": link["promiscuity"],
                 "master": name_of(&link["master"]),
                 "hairpin": port["hairpin"],
@@ -68,11 +66,15 @@ fn fallback(link: &Value) -> bool {
     link["link_type"] != "ether" && link["link_type"] != "loopback"
 }
 
-/// In the order of the alphabet, without the carrier: that one is the operational state.
+/// In the order of the alphabet. The operational state is not among them: it follows the carrier when the kernel comes to
+/// it, and bridges follow their ports even later.
 fn flags(link: &Value) -> Vec<String> {
+    let kind = &link["linkinfo"]["info_kind"];
     let all = link["flags"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut kept: Vec<String> =
-        all.filter(|f| *f != "LOWER_UP" && *f != "NO-CARRIER").map(str::to_owned).collect();
+    let mut kept: Vec<String> = all
+        .filter(|f| *f != "NO-CARRIER" && (kind != "bridge" || *f != "LOWER_UP"))
+        .map(str::to_owned)
+        .collect();
     kept.sort();
     kept
 }
