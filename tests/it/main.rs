@@ -4,6 +4,7 @@ mod containerd;
 mod cri;
 mod image;
 mod lab;
+mod labnet;
 mod parity;
 mod podman;
 mod sandbox;
