@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::image;
 use crate::lab::{self, Answer, Foreign, Node, Place, UNDER_TEST};
 use crate::labnet::{GATEWAY, assert_nothing_is_left, conflist, ping};
-use crate::sandbox::sandboxed_daemons;
+use crate::sandbox::{self, sandboxed_daemons};
 
 /// A podman whose storage, state and networks are in a directory of the test.
 #[derive(Debug)]
@@ -56,14 +56,15 @@ impl Podman {
 
     /// A container that sleeps, its address and its namespace.
     fn container(&self, name: &str, options: &[&str]) -> (String, Foreign) {
-        let run = ["run", "--detach", "--name", name, "--network", "labnet"];
+        let group = format!("/{}", sandbox::cgroup());
+        let run = ["run", "--detach", "--name", name, "--network", "labnet", "--cgroup-parent", &group];
         self.run(&[&run[..], options, &[image::NAME]].concat());
         let settings = self.run(&["inspect", name, "--format", "{{json .NetworkSettings}}"]);
         let settings: Value = serde_json::from_str(&settings).expect("JSON");
         let text = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
         let mut address = text("IPAddress");
         if address.is_empty() {
-            address = settings["Networks"]["labnet"]["IPAddress"].as_str().unwrap_or_default().to_owned();
+            settings["Networks"]["labnet"]["IPAddress"].as_str().unwrap_or_default().clone_into(&mut address);
         }
         (address, Foreign(text("SandboxKey")))
     }

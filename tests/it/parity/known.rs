@@ -1,6 +1,6 @@
 //! Where we differ from the Go plugins of Debian 12 (1.1.1) on purpose, and why.
 //!
-//! A difference is known when case, version, path and both values match a line of the table.
+//! A difference is known when case, path and both values match a line of the table.
 
 use serde_json::Value;
 
@@ -39,14 +39,10 @@ const KNOWN: &[Known] = &[
 ];
 
 /// The reason why this difference is wanted; `None` when it is not known.
-pub(super) fn reason(
-    case: &str,
-    _version: &str,
-    path: &str,
-    debian: &Value,
-    ours: &Value,
-) -> Option<&'static str> {
-    let value = |pattern: &str, value: &Value| pattern == "*" || pattern == value.to_string();
+pub(super) fn reason(case: &str, path: &str, debian: &Value, ours: &Value) -> Option<&'static str> {
+    let value = |pattern: &str, value: &Value| {
+        pattern == "*" || serde_json::from_str::<Value>(pattern).expect("JSON in the table") == *value
+    };
     let hit = |k: &&Known| {
         matches(k.case, case) && matches(k.path, path) && value(k.debian, debian) && value(k.ours, ours)
     };
