@@ -294,3 +294,17 @@ fn compare(cases: &[Case]) {
     }
     assert!(unknown.is_empty(), "{} differences:\n{}", unknown.len(), unknown.join("\n"));
 }
+
+#[test]
+fn a_difference_is_seen_wherever_it_is() {
+    let mut found = Vec::new();
+    let left = json!({"same": 1, "list": [1, {"a": "x"}], "short": [1]});
+    let right = json!({"same": 1, "list": [1, {"a": "y"}], "short": [1, 2], "more": true});
+    differences("", &left, &right, &mut found);
+    let paths: Vec<&str> = found.iter().map(|(path, _, _)| path.as_str()).collect();
+    assert_eq!(paths, ["/list/1/a", "/more", "/short"]);
+    assert_eq!(normal_text("02:aa:00:11:22:33", Side::Ours), "<mac>");
+    assert_eq!(normal_text(CHOSEN_MAC, Side::Ours), CHOSEN_MAC);
+    assert_eq!(normal_text("veth0123abcd", Side::Ours), "<veth>");
+    assert_eq!(normal_text("/run/netns/pod-ours", Side::Ours), "/run/netns/pod-SIDE");
+}

@@ -4,6 +4,7 @@ mod attach;
 mod check;
 mod disturbances;
 mod leases;
+mod portmap;
 mod protocol;
 mod requests;
 mod routes;

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::super::{Act, Case, VERSIONS, call};
 use super::{CHECKED, ONE, life, story, told_to_both};
+use crate::lab::{Plugin, Plugins, UNDER_TEST};
+use crate::sandbox::sandboxed;
 
 fn loopbacks() -> Vec<Case> {
     let all = VERSIONS.as_slice();
@@ -87,4 +89,24 @@ fn protocol() -> Vec<Case> {
 #[test]
 fn the_protocol_is_spoken_alike() {
     told_to_both(protocol);
+}
+
+/// Distribution packages print the version of a plugin by running it without anything.
+#[test]
+fn without_a_command_they_introduce_themselves() {
+    sandboxed(|| {
+        for whose in [Plugins::Debian, UNDER_TEST] {
+            for name in ["bridge", "host-local", "loopback", "portmap"] {
+                let out = Plugin::new(whose.dir(), name).run();
+                assert_eq!((out.status, out.stdout.as_str()), (0, ""), "{name}: {out}");
+                let mut lines = out.stderr.lines();
+                let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+                assert!(first.starts_with(&format!("CNI {name} plugin ")), "{name}: {out}");
+                assert!(
+                    second.starts_with("CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0"),
+                    "{name}: {out}"
+                );
+            }
+        }
+    });
 }
