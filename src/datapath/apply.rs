@@ -23,10 +23,10 @@ const PORT_PATIENCE: Duration = Duration::from_millis(2550);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 const RT_TABLE_MAIN: u32 = 254;
 
-/// A step that failed, and what had been done before it.
+/// A step that failed, and why.
 #[derive(Debug)]
 pub struct Failure {
-    pub step: Step,
+    pub step: Box<Step>,
     pub error: kernel::Error,
 }
 
@@ -34,7 +34,7 @@ pub struct Failure {
 /// an earlier run must go too, not only what this one did.
 pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
     for step in steps {
-        run(session, step).map_err(|error| Failure { step: step.clone(), error })?;
+        run(session, step).map_err(|error| Failure { step: Box::new(step.clone()), error })?;
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
 pub fn apply_all(session: &mut Session, steps: &[Step]) -> Vec<Failure> {
     let failures = steps.iter().filter_map(|step| {
         let error = run(session, step).err().filter(|error| !error.is_missing())?;
-        Some(Failure { step: step.clone(), error })
+        Some(Failure { step: Box::new(step.clone()), error })
     });
     failures.collect()
 }

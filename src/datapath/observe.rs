@@ -174,7 +174,8 @@ fn observe_pod(
     for family in families {
         let entries = route::list(&mut side.route, *family)?.into_iter();
         let wanted = entries.filter(|entry| entry.index == Some(link.index));
-        routes.extend(wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL).map(as_route));
+        let wanted = wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL);
+        routes.extend(wanted.map(|entry| as_route(&entry)));
     }
     Ok(PodHave {
         mac: link.mac,
@@ -185,7 +186,7 @@ fn observe_pod(
     })
 }
 
-fn as_route(entry: route::RouteEntry) -> Route {
+fn as_route(entry: &route::RouteEntry) -> Route {
     Route {
         dst: entry.dst,
         gw: entry.gw,

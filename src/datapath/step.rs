@@ -240,9 +240,9 @@ fn on_off(on: bool) -> &'static str {
 
 fn write_route(f: &mut fmt::Formatter<'_>, link: &IfName, route: &Route) -> fmt::Result {
     if route.is_default() {
-        f.write_str("default")?
+        f.write_str("default")?;
     } else {
-        write!(f, "{}", route.dst)?
+        write!(f, "{}", route.dst)?;
     }
     route.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
     write!(f, " dev {link}")?;

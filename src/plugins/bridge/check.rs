@@ -181,9 +181,10 @@ fn has_route(pod: &PodHave, wanted: &Route) -> bool {
 
 /// As Go prints a route of the CNI library.
 fn go_route(route: &Route) -> String {
-    let mask: String = match route.dst.mask() {
-        std::net::IpAddr::V4(mask) => mask.octets().iter().map(|byte| format!("{byte:02x}")).collect(),
-        std::net::IpAddr::V6(mask) => mask.octets().iter().map(|byte| format!("{byte:02x}")).collect(),
+    let ones = u32::from(route.dst.prefix());
+    let mask = match route.dst {
+        IpNetwork::V4(_) => format!("{:08x}", u32::MAX.checked_shl(32 - ones).unwrap_or(0)),
+        IpNetwork::V6(_) => format!("{:032x}", u128::MAX.checked_shl(128 - ones).unwrap_or(0)),
     };
     let gateway = route.gw.map_or_else(|| "<nil>".to_owned(), |gw| gw.to_string());
     let number = |value: Option<u32>| value.unwrap_or(0);
