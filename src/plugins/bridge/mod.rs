@@ -229,14 +229,17 @@ fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Ve
 /// Bridge, host end, container end and, with a gateway in a VLAN, that gateway's interface: the order that callers count on.
 fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result<Vec<Interface>> {
     let vlan_gateway = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref());
+    // A bridge that somebody else made takes the lowest MAC of its ports, ours included: look again.
+    session.node.forget(&want.bridge.name);
     let mut interfaces = Vec::new();
     for name in [&want.bridge.name, &want.port.name] {
         interfaces.push(node_interface(session, name)?);
     }
-    let pod = session.look_up_in_pod(&want.pod.name).map_err(Error::internal)?;
+    let pod =
+        session.pod.as_mut().map(|pod| pod.side.seen(&want.pod.name)).transpose().map_err(Error::internal)?;
     interfaces.push(Interface {
         name: want.pod.name.to_string(),
-        mac: pod.and_then(|link| link.mac).map(|mac| mac.to_string()),
+        mac: pod.flatten().and_then(|link| link.mac).map(|mac| mac.to_string()),
         sandbox: Some(sandbox.to_owned()),
         ..Interface::default()
     });
@@ -247,7 +250,7 @@ fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result
 }
 
 fn node_interface(session: &mut Session, name: &IfName) -> Result<Interface> {
-    let link = session.node.look_up(name).map_err(Error::internal)?;
+    let link = session.node.seen(name).map_err(Error::internal)?;
     let mac = link.and_then(|link| link.mac).map(|mac| mac.to_string());
     Ok(Interface { name: name.to_string(), mac, ..Interface::default() })
 }
