@@ -26,8 +26,8 @@ use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::{Request, Target};
 use crate::cni::result::{AddResult, Interface};
+use crate::datapath::census;
 use crate::datapath::mark::Identity;
-use crate::datapath::observe;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
 use crate::net::{IfName, VlanId};
@@ -83,7 +83,7 @@ pub fn gc(request: &Request) -> Result<()> {
     }
     // Links whose record was lost still say whose they are.
     let mut session = Session::open(None).map_err(Error::internal)?;
-    for (_, mark) in observe::marked_attachments(&mut session).map_err(Error::internal)? {
+    for mark in census::marked_attachments(&mut session).map_err(Error::internal)? {
         let identity = mark.identity;
         if identity.network == network && !is_valid(&identity.container, identity.if_name.as_str()) {
             remove(&identity, None);
