@@ -7,3 +7,4 @@ mod lab;
 mod parity;
 mod podman;
 mod sandbox;
+mod vlan;
