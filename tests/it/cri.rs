@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::lab::{Foreign, Node, Place};
+use crate::sandbox;
 
 /// A client of one runtime.
 #[derive(Debug, Clone)]
@@ -47,8 +48,7 @@ impl Pod {
         for port in &self.host_ports {
             config = config.message(5, &port.encode());
         }
-        // Without a `linux` part containerd 1.6 has no security context to read the namespaces from.
-        config.message(8, &Message::new().message(2, &Message::new().message(1, &Message::new())))
+        config.message(8, &Message::new().text(1, &format!("/{}", sandbox::cgroup())))
     }
 }
 
@@ -274,12 +274,13 @@ impl Fields {
         while !from.is_empty() {
             let key = varint(&mut from);
             let value = varint(&mut from);
-            if key & 7 == 0 {
-                fields.numbers.push((key >> 3, value));
+            let (field, wire) = (key / 8, key % 8);
+            if wire == 0 {
+                fields.numbers.push((field, value));
             } else {
-                assert_eq!(key & 7, 2, "wire type of field {}", key >> 3);
+                assert_eq!(wire, 2, "wire type of field {field}");
                 let (bytes, rest) = from.split_at(usize::try_from(value).expect("a length"));
-                fields.bytes.push((key >> 3, bytes.to_vec()));
+                fields.bytes.push((field, bytes.to_vec()));
                 from = rest;
             }
         }

@@ -152,9 +152,6 @@ impl Netns {
     pub(crate) fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
-
-    /// Takes the namespace away under the feet of whoever uses it, as a reboot or a dying pod does.
-    pub(crate) fn remove(self) {}
 }
 
 impl Drop for Netns {
@@ -218,19 +215,18 @@ pub(crate) const WORLD_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0
 pub(crate) fn world() -> Netns {
     let world = Netns::new("world");
     Node.run("ip link add up0 type veth peer name world0 netns world");
-    let ends: [(&dyn Fn(&str) -> String, &str, IpAddr, IpAddr); 2] = [
-        (&|line| Node.run(line), "up0", NODE, NODE_V6),
-        (&|line| world.run(line), "world0", WORLD, WORLD_V6),
-    ];
-    for (run, link, v4, v6) in ends {
-        run(&format!("ip addr add {v4}/24 dev {link}"));
-        run(&format!("ip addr add {v6}/64 dev {link} nodad"));
-        run(&format!("ip link set {link} up"));
-    }
+    uplink(&Node, "up0", NODE, NODE_V6);
+    uplink(&world, "world0", WORLD, WORLD_V6);
     world.run("ip link set lo up");
     Node.run(&format!("ip route add default via {WORLD}"));
     Node.run(&format!("ip -6 route add default via {WORLD_V6}"));
     world
+}
+
+fn uplink(place: &impl Place, link: &str, v4: IpAddr, v6: IpAddr) {
+    place.run(&format!("ip addr add {v4}/24 dev {link}"));
+    place.run(&format!("ip addr add {v6}/64 dev {link} nodad"));
+    place.run(&format!("ip link set {link} up"));
 }
 
 /// One plugin binary, about to be called as a runtime calls it: with nothing in the environment but what is set here.
@@ -280,10 +276,6 @@ impl Plugin {
 
     pub(crate) fn ifname(self, name: &str) -> Self {
         self.env("CNI_IFNAME", name)
-    }
-
-    pub(crate) fn args(self, args: &str) -> Self {
-        self.env("CNI_ARGS", args)
     }
 
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {

@@ -1,9 +1,13 @@
 //! Everything that needs the kernel or the finished binary: one program, one module per subject.
 
+mod conntrack;
 mod containerd;
 mod cri;
 mod image;
+mod kernel;
 mod lab;
+mod labnet;
+mod nft;
 mod parity;
 mod podman;
 mod sandbox;

@@ -179,7 +179,7 @@ fn plugin(
     let stdin = match &call.stdin {
         Stdin::Configured => config.to_string(),
         Stdin::With(changes) => {
-            merge(&mut config, changes);
+            merge(&mut config, changes.clone());
             config.to_string()
         }
         Stdin::Raw(text) => (*text).to_owned(),
@@ -198,15 +198,15 @@ fn plugin(
 }
 
 /// Puts the keys of `changes` over those of `config`; null removes.
-fn merge(config: &mut Value, changes: &Value) {
+fn merge(config: &mut Value, changes: Value) {
     let (Value::Object(config), Value::Object(changes)) = (config, changes) else { return };
     for (key, value) in changes {
         match value {
-            Value::Null => drop(config.remove(key)),
-            Value::Object(_) if config.get(key).is_some_and(Value::is_object) => {
-                merge(&mut config[key], value)
+            Value::Null => drop(config.remove(&key)),
+            Value::Object(_) if config.get(&key).is_some_and(Value::is_object) => {
+                merge(&mut config[&key], value);
             }
-            _ => drop(config.insert(key.clone(), value.clone())),
+            _ => drop(config.insert(key, value)),
         }
     }
 }
@@ -284,7 +284,7 @@ fn compare(cases: &[Case]) {
             eprintln!("{} ({version}):{}", case.name, summary(&debian));
             let mut found = Vec::new();
             differences("", &debian, &ours, &mut found);
-            found.retain(|(path, l, r)| known::reason(case.name, version, path, l, r).is_none());
+            found.retain(|(path, l, r)| known::reason(case.name, path, l, r).is_none());
             unknown.extend(
                 found
                     .into_iter()
@@ -293,4 +293,18 @@ fn compare(cases: &[Case]) {
         }
     }
     assert!(unknown.is_empty(), "{} differences:\n{}", unknown.len(), unknown.join("\n"));
+}
+
+#[test]
+fn a_difference_is_seen_wherever_it_is() {
+    let mut found = Vec::new();
+    let left = json!({"same": 1, "list": [1, {"a": "x"}], "short": [1]});
+    let right = json!({"same": 1, "list": [1, {"a": "y"}], "short": [1, 2], "more": true});
+    differences("", &left, &right, &mut found);
+    let paths: Vec<&str> = found.iter().map(|(path, _, _)| path.as_str()).collect();
+    assert_eq!(paths, ["/list/1/a", "/more", "/short"]);
+    assert_eq!(normal_text("02:aa:00:11:22:33", Side::Ours), "<mac>");
+    assert_eq!(normal_text(CHOSEN_MAC, Side::Ours), CHOSEN_MAC);
+    assert_eq!(normal_text("veth0123abcd", Side::Ours), "<veth>");
+    assert_eq!(normal_text("/run/netns/pod-ours", Side::Ours), "/run/netns/pod-SIDE");
 }

@@ -15,6 +15,10 @@ use rustix::mount::{MountFlags, mount, mount_bind};
 
 /// Set in the inner process to the identity of the outer network namespace.
 const OUTSIDE: &str = "SMARTER_CNI_SANDBOX";
+/// Set in the inner process to the path below every cgroup hierarchy where its daemons put their containers.
+const CGROUP: &str = "SMARTER_CNI_SANDBOX_CGROUP";
+/// Seconds until a test that hangs is ended, with its name in the report.
+const LIMIT: &str = "600";
 
 /// The namespaces of tests that work with and without root.
 const NETWORK: &[&str] = &["--net", "--mount"];
@@ -83,25 +87,59 @@ fn private_directories() {
     }
 }
 
+/// Control groups have no private mount: containers of a test go below this path, which is removed after it.
+#[expect(clippy::disallowed_methods, reason = "the re-executed test is told so by its environment")]
+pub(crate) fn cgroup() -> String {
+    env::var(CGROUP).expect("called from the body of a sandboxed test")
+}
+
+/// Removes the empty groups that runtimes leave behind, in every hierarchy of cgroup version 1 and in version 2.
+fn remove_cgroup(group: &str) {
+    fn remove(dir: &Path) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+        // One that is not empty belongs to somebody who still runs; there is nobody to tell.
+        let _ = fs::remove_dir(dir);
+    }
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    hierarchies.chain([root.to_owned()]).for_each(|hierarchy| remove(&hierarchy.join(group)));
+}
+
 fn reexecute(user: &[&str], namespaces: &[&str]) {
     // libtest names the thread of each test after the test.
     let thread = thread::current();
     let test = thread.name().expect("called from a test");
-    let run = Command::new("unshare")
+    let cgroup = format!("smarter-cni-tests-{}-{}", std::process::id(), test.replace(':', "_"));
+    let run = Command::new("timeout")
+        .args(["--kill-after=10", LIMIT, "unshare"])
         .args(user)
         .args(namespaces)
         .arg(env::current_exe().expect("this test binary"))
         .args([test, "--exact", "--nocapture", "--include-ignored"])
         .env(OUTSIDE, identity("net"))
+        .env(CGROUP, &cgroup)
         // The place of an assertion is enough; a backtrace through two processes buries it.
         .env("RUST_BACKTRACE", "0")
         .output()
-        .expect("unshare, from util-linux");
+        .expect("timeout, from coreutils");
+    remove_cgroup(&cgroup);
     let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     // A name that matches no test succeeds too: only "1 passed" means that the body ran.
     let passed = run.status.success() && out.contains("test result: ok. 1 passed");
     assert!(passed, "{test} failed in its sandbox ({}):\n{out}{err}", run.status);
     eprint!("{err}");
+}
+
+/// Runs a tool of the distribution and returns what it printed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {stderr}", arguments.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -116,4 +154,16 @@ fn the_sandbox_is_private_and_hides_the_machine() {
             assert_eq!(fs::read_dir(private).expect(private).count(), 0, "{private} is not empty");
         }
     });
+}
+
+/// Runs a tool of the distribution and returns what it printed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    assert!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -33,7 +33,7 @@ fn bridge(whose: Plugins, verb: &str, pod: &Netns, prev_result: Option<&Value>) 
     }
     // The id is the file name of the namespace.
     let path = pod.path();
-    let id = path.rsplit('/').next().unwrap();
+    let id = path.rsplit('/').next().expect("a name");
     Plugin::new(whose.dir(), "bridge").command(verb).container(id).netns(pod).ifname("eth0").json(&config)
 }
 
@@ -44,7 +44,7 @@ fn reserved() -> Vec<String> {
 
 fn address(result: &Value) -> String {
     let address = result["ips"][0]["address"].as_str().expect("an address");
-    address.split('/').next().unwrap().to_owned()
+    address.split('/').next().expect("without prefix").to_owned()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where we differ from the Go plugins of Debian 12 (1.1.1) on purpose, and why.
 //!
-//! A difference is known when case, version, path and both values match a line of the table.
+//! A difference is known when case, path and both values match a line of the table.
 
 use serde_json::Value;
 
@@ -15,6 +15,20 @@ struct Known {
 }
 
 const KNOWN: &[Known] = &[
+    Known {
+        case: "portmap/*",
+        path: "/calls/1/status",
+        debian: "1",
+        ours: "0",
+        reason: "CHECK of a pod with IPv4 alone asks Debian's build for IPv6 rules too, and fails; later ones and ours do not.",
+    },
+    Known {
+        case: "portmap/*",
+        path: "/calls/1/answer",
+        debian: r#"{"code":999}"#,
+        ours: "null",
+        reason: "The same CHECK.",
+    },
     Known {
         case: "*",
         path: "*/answer/dns",
@@ -39,14 +53,10 @@ const KNOWN: &[Known] = &[
 ];
 
 /// The reason why this difference is wanted; `None` when it is not known.
-pub(super) fn reason(
-    case: &str,
-    _version: &str,
-    path: &str,
-    debian: &Value,
-    ours: &Value,
-) -> Option<&'static str> {
-    let value = |pattern: &str, value: &Value| pattern == "*" || pattern == value.to_string();
+pub(super) fn reason(case: &str, path: &str, debian: &Value, ours: &Value) -> Option<&'static str> {
+    let value = |pattern: &str, value: &Value| {
+        pattern == "*" || serde_json::from_str::<Value>(pattern).expect("JSON in the table") == *value
+    };
     let hit = |k: &&Known| {
         matches(k.case, case) && matches(k.path, path) && value(k.debian, debian) && value(k.ours, ours)
     };

@@ -1,0 +1,190 @@
+//! One directory, held open, and the files directly in it.
+//!
+//! Every name is looked up relative to the open directory and no symbolic link is followed at its end, so a link that
+//! somebody placed there cannot lead a root process elsewhere. The way to the directory itself may contain links
+//! (`/var/run`). Knows nothing of what the files mean.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
+use rustix::io::Errno;
+
+use super::error::{Error, Result};
+
+/// Longer than any file kept here, short enough to read whatever lies about under a name of ours.
+const LONGEST: u64 = 256 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens the directory, made with its parents where missing.
+    pub(super) fn create(path: &Path, mode: u32) -> Result<Self> {
+        if let Some(directory) = Self::existing(path)? {
+            return Ok(directory);
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .map_err(|error| Error::new("mkdir", path, error))?;
+        Self::existing(path)?.ok_or_else(|| Error::new("open", path, Errno::NOENT))
+    }
+
+    /// `None` when there is no such directory.
+    pub(super) fn existing(path: &Path) -> Result<Option<Self>> {
+        match fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::new("open", path, errno)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn error(&self, operation: &str, name: &str, errno: impl Into<std::io::Error>) -> Error {
+        Error::new(operation, &self.path.join(name), errno)
+    }
+
+    pub(super) fn open(&self, name: &str, flags: OFlags, mode: u32) -> Result<File> {
+        // NONBLOCK: a pipe under one of our names must not hang the pod.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))
+            .map(File::from)
+            .map_err(|errno| self.error("open", name, errno))
+    }
+
+    /// `None` when there is no such file.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let file = match self.open(name, OFlags::RDONLY, 0) {
+            Ok(file) => file,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::with_capacity(256);
+        file.take(LONGEST).read_to_end(&mut bytes).map_err(|error| self.error("read", name, error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Truncates and writes in place; a reader may see it half done.
+    pub(super) fn overwrite(&self, name: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        let mut file = self.open(name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, mode)?;
+        file.write_all(bytes).map_err(|error| self.error("write", name, error))
+    }
+
+    /// Writes over bytes that are there already: needs no new block on a full disk.
+    pub(super) fn patch(&self, name: &str, at: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.open(name, OFlags::WRONLY, 0)?;
+        file.write_all_at(bytes, at).map_err(|error| self.error("write", name, error))
+    }
+
+    /// Puts a complete file in place of whatever has the name. `temporary` is a name nobody else writes to meanwhile.
+    pub(super) fn replace(&self, name: &str, temporary: &str, bytes: &[u8]) -> Result<()> {
+        self.write_temporary(temporary, name, bytes)?;
+        fs::renameat(&self.fd, temporary, &self.fd, name).map_err(|errno| {
+            let _ = self.remove(temporary);
+            self.error("write", name, errno)
+        })
+    }
+
+    /// Puts a complete file under a name that is free; `false` when it is not. `temporary` as for [`Self::replace`].
+    pub(super) fn place(&self, name: &str, temporary: &str, bytes: &[u8]) -> Result<bool> {
+        self.write_temporary(temporary, name, bytes)?;
+        let mut outcome = fs::renameat_with(&self.fd, temporary, &self.fd, name, RenameFlags::NOREPLACE);
+        if matches!(outcome, Err(Errno::INVAL | Errno::NOSYS)) {
+            // A file system without the flag has hard links.
+            outcome = fs::linkat(&self.fd, temporary, &self.fd, name, AtFlags::empty());
+            let _ = self.remove(temporary);
+        }
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(errno) => {
+                let _ = self.remove(temporary);
+                if errno == Errno::EXIST { Ok(false) } else { Err(self.error("write", name, errno)) }
+            }
+        }
+    }
+
+    fn write_temporary(&self, temporary: &str, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mut file = match self.open(temporary, flags, 0o600) {
+            // Left by a process that was killed.
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                self.remove(temporary)?;
+                self.open(temporary, flags, 0o600)
+            }
+            other => other,
+        }?;
+        file.write_all(bytes).map_err(|error| {
+            let _ = self.remove(temporary);
+            self.error("write", name, error)
+        })
+    }
+
+    /// `false` when there was nothing.
+    pub(super) fn remove(&self, name: &str) -> Result<bool> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.error("remove", name, errno)),
+        }
+    }
+
+    /// Inode number and size of what has the name, not following links; `None` when nothing has.
+    pub(super) fn stat(&self, name: &str) -> Result<Option<(u64, u64)>> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some((stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0)))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error("stat", name, errno)),
+        }
+    }
+
+    /// May this process create files here? Writes nothing.
+    pub(super) fn writable(&self) -> Result<()> {
+        fs::accessat(&self.fd, ".", fs::Access::WRITE_OK, AtFlags::empty())
+            .map_err(|errno| Error::new("write", &self.path, errno))
+    }
+
+    /// Every name with its inode number, sub-directories left out. Names that are not UTF-8 are none of ours.
+    pub(super) fn each(&self, mut entry: impl FnMut(&str, u64) -> Walk) -> Result<()> {
+        let failed = |errno: Errno| Error::new("read", &self.path, errno);
+        // A descriptor of its own: the position in a directory belongs to the open file.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+        let mut entries = RawDir::new(fd, &mut buffer);
+        while let Some(found) = entries.next() {
+            let found = found.map_err(failed)?;
+            if found.file_type() == FileType::Directory {
+                continue;
+            }
+            if let Some(name) = text(found.file_name())
+                && matches!(entry(name, found.ino()), Walk::Stop)
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) enum Walk {
+    On,
+    Stop,
+}
+
+fn text(name: &CStr) -> Option<&str> {
+    OsStr::from_bytes(name.to_bytes()).to_str()
+}

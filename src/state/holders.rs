@@ -1,0 +1,79 @@
+//! Does the holder of a lease still live?
+//!
+//! Answers from what is remembered and from the namespace's path. Death must be proven: whatever cannot be decided is
+//! alive here, and only the kernel, asked by somebody else, knows better.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{stat, statfs};
+use serde::{Deserialize, Serialize};
+
+use super::lease::Holder;
+use super::record::Record;
+
+/// How long an attachment is left alone after its ADD began. CLOCK_BOOTTIME.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Where libcni keeps the results of successful ADDs.
+pub const LIBCNI_RESULTS: &str = "/var/lib/cni/results";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    Alive,
+    Dead,
+    /// Nothing that is remembered tells.
+    Unknown,
+}
+
+/// Device and inode of a namespace: the same only while it is the same namespace (namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NetnsId {
+    pub dev: u64,
+    pub ino: u64,
+}
+
+impl NetnsId {
+    /// `None` when nothing is at the path.
+    pub fn of(path: &str) -> Option<Self> {
+        stat(path).ok().map(|stat| Self { dev: stat.st_dev, ino: stat.st_ino })
+    }
+}
+
+/// Judges by the attachment's own record, which is one of this boot. `now` is CLOCK_BOOTTIME.
+pub fn of_record(record: &Record, now: Duration) -> Liveness {
+    let (Some(path), Some(id)) = (&record.netns, record.netns_id) else { return Liveness::Alive };
+    if NetnsId::of(path) == Some(id) || now < record.created() + GRACE {
+        return Liveness::Alive;
+    }
+    Liveness::Dead
+}
+
+/// Judges an attachment without record by libcni's cache file `<results>/<network>-<container>-<interface>`, which
+/// holds the namespace's path. `results` is [`LIBCNI_RESULTS`] on a node.
+pub fn of_cache(results: &Path, network: &str, holder: &Holder) -> Liveness {
+    let Some(if_name) = &holder.if_name else { return Liveness::Unknown };
+    let name = format!("{network}-{}-{if_name}", holder.container);
+    let Ok(bytes) = std::fs::read(results.join(name)) else { return Liveness::Unknown };
+    match cached_netns(&bytes) {
+        Some(path) if is_namespace(&path) => Liveness::Alive,
+        Some(_) => Liveness::Dead,
+        None => Liveness::Unknown,
+    }
+}
+
+/// The file may be truncated after a power cut, and those of old versions are a bare result.
+fn cached_netns(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Cache {
+        netns: Option<String>,
+    }
+    let cache: Cache = serde_json::from_slice(bytes).ok()?;
+    cache.netns.filter(|path| !path.is_empty())
+}
+
+/// After an unmount the path of a namespace is a plain file.
+fn is_namespace(path: &str) -> bool {
+    // NSFS_MAGIC and PROC_SUPER_MAGIC, include/uapi/linux/magic.h: kernels before 3.19 had namespaces in procfs.
+    statfs(path).is_ok_and(|fs| matches!(fs.f_type, 0x6e73_6673 | 0x9fa0))
+}

@@ -1,0 +1,358 @@
+//! The leases of one network: which address is promised to whom, in host-local's format.
+//!
+//! `<data dir>/<network>/` holds one file per address (`<container ID>\r\n<interface>`), `last_reserved_ip.<set>`, and
+//! `lock`, on which everybody who changes something takes flock(2). The Go plugin's binary may work in the same
+//! directory at the same time. Nothing is synced to disk: a lease is void after a reboot, and an empty or damaged file,
+//! which is what a power cut leaves, is a free address. Refuses to choose addresses and to judge their holders.
+
+mod marker;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use fd_lock::{RwLock, RwLockWriteGuard};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::boot::BootId;
+use super::directory::{Directory, Walk};
+use super::error::{Error, Result};
+use crate::net::IfName;
+use marker::Seal;
+
+/// Where host-local keeps leases when the configuration does not say.
+pub const DATA_DIR: &str = "/var/lib/cni/networks";
+
+const LOCK: &str = "lock";
+const LAST_RESERVED: &str = "last_reserved_ip.";
+/// Written only under the lock, so one name is enough, and whoever finds it knows that its writer was killed.
+const TEMPORARY: &str = ".lease.new";
+
+/// To whom an address is promised.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holder {
+    pub container: String,
+    /// `None` in files of host-local before 0.7, which are honoured.
+    pub if_name: Option<IfName>,
+}
+
+impl Holder {
+    pub fn new(container: &str, if_name: &IfName) -> Self {
+        Self { container: container.to_owned(), if_name: Some(if_name.clone()) }
+    }
+
+    /// Is this `other`, or `other`'s container in a file of the old format?
+    pub fn covers(&self, other: &Self) -> bool {
+        self.container == other.container && (self.if_name.is_none() || self.if_name == other.if_name)
+    }
+
+    /// The bytes of a lease file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match &self.if_name {
+            Some(if_name) => format!("{}\r\n{if_name}", self.container).into_bytes(),
+            None => self.container.clone().into_bytes(),
+        }
+    }
+}
+
+/// What a lease file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lease {
+    Held(Holder),
+    /// Names nobody: the address is free.
+    Damaged,
+}
+
+impl Lease {
+    /// White space around the text does not count, as in the Go plugin. A container ID is letters, digits, `_`, `.`
+    /// and `-`; anything else was not written by a plugin.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let holder = || {
+            let text = std::str::from_utf8(bytes).ok()?.trim();
+            let (container, if_name) = match text.split_once("\r\n") {
+                Some((container, if_name)) => (container, Some(if_name.parse().ok()?)),
+                None => (text, None),
+            };
+            let right = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+            let named = !container.is_empty() && container.bytes().all(right);
+            named.then(|| Holder { container: container.to_owned(), if_name })
+        };
+        holder().map_or(Self::Damaged, Self::Held)
+    }
+}
+
+/// An attachment and the addresses that the kernel still carries for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    pub holder: Holder,
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The lease directory of one network.
+#[derive(Debug)]
+pub struct Store {
+    directory: Directory,
+    /// `None` where it can neither be opened nor made, as on a disk that is full or read-only; nobody can allocate
+    /// there then, and removing needs no lock.
+    lock: Option<RwLock<File>>,
+}
+
+impl Store {
+    /// Opens the network's directory, made (0755) with its parents where missing. `network` must be one element of a
+    /// path.
+    pub fn open(data_dir: &Path, network: &str) -> Result<Self> {
+        let directory = Directory::create(&path(data_dir, network)?, 0o755)?;
+        let lock = directory.open(LOCK, OFlags::RDONLY | OFlags::CREATE, 0o750)?;
+        Ok(Self { directory, lock: Some(RwLock::new(lock)) })
+    }
+
+    /// Opens the network's directory for looking and removing; `None` when there is none.
+    pub fn existing(data_dir: &Path, network: &str) -> Result<Option<Self>> {
+        let Some(directory) = Directory::existing(&path(data_dir, network)?)? else { return Ok(None) };
+        let lock = match directory.open(LOCK, OFlags::RDONLY | OFlags::CREATE, 0o750) {
+            Ok(lock) => Some(RwLock::new(lock)),
+            Err(error) => {
+                tracing::warn!("working without the lock: {error}");
+                None
+            }
+        };
+        Ok(Some(Self { directory, lock }))
+    }
+
+    /// Looks at the directory without making or locking anything; `None` when there is none.
+    pub fn glance(data_dir: &Path, network: &str) -> Result<Option<Glance>> {
+        Ok(Directory::existing(&path(data_dir, network)?)?.map(Glance))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Waits for everybody else who holds the lock.
+    pub fn lock(&mut self) -> Result<Locked<'_>> {
+        let directory = &self.directory;
+        let Some(lock) = &mut self.lock else {
+            return Ok(Locked { directory, seal: Seal::unknown(), guard: None });
+        };
+        let guard = lock.write().map_err(|error| Error::new("lock", &directory.path().join(LOCK), error))?;
+        Ok(Locked { directory, seal: Seal::unknown(), guard: Some(guard) })
+    }
+}
+
+fn path(data_dir: &Path, network: &str) -> Result<PathBuf> {
+    if network.is_empty() || network.contains(['/', '\0']) || matches!(network, "." | "..") {
+        return Err(Error::new("open", &data_dir.join(network), Errno::INVAL));
+    }
+    Ok(data_dir.join(network))
+}
+
+/// A lease directory that is only looked at.
+#[derive(Debug)]
+pub struct Glance(Directory);
+
+impl Glance {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Can leases be made here? Writes nothing.
+    pub fn writable(&self) -> Result<()> {
+        self.0.writable()
+    }
+
+    /// The addresses that have a file, in no order.
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
+        survey(&self.0).map(|survey| survey.addresses)
+    }
+
+    /// `None` when the address has no file.
+    pub fn lease(&self, address: IpAddr) -> Result<Option<Lease>> {
+        lease(&self.0, address)
+    }
+}
+
+/// One pass over the names in a lease directory.
+#[derive(Debug)]
+pub struct Survey {
+    /// The addresses that have a file, in no order.
+    pub addresses: Vec<IpAddr>,
+    digest: u64,
+}
+
+/// The lease directory while nobody else changes it.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    directory: &'a Directory,
+    seal: Seal,
+    #[expect(dead_code, reason = "held for its drop")]
+    guard: Option<RwLockWriteGuard<'a, File>>,
+}
+
+/// What [`Locked::enter`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// Leases were made here in this boot.
+    SameBoot,
+    /// Never used by this program; the leases there, if any, are another's.
+    Unmarked,
+    /// So many leases of another boot were removed.
+    OtherBoot(usize),
+}
+
+impl Locked<'_> {
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Must come before anything is reserved. The directory carries the identity of the boot its leases belong to;
+    /// leases of another boot are removed, except those that `survives` vouches for: the Go plugin, which does not
+    /// know the mark, may have made them since. Leases in a directory without the mark are kept.
+    pub fn enter(&self, boot: &BootId, survives: impl Fn(IpAddr, &Holder) -> bool) -> Result<Entered> {
+        let mark = marker::read(self.directory)?;
+        if mark.as_ref().is_some_and(|mark| mark.boot.as_ref() == Some(boot)) {
+            return Ok(Entered::SameBoot);
+        }
+        let mut freed = 0;
+        if mark.is_some() {
+            for (address, lease) in self.leases()? {
+                if !matches!(&lease, Lease::Held(holder) if survives(address, holder)) {
+                    self.directory.remove(&address.to_string())?;
+                    freed += 1;
+                }
+            }
+            tracing::info!("{}: removed {freed} leases of another boot", self.path().display());
+        }
+        let survey = self.survey()?;
+        marker::create(self.directory, boot, survey.addresses.is_empty().then_some(survey.digest))?;
+        self.seal.forget();
+        Ok(if mark.is_some() { Entered::OtherBoot(freed) } else { Entered::Unmarked })
+    }
+
+    pub fn survey(&self) -> Result<Survey> {
+        survey(self.directory)
+    }
+
+    /// Is the directory exactly as we left it, and does every lease in it have a record? Then nothing that the records
+    /// do not tell is to be found by reading the files.
+    pub fn is_sealed(&self, survey: &Survey) -> Result<bool> {
+        Ok(self.seal.digest(self.directory)? == Some(survey.digest))
+    }
+
+    /// States that every lease in `survey`, which is what is there now, has a record.
+    pub fn seal(&self, survey: &Survey) {
+        self.seal.set(survey.digest);
+    }
+
+    /// Every lease, with the content of its file. Files that cannot be read are left out and logged.
+    pub fn leases(&self) -> Result<Vec<(IpAddr, Lease)>> {
+        let mut leases = Vec::new();
+        for address in self.survey()?.addresses {
+            match self.lease(address) {
+                Ok(lease) => leases.extend(lease.map(|lease| (address, lease))),
+                Err(error) => tracing::warn!("lease left out: {error}"),
+            }
+        }
+        leases.sort_unstable_by_key(|(address, _)| *address);
+        Ok(leases)
+    }
+
+    /// `None` when the address has no file.
+    pub fn lease(&self, address: IpAddr) -> Result<Option<Lease>> {
+        lease(self.directory, address)
+    }
+
+    /// Makes the lease; `false` when somebody has it. A damaged file is replaced.
+    pub fn reserve(&self, address: IpAddr, holder: &Holder) -> Result<bool> {
+        match self.lease(address) {
+            Ok(None) => {}
+            Ok(Some(Lease::Damaged)) => {
+                tracing::warn!("{}: the lease of {address} names nobody, it is free", self.path().display());
+                self.release(address)?;
+            }
+            Ok(Some(Lease::Held(_))) => return Ok(false),
+            Err(error) => {
+                tracing::warn!("{address} is not used: {error}");
+                return Ok(false);
+            }
+        }
+        let name = address.to_string();
+        let reserved = self.directory.place(&name, TEMPORARY, &holder.to_bytes())?;
+        if reserved {
+            self.seal.added(self.directory, &name);
+        }
+        Ok(reserved)
+    }
+
+    /// Removes the lease, whoever has it. Nothing there is fine.
+    pub fn release(&self, address: IpAddr) -> Result<()> {
+        let name = address.to_string();
+        self.seal.removing(self.directory, &name);
+        self.directory.remove(&name).map(|_| ())
+    }
+
+    /// Makes the leases of attachments that the kernel still carries, where their files are gone. Returns how many.
+    pub fn rebuild(&self, carried: &[Carried]) -> Result<usize> {
+        let present: HashSet<IpAddr> = self.survey()?.addresses.into_iter().collect();
+        let mut made = 0;
+        for Carried { holder, addresses } in carried {
+            for address in addresses.iter().filter(|address| !present.contains(address)) {
+                if self.reserve(*address, holder)? {
+                    tracing::warn!("{}: made the lost lease of {address} again", self.path().display());
+                    made += 1;
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// The address handed out last from a range set. Unreadable or unparsable is as good as none.
+    pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
+        match self.directory.read(&format!("{LAST_RESERVED}{set}")) {
+            Ok(bytes) => std::str::from_utf8(&bytes?).ok()?.trim().parse().ok(),
+            Err(error) => {
+                tracing::warn!("Error retrieving last reserved ip: {error}");
+                None
+            }
+        }
+    }
+
+    /// A hint and nothing more: failure is logged.
+    pub fn set_last_reserved(&self, set: usize, address: IpAddr) {
+        let name = format!("{LAST_RESERVED}{set}");
+        if let Err(error) = self.directory.overwrite(&name, 0o600, address.to_string().as_bytes()) {
+            tracing::warn!("the next address will not follow the last one: {error}");
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.seal.store(self.directory);
+    }
+}
+
+fn lease(directory: &Directory, address: IpAddr) -> Result<Option<Lease>> {
+    match directory.read(&address.to_string()) {
+        Ok(bytes) => Ok(bytes.map(|bytes| Lease::parse(&bytes))),
+        // A symbolic link is no lease, and removing it harms nobody.
+        Err(error) if error.errno() == Some(Errno::LOOP) => Ok(Some(Lease::Damaged)),
+        Err(error) => Err(error),
+    }
+}
+
+fn survey(directory: &Directory) -> Result<Survey> {
+    let mut survey = Survey { addresses: Vec::new(), digest: 0 };
+    directory.each(|name, inode| {
+        if !name.starts_with('.') && name != LOCK && !name.starts_with(LAST_RESERVED) {
+            survey.digest = survey.digest.wrapping_add(marker::digest(name, inode));
+            survey.addresses.extend(name.parse::<IpAddr>().ok());
+        }
+        Walk::On
+    })?;
+    Ok(survey)
+}
+
+#[cfg(test)]
+mod tests;

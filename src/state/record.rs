@@ -1,0 +1,359 @@
+//! Attachment records: what an ADD was about to do, or has done, for one attachment. One JSON file per attachment and
+//! plugin, below `/run/smarter-cni/attachments`.
+//!
+//! Written before the kernel is touched, so that whatever a killed ADD left can be finished or undone. Refuses to
+//! judge: a record says what was promised, not what is there. Nothing is synced to disk, because a record is void
+//! after a reboot anyway.
+
+mod as_text;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::boot::{BootId, boottime};
+use super::directory::{Directory, Walk};
+use super::error::{Error, Result};
+use super::holders::NetnsId;
+use crate::net::{IfName, Mac, Route, stable_hash};
+
+/// Where the records of a node are; on a tmpfs.
+pub const ROOT: &str = "/run/smarter-cni";
+
+/// What this program writes. Older and newer ones are read as far as their fields are known.
+pub const VERSION: u32 = 1;
+
+/// One attachment as one plugin knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub boot_id: BootId,
+    /// False from before the first effect until the ADD has succeeded.
+    #[serde(default)]
+    pub complete: bool,
+    /// Milliseconds of CLOCK_BOOTTIME.
+    #[serde(default)]
+    pub created_boottime: u64,
+    /// Whose record it is: `bridge`, `portmap`, `host-local`. Part of the file's name.
+    pub plugin: String,
+    pub network: String,
+    pub container_id: String,
+    #[serde(with = "as_text")]
+    pub if_name: IfName,
+    /// `CNI_NETNS` verbatim.
+    #[serde(default)]
+    pub netns: Option<String>,
+    /// Absent when the path led nowhere: such an attachment is never judged dead.
+    #[serde(default)]
+    pub netns_id: Option<NetnsId>,
+    #[serde(default)]
+    pub pod: Option<Pod>,
+    #[serde(default)]
+    pub promised: Promised,
+}
+
+/// The pod as the runtime named it in `CNI_ARGS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub uid: Option<String>,
+}
+
+/// What the ADD told, or is going to tell, the runtime, and what it put into the kernel for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Promised {
+    #[serde(with = "as_text::option")]
+    pub bridge: Option<IfName>,
+    #[serde(with = "as_text::option")]
+    pub host_if: Option<IfName>,
+    #[serde(with = "as_text::option")]
+    pub host_mac: Option<Mac>,
+    #[serde(with = "as_text::option")]
+    pub pod_mac: Option<Mac>,
+    /// Of the pod's interface.
+    pub addresses: Vec<PromisedAddress>,
+    /// Of the bridge.
+    #[serde(with = "as_text::list")]
+    pub gateways: Vec<IpNetwork>,
+    #[serde(with = "as_text::routes")]
+    pub routes: Vec<Route>,
+    /// Bytes.
+    pub mtu: Option<u32>,
+    pub flags: Flags,
+    pub host_ports: Vec<HostPort>,
+    /// `ipam.type` of the configuration.
+    pub ipam: Option<String>,
+    /// `ipam.dataDir` where the leases are, if they are in host-local's format.
+    pub data_dir: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromisedAddress {
+    #[serde(with = "as_text")]
+    pub address: IpNetwork,
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the bridge's configuration of its own")]
+pub struct Flags {
+    pub hairpin: bool,
+    pub isolated: bool,
+    pub promisc: bool,
+    pub vlan_filtering: bool,
+    pub preserve_default_vlan: bool,
+    pub ip_masq: bool,
+    pub mac_spoof_check: bool,
+    pub is_gateway: bool,
+    pub container_interface_disabled: bool,
+    pub vlan: Option<u16>,
+    pub trunk: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// `tcp`, `udp`, `sctp`.
+    pub protocol: String,
+    pub host_port: u16,
+    pub container_port: u16,
+    #[serde(default)]
+    pub host_ip: Option<IpAddr>,
+}
+
+impl Record {
+    /// The incomplete record of an ADD that begins now. The namespace's identity is taken from the path.
+    pub fn begin(records: &Records, plugin: &str, attachment: &Attachment<'_>, netns: Option<&str>) -> Self {
+        Self {
+            version: VERSION,
+            boot_id: records.boot.clone(),
+            complete: false,
+            created_boottime: u64::try_from(boottime().as_millis()).unwrap_or(u64::MAX),
+            plugin: plugin.to_owned(),
+            network: attachment.network.to_owned(),
+            container_id: attachment.container.to_owned(),
+            if_name: attachment.if_name.clone(),
+            netns: netns.map(str::to_owned),
+            netns_id: netns.and_then(NetnsId::of),
+            pod: None,
+            promised: Promised::default(),
+        }
+    }
+
+    pub fn attachment(&self) -> Attachment<'_> {
+        Attachment { network: &self.network, container: &self.container_id, if_name: &self.if_name }
+    }
+
+    /// CLOCK_BOOTTIME at its making.
+    pub fn created(&self) -> Duration {
+        Duration::from_millis(self.created_boottime)
+    }
+
+    /// `namespace/name` of the pod where known, else the container ID.
+    pub fn display_name(&self) -> String {
+        match self.pod.as_ref().map(|pod| (&pod.namespace, &pod.name)) {
+            Some((Some(namespace), Some(name))) => format!("{namespace}/{name}"),
+            Some((None, Some(name))) => name.clone(),
+            _ => self.container_id.clone(),
+        }
+    }
+}
+
+/// What names an attachment (CNI SPEC: network name, CNI_CONTAINERID, CNI_IFNAME).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment<'a> {
+    pub network: &'a str,
+    pub container: &'a str,
+    pub if_name: &'a IfName,
+}
+
+/// The records of this boot. Those of another boot are void: nobody gets to see them.
+#[derive(Clone, Debug)]
+pub struct Records {
+    directory: PathBuf,
+    boot: BootId,
+}
+
+impl Records {
+    /// `root` is [`ROOT`] on a node. Touches nothing.
+    pub fn at(root: &Path, boot: BootId) -> Self {
+        Self { directory: root.join("attachments"), boot }
+    }
+
+    pub fn boot(&self) -> &BootId {
+        &self.boot
+    }
+
+    /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let directory = Directory::create(&self.directory, 0o700)?;
+        let name = file_name(&record.attachment(), &record.plugin);
+        let bytes = serde_json::to_vec(record)
+            .map_err(|error| Error::new("write", &self.directory.join(&name), std::io::Error::from(error)))?;
+        directory.replace(&name, &temporary_name(&name), &bytes)
+    }
+
+    /// `None` when there is none of this boot, or only a damaged one, which is logged.
+    pub fn read(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<Record>> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(None) };
+        let record = self.load(&directory, &file_name(attachment, plugin));
+        // Different attachments can share a hash.
+        Ok(record.filter(|record| record.attachment() == *attachment))
+    }
+
+    /// The records of one attachment, whichever plugin made them.
+    pub fn of_attachment(&self, attachment: &Attachment<'_>) -> Result<Vec<Record>> {
+        let prefix = format!("{}-{}.", container_part(attachment.container), attachment_part(attachment));
+        let mut records = self.with_prefix(&prefix)?;
+        records.retain(|record| record.attachment() == *attachment);
+        Ok(records)
+    }
+
+    /// The records of a container in all networks.
+    pub fn of_container(&self, container: &str) -> Result<Vec<Record>> {
+        let mut records = self.with_prefix(&format!("{}-", container_part(container)))?;
+        records.retain(|record| record.container_id == container);
+        Ok(records)
+    }
+
+    /// All of them, in the order of their file names. What killed writers left is removed on the way.
+    pub fn all(&self) -> Result<Vec<Record>> {
+        self.sweep()?;
+        self.with_prefix("")
+    }
+
+    /// Whether a record could be written, without writing one. What does not exist yet can be made where its nearest
+    /// existing parent can be written.
+    pub fn writable(&self) -> Result<()> {
+        let existing = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        Directory::existing(existing)?.map_or(Ok(()), |directory| directory.writable())
+    }
+
+    /// Removes the record, also a damaged one or one of another boot. Nothing there is fine.
+    pub fn remove(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<()> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
+        directory.remove(&file_name(attachment, plugin)).map(|_| ())
+    }
+
+    /// Is there a record of the attachment? Answers from file names, without reading.
+    pub fn names(&self) -> Result<Names> {
+        let mut names = HashSet::new();
+        if let Some(directory) = Directory::existing(&self.directory)? {
+            directory.each(|name, _| {
+                if let Some((attachment, _)) = name.split_once('.').filter(|(start, _)| !start.is_empty()) {
+                    names.insert(attachment.to_owned());
+                }
+                Walk::On
+            })?;
+        }
+        Ok(Names(names))
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Result<Vec<Record>> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Vec::new()) };
+        Ok(names(&directory, prefix)?.iter().filter_map(|name| self.load(&directory, name)).collect())
+    }
+
+    fn load(&self, directory: &Directory, name: &str) -> Option<Record> {
+        let read = match directory.read(name) {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match read {
+            Ok(record) => Some(record).filter(|record| record.boot_id == self.boot),
+            Err(error) => {
+                let path = directory.path().join(name);
+                tracing::warn!(
+                    "attachment record {} is damaged and counts as absent: {error}",
+                    path.display()
+                );
+                None
+            }
+        }
+    }
+
+    /// Removes what another boot left, where the root is not on a tmpfs.
+    pub fn forget_other_boots(&self) -> Result<()> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
+        for name in names(&directory, "")? {
+            let record = directory.read(&name).ok().flatten();
+            let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+            if record.is_some_and(|record| record.boot_id != self.boot) {
+                directory.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) -> Result<()> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
+        let mut stale = Vec::new();
+        directory.each(|name, _| {
+            if let Some((_, writer)) = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.'))
+                && let Some((pid, _)) = writer.split_once('-')
+                && !Path::new("/proc").join(pid).exists()
+            {
+                stale.push(name.to_owned());
+            }
+            Walk::On
+        })?;
+        for name in stale {
+            directory.remove(&name)?;
+        }
+        Ok(())
+    }
+}
+
+/// The attachments that have a record of whatever boot and plugin.
+#[derive(Debug)]
+pub struct Names(HashSet<String>);
+
+impl Names {
+    pub fn contains(&self, attachment: &Attachment<'_>) -> bool {
+        self.0.contains(&format!("{}-{}", container_part(attachment.container), attachment_part(attachment)))
+    }
+}
+
+fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    directory.each(|name, _| {
+        if name.starts_with(prefix) && !name.starts_with('.') && name.ends_with(".json") {
+            names.push(name.to_owned());
+        }
+        Walk::On
+    })?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn container_part(container: &str) -> String {
+    format!("{:016x}", stable_hash(&[container]))
+}
+
+fn attachment_part(attachment: &Attachment<'_>) -> String {
+    format!("{:016x}", stable_hash(&[attachment.network, attachment.if_name.as_str()]))
+}
+
+/// The container comes first, so that all records of a container are found by the beginning of their names.
+fn file_name(attachment: &Attachment<'_>, plugin: &str) -> String {
+    format!("{}-{}.{plugin}.json", container_part(attachment.container), attachment_part(attachment))
+}
+
+/// Of this process and call alone; the process's number tells whether its writer is gone.
+fn temporary_name(name: &str) -> String {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    format!(".{name}.{}-{}.new", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests;

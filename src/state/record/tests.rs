@@ -1,0 +1,168 @@
+use super::*;
+
+fn boot(digit: char) -> BootId {
+    BootId::parse(&digit.to_string().repeat(36)).unwrap()
+}
+
+fn full(records: &Records) -> Record {
+    let if_name: IfName = "eth0".parse().unwrap();
+    let attachment = Attachment { network: "smartnet", container: "cid-a", if_name: &if_name };
+    let mut record = Record::begin(records, "bridge", &attachment, Some("/proc/self/ns/net"));
+    record.pod =
+        Some(Pod { namespace: Some("ns".into()), name: Some("p-0".into()), uid: Some("u-1".into()) });
+    let mut route = Route::to("10.0.0.0/8".parse().unwrap(), Some("10.1.2.1".parse().unwrap()));
+    route.table = Some(0);
+    record.promised = Promised {
+        bridge: Some("smartnet0".parse().unwrap()),
+        host_if: Some("veth01234567".parse().unwrap()),
+        host_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        pod_mac: None,
+        addresses: vec![PromisedAddress {
+            address: "10.1.2.3/24".parse().unwrap(),
+            gateway: Some("10.1.2.1".parse().unwrap()),
+        }],
+        gateways: vec!["10.1.2.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()],
+        routes: vec![route, Route::to("::/0".parse().unwrap(), None)],
+        mtu: Some(1400),
+        flags: Flags { hairpin: true, vlan: Some(7), trunk: vec![1, 2], ..Flags::default() },
+        host_ports: vec![HostPort {
+            protocol: "tcp".into(),
+            host_port: 8080,
+            container_port: 80,
+            host_ip: None,
+        }],
+        ipam: Some("smarter-ipam".into()),
+        data_dir: Some("/var/run/cni/networks".into()),
+    };
+    record
+}
+
+#[test]
+fn a_record_comes_back_as_it_was_written() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let mut record = full(&records);
+    assert_eq!(records.read(&record.attachment(), "bridge").unwrap(), None);
+    records.write(&record).unwrap();
+    record.complete = true;
+    records.write(&record).unwrap();
+    assert!(record.netns_id.is_some());
+    assert_eq!(records.read(&record.attachment(), "bridge").unwrap().as_ref(), Some(&record));
+    assert_eq!(records.read(&record.attachment(), "portmap").unwrap(), None);
+    assert_eq!(records.all().unwrap(), [record.clone()]);
+    assert!(records.names().unwrap().contains(&record.attachment()));
+    records.remove(&record.attachment(), "bridge").unwrap();
+    records.remove(&record.attachment(), "bridge").unwrap();
+    assert!(records.all().unwrap().is_empty());
+    assert!(!records.names().unwrap().contains(&record.attachment()));
+}
+
+#[test]
+fn only_root_may_look() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    records.write(&full(&records)).unwrap();
+    let directory = root.path().join("attachments");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&directory), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(mode(&files[0]), 0o600);
+}
+
+#[test]
+fn a_container_finds_its_records_in_all_networks() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let mut record = full(&records);
+    records.write(&record).unwrap();
+    record.network = "other".into();
+    records.write(&record).unwrap();
+    record.plugin = "portmap".into();
+    records.write(&record).unwrap();
+    assert_eq!(records.of_attachment(&record.attachment()).unwrap().len(), 2);
+    record.container_id = "cid-b".into();
+    records.write(&record).unwrap();
+    assert_eq!(records.of_container("cid-a").unwrap().len(), 3);
+    assert_eq!(records.of_container("cid-b").unwrap().len(), 1);
+    assert_eq!(records.of_container("cid-c").unwrap().len(), 0);
+    assert_eq!(records.all().unwrap().len(), 4);
+}
+
+#[test]
+fn records_of_another_boot_are_void() {
+    let root = tempfile::tempdir().unwrap();
+    let before = Records::at(root.path(), boot('a'));
+    let record = full(&before);
+    before.write(&record).unwrap();
+    let after = Records::at(root.path(), boot('b'));
+    assert_eq!(after.read(&record.attachment(), "bridge").unwrap(), None);
+    assert!(after.all().unwrap().is_empty());
+    before.forget_other_boots().unwrap();
+    assert_eq!(before.all().unwrap().len(), 1);
+    after.forget_other_boots().unwrap();
+    assert!(before.all().unwrap().is_empty());
+    before.write(&record).unwrap();
+    after.remove(&record.attachment(), "bridge").unwrap();
+    assert!(before.all().unwrap().is_empty());
+}
+
+#[test]
+fn older_and_newer_records_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let record = full(&records);
+    records.write(&record).unwrap();
+    let file = root.path().join("attachments").join(file_name(&record.attachment(), "bridge"));
+    let sparse = format!(
+        r#"{{"version":9,"boot_id":"{}","plugin":"bridge","network":"smartnet","container_id":"cid-a","if_name":"eth0",
+            "promised":{{"colour":"red","addresses":[{{"address":"10.1.2.3/24","since":7}}]}},"mood":{{}}}}"#,
+        boot('a')
+    );
+    std::fs::write(&file, sparse).unwrap();
+    let read = records.read(&record.attachment(), "bridge").unwrap().unwrap();
+    assert_eq!((read.version, read.complete, read.netns), (9, false, None));
+    assert_eq!(read.promised.addresses[0].address, "10.1.2.3/24".parse().unwrap());
+}
+
+#[test]
+fn damaged_records_count_as_absent_and_can_be_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let record = full(&records);
+    records.write(&record).unwrap();
+    let file = root.path().join("attachments").join(file_name(&record.attachment(), "bridge"));
+    for damage in ["", "{", "null", "\0\0\0\0", r#"{"version":1}"#] {
+        std::fs::write(&file, damage).unwrap();
+        assert_eq!(records.read(&record.attachment(), "bridge").unwrap(), None, "{damage:?}");
+        assert!(records.all().unwrap().is_empty());
+    }
+    records.remove(&record.attachment(), "bridge").unwrap();
+    assert!(!file.exists());
+}
+
+#[test]
+fn links_are_not_followed_and_leftovers_are_swept() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let record = full(&records);
+    records.write(&record).unwrap();
+    let directory = root.path().join("attachments");
+    let file = directory.join(file_name(&record.attachment(), "bridge"));
+    let elsewhere = root.path().join("elsewhere");
+    std::fs::rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    assert_eq!(records.read(&record.attachment(), "bridge").unwrap(), None);
+    let before = std::fs::read(&elsewhere).unwrap();
+    records.write(&record).unwrap();
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), before);
+    assert!(!file.is_symlink());
+
+    let stale = directory.join(".x.bridge.json.4194305-0.new");
+    let living = directory.join(format!(".x.bridge.json.{}-0.new", std::process::id()));
+    std::fs::write(&stale, "").unwrap();
+    std::fs::write(&living, "").unwrap();
+    assert_eq!(records.all().unwrap().len(), 1);
+    assert!(!stale.exists() && living.exists());
+}
