@@ -158,7 +158,7 @@ impl Directory {
     }
 
     /// Every name with its inode number, sub-directories left out. Names that are not UTF-8 are none of ours.
-    pub(super) fn each(&self, mut entry: impl FnMut(&str, u64) -> Walk) -> Result<()> {
+    pub(super) fn each(&self, mut entry: impl FnMut(&str, u64)) -> Result<()> {
         let failed = |errno: Errno| Error::new("read", &self.path, errno);
         // A descriptor of its own: the position in a directory belongs to the open file.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -170,19 +170,12 @@ impl Directory {
             if found.file_type() == FileType::Directory {
                 continue;
             }
-            if let Some(name) = text(found.file_name())
-                && matches!(entry(name, found.ino()), Walk::Stop)
-            {
-                break;
+            if let Some(name) = text(found.file_name()) {
+                entry(name, found.ino());
             }
         }
         Ok(())
     }
-}
-
-pub(super) enum Walk {
-    On,
-    Stop,
 }
 
 fn text(name: &CStr) -> Option<&str> {

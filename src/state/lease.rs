@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::boot::BootId;
-use super::directory::{Directory, Walk};
+use super::directory::Directory;
 use super::error::{Error, Result};
 use crate::net::IfName;
 use marker::Seal;
@@ -349,7 +349,6 @@ fn survey(directory: &Directory) -> Result<Survey> {
             survey.digest = survey.digest.wrapping_add(marker::digest(name, inode));
             survey.addresses.extend(name.parse::<IpAddr>().ok());
         }
-        Walk::On
     })?;
     Ok(survey)
 }

@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::boot::{BootId, boottime};
-use super::directory::{Directory, Walk};
+use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
 use crate::net::{IfName, Mac, Route, stable_hash};
@@ -252,7 +252,6 @@ impl Records {
                 if let Some((attachment, _)) = name.split_once('.').filter(|(start, _)| !start.is_empty()) {
                     names.insert(attachment.to_owned());
                 }
-                Walk::On
             })?;
         }
         Ok(Names(names))
@@ -305,7 +304,6 @@ impl Records {
             {
                 stale.push(name.to_owned());
             }
-            Walk::On
         })?;
         for name in stale {
             directory.remove(&name)?;
@@ -330,7 +328,6 @@ fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {
         if name.starts_with(prefix) && !name.starts_with('.') && name.ends_with(".json") {
             names.push(name.to_owned());
         }
-        Walk::On
     })?;
     names.sort_unstable();
     Ok(names)

@@ -32,7 +32,7 @@ pub fn check(request: &Request) -> Result<()> {
     let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
     let host_end = check_interfaces(&mut session, &config, request, &previous)?;
     check_pod(&mut session, request, &previous)?;
-    check_drift(&mut session, &config, request, host_end, previous)
+    check_drift(&mut session, &config, request, host_end, &previous)
 }
 
 /// Bridge, container end and host end of the previous result. Returns the host end's name.
@@ -205,14 +205,14 @@ fn check_drift(
     config: &Config,
     request: &Request,
     host_end: IfName,
-    previous: AddResult,
+    previous: &AddResult,
 ) -> Result<()> {
     let identity = super::identity(request, request.attachment()?);
     let records = super::node_records()?;
     if !super::record_of(&records, &identity)?.is_some_and(|record| record.complete) {
         return Ok(());
     }
-    let want = want::attachment(config, &identity, host_end, &previous)?;
+    let want = want::attachment(config, &identity, host_end, previous)?;
     let needed = super::host_needs(&records, &want);
     let have = observe::observe(session, &want, true, &needed)
         .map_err(Error::internal)?
