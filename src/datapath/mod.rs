@@ -4,6 +4,7 @@
 //! `spec`, `mark`, `plan` and `step` are pure; only `observe` and `apply` talk to the kernel.
 
 pub mod apply;
+pub mod census;
 pub mod loopback;
 pub mod mark;
 pub mod observe;

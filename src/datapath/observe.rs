@@ -265,15 +265,6 @@ fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<If
     Ok(link::by_index(&mut node.route, index)?.and_then(|link| link.name.parse().ok()))
 }
 
-/// Every attachment that the node's links are marked with.
-pub fn marked_attachments(session: &mut Session) -> kernel::Result<Vec<(IfName, VethMark)>> {
-    let links = link::all(&mut session.node.route)?;
-    Ok(links
-        .into_iter()
-        .filter_map(|link| Some((link.name.parse().ok()?, VethMark::parse(link.alias.as_deref()?)?)))
-        .collect())
-}
-
 /// The name for a new host end: the first derived one that no link of somebody else has.
 pub fn free_host_end(session: &mut Session, identity: &mark::Identity) -> kernel::Result<IfName> {
     let mut attempt = 0;

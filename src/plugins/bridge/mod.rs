@@ -26,8 +26,8 @@ use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::{Request, Target};
 use crate::cni::result::{AddResult, Interface};
+use crate::datapath::census;
 use crate::datapath::mark::Identity;
-use crate::datapath::observe;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
 use crate::net::{IfName, VlanId};
@@ -83,7 +83,7 @@ pub fn gc(request: &Request) -> Result<()> {
     }
     // Links whose record was lost still say whose they are.
     let mut session = Session::open(None).map_err(Error::internal)?;
-    for (_, mark) in observe::marked_attachments(&mut session).map_err(Error::internal)? {
+    for mark in census::marked_attachments(&mut session).map_err(Error::internal)? {
         let identity = mark.identity;
         if identity.network == network && !is_valid(&identity.container, identity.if_name.as_str()) {
             remove(&identity, None);
@@ -229,14 +229,17 @@ fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Ve
 /// Bridge, host end, container end and, with a gateway in a VLAN, that gateway's interface: the order that callers count on.
 fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result<Vec<Interface>> {
     let vlan_gateway = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref());
+    // A bridge that somebody else made takes the lowest MAC of its ports, ours included: look again.
+    session.node.forget(&want.bridge.name);
     let mut interfaces = Vec::new();
     for name in [&want.bridge.name, &want.port.name] {
         interfaces.push(node_interface(session, name)?);
     }
-    let pod = session.look_up_in_pod(&want.pod.name).map_err(Error::internal)?;
+    let pod =
+        session.pod.as_mut().map(|pod| pod.side.seen(&want.pod.name)).transpose().map_err(Error::internal)?;
     interfaces.push(Interface {
         name: want.pod.name.to_string(),
-        mac: pod.and_then(|link| link.mac).map(|mac| mac.to_string()),
+        mac: pod.flatten().and_then(|link| link.mac).map(|mac| mac.to_string()),
         sandbox: Some(sandbox.to_owned()),
         ..Interface::default()
     });
@@ -247,7 +250,7 @@ fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result
 }
 
 fn node_interface(session: &mut Session, name: &IfName) -> Result<Interface> {
-    let link = session.node.look_up(name).map_err(Error::internal)?;
+    let link = session.node.seen(name).map_err(Error::internal)?;
     let mac = link.and_then(|link| link.mac).map(|mac| mac.to_string());
     Ok(Interface { name: name.to_string(), mac, ..Interface::default() })
 }
