@@ -1,5 +1,6 @@
 //! Everything that needs the kernel or the finished binary: one program, one module per subject.
 
+mod bare_node;
 mod conntrack;
 mod containerd;
 mod cri;
@@ -11,3 +12,4 @@ mod nft;
 mod parity;
 mod podman;
 mod sandbox;
+mod vlan;
