@@ -192,6 +192,12 @@ impl Records {
         &self.boot
     }
 
+    /// A set of its own beside this one, for attachments whose death is suspected but not yet proven.
+    #[must_use]
+    pub fn suspects(&self) -> Self {
+        Self { directory: self.directory.with_file_name("suspects"), boot: self.boot.clone() }
+    }
+
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
     pub fn write(&self, record: &Record) -> Result<()> {
         let directory = Directory::create(&self.directory, 0o700)?;
@@ -317,7 +323,7 @@ impl Names {
 fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     directory.each(|name, _| {
-        if name.starts_with(prefix) && !name.starts_with('.') && name.ends_with(".json") {
+        if name.starts_with(prefix) && !name.starts_with('.') && name.strip_suffix(".json").is_some() {
             names.push(name.to_owned());
         }
     })?;
