@@ -141,7 +141,6 @@ impl Step {
 }
 
 impl fmt::Display for Step {
-    #[expect(clippy::too_many_lines, reason = "one line of text per step, and nothing else")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateBridge { name, mac, mtu, vlan_filtering } => {

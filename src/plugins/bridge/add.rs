@@ -81,14 +81,14 @@ impl<'a> Attempt<'a> {
                 return Err(already_attached(&identity, previous));
             }
         }
-        let resumed = previous.filter(|previous| previous.netns_id == here);
-        let host_end = match resumed.as_ref().and_then(|record| record.promised.host_if.clone()) {
+        let unfinished = previous.filter(|previous| previous.netns_id == here);
+        let host_end = match unfinished.as_ref().and_then(|record| record.promised.host_if.clone()) {
             Some(name) => name,
             None => observe::free_host_end(&mut session, &identity).map_err(Error::internal)?,
         };
         let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name, records));
-        let resumes = resumed.is_some();
-        let mut record = resumed
+        let resumes = unfinished.is_some();
+        let mut record = unfinished
             .unwrap_or_else(|| super::new_record(request, records, &identity, config, host_end.clone()));
         record.complete = false;
         records.write(&record).map_err(Error::internal)?;
