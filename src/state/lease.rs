@@ -184,7 +184,7 @@ impl Glance {
 
     /// Has the address a file? Does not read it.
     pub fn is_taken(&self, address: IpAddr) -> Result<bool> {
-        Ok(self.0.stat(&address.to_string())?.is_some())
+        Ok(self.0.inode(&address.to_string())?.is_some())
     }
 
     /// The addresses that have a file, in no order.
@@ -297,6 +297,11 @@ impl Locked<'_> {
         lease(self.directory, address)
     }
 
+    /// Has the address a file? Does not read it.
+    pub fn is_taken(&self, address: IpAddr) -> Result<bool> {
+        Ok(self.directory.inode(&address.to_string())?.is_some())
+    }
+
     /// Makes the lease; `false` when somebody has it. A damaged file is replaced.
     pub fn reserve(&self, address: IpAddr, holder: &Holder) -> Result<bool> {
         match self.lease(address) {
@@ -328,6 +333,9 @@ impl Locked<'_> {
 
     /// Makes the leases of attachments that the kernel still carries, where their files are gone. Returns how many.
     pub fn rebuild(&self, carried: &[Carried]) -> Result<usize> {
+        if carried.is_empty() {
+            return Ok(0);
+        }
         let present: HashSet<IpAddr> = self.addresses()?.into_iter().collect();
         let mut made = 0;
         for Carried { holder, addresses } in carried {

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::allocate::{assign, first_free};
+use super::allocate::{Ledger, assign, first_free};
 use super::config::Config;
 use super::judge::{Judge, Verdict, reclaim};
 use super::range::RangeSet;
@@ -208,9 +208,7 @@ impl Hand<'_> {
         let (locked, ipam, network) = (self.locked, self.ipam, self.network);
         let last = locked.last_reserved(at);
         for _ in 0..2 {
-            let taken = || Ok(locked.addresses()?);
-            let found = first_free(set.candidates(last), taken, |address| self.reserve(at, address))?;
-            if let Some(address) = found {
+            if let Some(address) = first_free(set.candidates(last), &mut OfSet { hand: self, at })? {
                 return Ok(address);
             }
             if let Err(exhausted) = reclaim(locked, set, ipam, network)? {
@@ -245,6 +243,33 @@ impl Hand<'_> {
                 tracing::warn!("the lease of {address} stays until DEL: {error}");
             }
         }
+    }
+}
+
+/// The hand, on one range set.
+struct OfSet<'a, 'b> {
+    hand: &'a mut Hand<'b>,
+    at: usize,
+}
+
+impl Ledger for OfSet<'_, '_> {
+    type Error = Error;
+
+    fn reserve(&mut self, address: IpAddr) -> Result<bool> {
+        self.hand.reserve(self.at, address)
+    }
+
+    fn is_taken(&self, address: IpAddr) -> Result<bool> {
+        Ok(self.hand.locked.is_taken(address)?)
+    }
+
+    fn few(&self) -> Result<Option<Vec<IpAddr>>> {
+        let survey = self.hand.locked.survey()?;
+        Ok(survey.whole.then_some(survey.addresses))
+    }
+
+    fn all(&self) -> Result<Vec<IpAddr>> {
+        Ok(self.hand.locked.addresses()?)
     }
 }
 
