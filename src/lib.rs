@@ -1,8 +1,68 @@
-//! The pod network of an IoT edge node.
+//! The pod network of an IoT edge node in one binary.
+//!
+//! ```text
+//!  edge        main
+//!  roles       plugins   selftest
+//!  decisions   datapath
+//!  languages   cni   kernel   state          none of the three knows another
+//!  nouns       net   applet   conflist
+//! ```
+//!
+//! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules` and `loopback`
+//! know the kernel; `spec`, `mark`, `plan`, `removal` and `step` are pure, as are all of `cni` and every `config.rs`.
+//!
+//! # The walk of one ADD
+//!
+//! 1. [`applet::select`] reads the name: a runtime executed `smarter-bridge`.
+//! 2. [`cni::request::read`] makes a `Request` of environment and standard input, or an error with its CNI code.
+//! 3. `plugins::bridge::config` makes a `Config` that cannot be wrong.
+//! 4. [`state::record`] and [`state::lease`] remember what is about to be done: the attachment record first, then the
+//!    lease. Killed from here on, any later verb finishes or undoes it.
+//! 5. `plugins::bridge::want` says what was promised: an [`datapath::spec::Attachment`].
+//! 6. [`datapath::observe`] asks the kernel what there is: a [`datapath::plan::Have`].
+//! 7. [`datapath::plan::plan`] lists the difference as [`datapath::step::Step`]s, without touching anything.
+//! 8. [`datapath::apply`] tells the kernel, step by step. On failure links and rules, lease and record are taken back.
+//! 9. `plugins::bridge` completes the record and returns a `cni::result::AddResult`.
+//! 10. [`cni::wire::render`] writes it in the caller's version, and `main` prints it.
+//!
+//! CHECK walks the same way and demands that step 7 finds nothing; DEL applies [`datapath::removal`].
 
+pub mod applet;
 pub mod cni;
+pub mod conflist;
 pub mod datapath;
 pub mod kernel;
 pub mod net;
 pub mod plugins;
+pub mod selftest;
 pub mod state;
+
+/// What a role has to say: one text for standard output, one for standard error, one exit code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: u8,
+}
+
+impl Outcome {
+    /// Success with an answer.
+    pub fn printed(stdout: impl Into<String>) -> Self {
+        Self { stdout: stdout.into(), ..Self::default() }
+    }
+
+    /// Success with words for people only.
+    pub fn noted(stderr: impl Into<String>) -> Self {
+        Self { stderr: stderr.into(), ..Self::default() }
+    }
+
+    /// Failure with an answer.
+    pub fn failed(stdout: impl Into<String>) -> Self {
+        Self { stdout: stdout.into(), status: 1, ..Self::default() }
+    }
+}
+
+/// The answer to `--version`.
+pub fn version_line() -> String {
+    format!("smarter-cni {}\n", env!("CARGO_PKG_VERSION"))
+}

@@ -1,1 +1,93 @@
-fn main() {}
+//! The edge of the program: argv, environment and standard input go in, standard output and an exit code come out. Wires
+//! the rooms together and decides nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use smarter_cni::applet::{self, Applet, Choice};
+use smarter_cni::cni::error::Error;
+use smarter_cni::{plugins, selftest};
+
+/// Wrong words on the command line, as `clap` has it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    match applet::select(&argv) {
+        Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
+        Choice::Run(Applet::Selftest, rest) => {
+            start_log();
+            say(&selftest::run(rest))
+        }
+        Choice::Help => say(&smarter_cni::Outcome::printed(applet::help())),
+        Choice::Version => say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),
+        Choice::Unknown(word) => unknown(word),
+    }
+}
+
+/// A plugin gets no arguments from a runtime. From a person, `--help` and `--version` get an answer.
+fn run_plugin(plugin: applet::Plugin, rest: &[OsString]) -> ExitCode {
+    match rest.first().and_then(|word| word.to_str()) {
+        Some("--help" | "-h") => return say(&smarter_cni::Outcome::printed(plugins::help(plugin))),
+        Some("--version" | "-V") => return say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),
+        _ => {}
+    }
+    answer_panics();
+    start_log();
+    say(&plugins::run(plugin, std::env::vars_os().collect(), io::stdin().lock()))
+}
+
+fn unknown(word: Option<&OsStr>) -> ExitCode {
+    let mut text = match word {
+        None => format!("{}\nsmarter-cni: no command given\n", applet::help()),
+        Some(word) => format!("smarter-cni: there is no command \"{}\"\n", word.display()),
+    };
+    match (word.and_then(applet::suggestion), word) {
+        (Some(name), _) => text = format!("{text}Did you mean `smarter-cni {name}`?\n"),
+        (None, Some(_)) => text.push_str("`smarter-cni --help` lists the commands\n"),
+        (None, None) => {}
+    }
+    let _ = io::stderr().write_all(text.as_bytes());
+    ExitCode::from(USAGE)
+}
+
+fn say(outcome: &smarter_cni::Outcome) -> ExitCode {
+    let _ = io::stderr().write_all(outcome.stderr.as_bytes());
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(outcome.stdout.as_bytes()).and_then(|()| stdout.flush()) {
+        let _ = writeln!(io::stderr(), "smarter-cni: could not write the answer to standard output: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(outcome.status)
+}
+
+/// A runtime reads standard output also when this program has a bug: one error object, code 999, instead of nothing.
+#[expect(clippy::disallowed_methods, reason = "a panic has no way back to main")]
+fn answer_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let error = Error::internal(format!("bug in smarter-cni: {panic}"))
+            .with_details("please report it with this message; the next DEL of the pod cleans up");
+        let _ = io::stdout().write_all(error.reply("").as_bytes());
+        let _ = writeln!(io::stderr(), "{panic}");
+        std::process::exit(1);
+    }));
+}
+
+/// Warnings to standard error; SMARTER_CNI_LOG=info|debug shows more: every step, as the command a person would type.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here, at the edge")]
+fn start_log() {
+    let level = match std::env::var("SMARTER_CNI_LOG").as_deref() {
+        Ok("debug") => tracing::Level::DEBUG,
+        Ok("info") => tracing::Level::INFO,
+        Ok("error") => tracing::Level::ERROR,
+        _ => tracing::Level::WARN,
+    };
+    // Boards have no clock that is worth printing before the network is up.
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 /// The name of a network interface: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space (the kernel's
 /// `dev_valid_name`, net/core/dev.c), so it is also safe as one element of a path.
@@ -65,8 +66,23 @@ impl fmt::Display for IfName {
 }
 
 /// An Ethernet address. Displays as `02:42:ac:11:00:02`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = MacError;
+
+    fn try_from(text: String) -> Result<Self, MacError> {
+        text.parse()
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacError(String);
@@ -105,8 +121,11 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (at, byte) in self.0.iter().enumerate() {
+            let colon = if at == 0 { "" } else { ":" };
+            write!(f, "{colon}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -168,7 +187,7 @@ impl fmt::Display for VlanId {
 }
 
 /// A route as CNI writes it (SPEC "Success", `routes`). `None` and absent are the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Route {
     /// Destination without host bits.
     pub dst: IpNetwork,

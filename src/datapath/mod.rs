@@ -1,1 +1,16 @@
+//! Want, have, plan: what an attachment promises ([`spec`]), what the kernel carries ([`observe`]), the difference
+//! between the two as a list of steps ([`plan`], [`step`]) and the way these steps reach the kernel ([`apply`]).
+//!
+//! `spec`, `mark`, `plan` and `step` are pure; only `observe` and `apply` talk to the kernel.
 
+pub mod apply;
+pub mod census;
+pub mod loopback;
+pub mod mark;
+pub mod observe;
+pub mod plan;
+pub mod removal;
+pub mod rules;
+pub mod session;
+pub mod spec;
+pub mod step;

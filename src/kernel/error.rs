@@ -7,21 +7,38 @@ use std::{fmt, io};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One refused operation. Displays as `<operation>: <reason>`.
+/// One refused operation. Displays as `<operation>: <reason>`, and `; <hint>` where a next move is known.
 #[derive(Debug)]
 pub struct Error {
     operation: String,
     cause: io::Error,
     words: Option<String>,
+    hint: Option<String>,
 }
 
 impl Error {
     pub fn new(operation: impl Into<String>, cause: io::Error) -> Self {
-        Self { operation: operation.into(), cause, words: None }
+        Self { operation: operation.into(), cause, words: None, hint: None }
     }
 
     pub fn with_words(operation: impl Into<String>, cause: io::Error, words: Option<String>) -> Self {
-        Self { operation: operation.into(), cause, words }
+        Self { operation: operation.into(), cause, words, hint: None }
+    }
+
+    /// Adds what a person can do about it, or what the machine lacks.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The kernel's own explanation (extended acknowledgement, 4.12 and later).
+    pub fn words(&self) -> Option<&str> {
+        self.words.as_deref()
     }
 
     pub fn errno(&self) -> Option<rustix::io::Errno> {
@@ -64,12 +81,37 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.operation, self.reason())
+        write!(f, "{}: {}", self.operation, self.reason())?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_operation_reason_words_and_hint() {
+        let refused = || {
+            let cause = io::Error::from(rustix::io::Errno::OPNOTSUPP);
+            Error::with_words("ip link add cni0 type bridge", cause, Some("Unknown device type".into()))
+        };
+        assert_eq!(
+            refused().to_string(),
+            "ip link add cni0 type bridge: operation not supported (Unknown device type)"
+        );
+        assert_eq!(
+            refused().with_hint("this kernel lacks CONFIG_BRIDGE").to_string(),
+            "ip link add cni0 type bridge: operation not supported (Unknown device type); this kernel lacks CONFIG_BRIDGE"
+        );
     }
 }

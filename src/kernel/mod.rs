@@ -1,7 +1,18 @@
 //! How to say it to Linux: netlink, namespaces and `/proc/sys`. Knows no CNI and remembers nothing.
 
+pub mod address;
+mod attribute;
+pub mod conntrack;
 pub mod error;
+pub mod link;
+pub mod neighbour;
 pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod route;
+pub mod sysctl;
+pub mod vlan;
 
 pub use error::{Error, Result};
 pub use netlink::Socket;
+pub use netns::Netns;

@@ -10,8 +10,11 @@
 
 use std::io;
 
+use netlink_packet_core::Emitable;
 use netlink_sys::{SocketAddr, protocols};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
+use super::attribute::{attributes, string, u16_at, u32_at};
 use super::error::{Error, Result};
 
 /// `struct nlmsghdr`, linux/netlink.h.
@@ -31,6 +34,9 @@ pub const NLM_F_APPEND: u16 = 0x800;
 
 /// Large enough for every part of a dump: the kernel fills at most 32 KiB per part for a reader that offers it.
 const BUFFER: usize = 32 * 1024;
+
+/// net.core.wmem_default of every kernel with 4 KiB pages.
+const DEFAULT_SEND_BUFFER: usize = 212_992;
 
 /// A dump that others changed meanwhile is asked again; a busy node settles long before this.
 const DUMP_ATTEMPTS: usize = 10;
@@ -62,7 +68,13 @@ impl Socket {
 
     /// nf_tables and conntrack.
     pub fn netfilter() -> Result<Self> {
-        Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket")
+        Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket").map_err(|error| {
+            if error.is_unsupported() {
+                error.with_hint("does this kernel have nfnetlink? module nfnetlink, CONFIG_NETFILTER_NETLINK")
+            } else {
+                error
+            }
+        })
     }
 
     fn open(protocol: isize, operation: &str) -> Result<Self> {
@@ -72,6 +84,8 @@ impl Socket {
             inner.connect(&SocketAddr::new(0, 0))?;
             // Old kernels know neither; we only lose words and speed.
             let _ = inner.set_ext_ack(true);
+            // A refusal must fit into the buffer: without this it repeats the refused message, however long.
+            let _ = inner.set_cap_ack(true);
             let _ = inner.set_netlink_get_strict_chk(true);
             Ok(inner)
         };
@@ -116,8 +130,8 @@ impl Socket {
         }
     }
 
-    /// Asks for all objects of a kind. `read` may see a part twice when the table changed during the dump: it is
-    /// told by `restart` and must forget what it has.
+    /// Asks for all objects of a kind. When the table changes during the dump the kernel says so, and all is asked
+    /// again: `read` then sees objects twice, the result holds each once.
     pub fn dump<T>(
         &mut self,
         kind: u16,
@@ -143,33 +157,41 @@ impl Socket {
 
     /// Sends messages that belong together in one write (an nf_tables transaction) and waits for the answers to
     /// those that asked for one. `encode` gets the first sequence number and returns the bytes with headers and the
-    /// sequence numbers that will be acknowledged.
+    /// sequence numbers that will be answered: from the message that begins the batch to the last that asked for an
+    /// acknowledgement. `operation` gets the position of the refused message in that range.
     ///
-    /// The first refusal is the answer; the kernel has then undone the whole batch.
+    /// The first refusal is the answer; the kernel has then undone the whole batch. A refusal may name a message that
+    /// asked for no answer: a missing subsystem or a failed commit is blamed on the message that begins the batch
+    /// (nfnetlink_rcv_batch).
     pub fn batch(
         &mut self,
         encode: impl FnOnce(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
-        operation: impl Fn() -> String,
+        operation: impl Fn(usize) -> String,
     ) -> Result<()> {
-        let (bytes, acknowledged) = encode(self.sequence + 1);
-        self.sequence = acknowledged.end() + 1;
-        let last = *acknowledged.end();
-        self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(), e))?;
-        let mut first_refusal = None;
+        let (bytes, answered) = encode(self.sequence + 1);
+        let (first, last) = (*answered.start(), *answered.end());
+        // The message that ends the batch has a number too.
+        self.sequence = last + 1;
+        if bytes.len() > DEFAULT_SEND_BUFFER / 2 {
+            // A message larger than the buffer is refused with EMSGSIZE. Without the privilege the default remains.
+            let _ = set_socket_send_buffer_size_force(&self.inner, bytes.len() * 2);
+        }
+        self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(0), e))?;
         loop {
-            let messages = self.read_datagram().map_err(|e| Error::new(operation(), e))?;
+            let messages = self.read_datagram().map_err(|e| Error::new(operation(0), e))?;
             for message in messages {
-                if message.kind != NLMSG_ERROR || !acknowledged.contains(&message.sequence) {
+                if message.kind != NLMSG_ERROR || !answered.contains(&message.sequence) {
                     continue;
                 }
                 let refusal = Refusal::parse(&message);
-                if refusal.errno != 0 && first_refusal.is_none() {
-                    first_refusal = Some(refusal.into_error(operation()));
+                if refusal.errno != 0 {
+                    // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
+                    // looked for again.
+                    let position = usize::try_from(message.sequence - first).unwrap_or(0);
+                    return Err(refusal.into_error(operation(position)));
                 }
-                // nf_tables reports every refused message and stops at none, but acknowledges nothing once one is
-                // refused: whatever was refused comes in this datagram or the ones before.
-                if message.sequence == last || first_refusal.is_some() {
-                    return first_refusal.map_or(Ok(()), Err);
+                if message.sequence == last {
+                    return Ok(());
                 }
             }
         }
@@ -230,6 +252,13 @@ pub fn push_header(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, p
     buffer.extend_from_slice(&0u32.to_ne_bytes());
 }
 
+/// The bytes of a message body.
+pub(super) fn encoded(message: &impl Emitable) -> Vec<u8> {
+    let mut bytes = vec![0; message.buffer_len()];
+    message.emit(&mut bytes);
+    bytes
+}
+
 struct Message<'a> {
     kind: u16,
     flags: u16,
@@ -255,14 +284,6 @@ impl<'a> Iterator for Messages<'a> {
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
 /// NLMSG_ERROR or NLMSG_DONE: an errno (0 is success) and, where the kernel has them, its own words.
@@ -306,15 +327,54 @@ fn extended_words(message: &Message<'_>) -> Option<String> {
     } else {
         usize::try_from(u32_at(message.payload, 4)?).ok()?.next_multiple_of(4)
     };
-    let mut attributes = message.payload.get(4 + echoed..)?;
-    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-        let length = usize::from(length);
-        if kind == NLMSGERR_ATTR_MSG {
-            let text = attributes.get(4..length)?;
-            let text = text.strip_suffix(&[0]).unwrap_or(text);
-            return Some(String::from_utf8_lossy(text).into_owned());
-        }
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+    attributes(message.payload.get(4 + echoed..)?)
+        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
+        .map(|(_, value)| string(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_header(&mut bytes, kind, flags, sequence, payload.len());
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
     }
-    None
+
+    fn words(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
+        let bytes = message(kind, flags, 1, payload);
+        let message = Messages(&bytes).next().unwrap();
+        Refusal::parse(&message).words
+    }
+
+    #[test]
+    fn a_datagram_is_walked_until_it_breaks() {
+        let mut datagram = message(16, 2, 7, &[1, 2, 3]);
+        datagram.extend(message(3, 2, 8, &[0; 4]));
+        let seen: Vec<_> = Messages(&datagram).map(|m| (m.kind, m.sequence, m.payload.to_vec())).collect();
+        assert_eq!(seen, [(16, 7, vec![1, 2, 3]), (3, 8, vec![0; 4])]);
+        assert_eq!(Messages(&datagram[..datagram.len() - 1]).count(), 1);
+        assert_eq!(Messages(&[0; 16]).count(), 0, "shorter than its own header");
+    }
+
+    #[test]
+    fn the_kernels_words_stand_behind_what_it_echoes() {
+        let errno = (-17i32).to_ne_bytes();
+        let echo = message(16, 5, 1, &[9; 8]);
+        let text = [9, 0, 1, 0, b'b', b'u', b's', b'y', 0];
+        let whole = [&errno[..], &echo, &text].concat();
+        assert_eq!(words(NLMSG_ERROR, 0x200, &whole).as_deref(), Some("busy"));
+        let capped = [&errno[..], &echo[..HEADER], &text].concat();
+        assert_eq!(words(NLMSG_ERROR, 0x300, &capped).as_deref(), Some("busy"));
+        let done = [&errno[..], &text].concat();
+        assert_eq!(words(NLMSG_DONE, 0x202, &done).as_deref(), Some("busy"));
+
+        assert_eq!(words(NLMSG_ERROR, 0, &whole), None, "an old kernel says nothing");
+        assert_eq!(words(NLMSG_ERROR, 0x200, &errno), None);
+        let warning = [&[0; 4][..], &echo, &text].concat();
+        assert_eq!(words(NLMSG_ERROR, 0x200, &warning), None, "no refusal, no words");
+    }
 }

@@ -1,3 +1,138 @@
-//! What the verbs mean: configuration in, decisions of the datapath and the state, result out.
+//! What the verbs mean: configuration → want → datapath → result, one module per plugin.
+//!
+//! Owns what all plugins share: reading the request, refusing the plugin's own namespace, and turning whatever comes out
+//! into one answer. The datapath does the work; nothing here speaks to the kernel.
 
+pub mod bridge;
+mod evidence;
 pub mod host_local;
+pub mod loopback;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+
+use crate::Outcome;
+use crate::applet::Plugin;
+use crate::cni::config::NetConf;
+use crate::cni::error::{Code, Error, Result};
+use crate::cni::request::{self, Call, Request, Verb};
+use crate::cni::result::AddResult;
+use crate::cni::wire;
+use crate::datapath::session::{Netns, OpenError};
+use crate::state::holders::LIBCNI_RESULTS;
+use crate::state::{BootId, Records, boot, record};
+
+/// Runs one plugin call: environment and standard input in, exactly one answer out.
+pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
+    let request = match request::read(environment, stdin) {
+        Ok(Call::About) => return Outcome::noted(request::about(plugin.standard_name())),
+        Ok(Call::Version) => return Outcome::printed(request::version_reply()),
+        Ok(Call::Run(request)) => request,
+        Err(error) => return Outcome::failed(error.reply("")),
+    };
+    match dispatch(plugin, &request) {
+        Ok(answer) => Outcome::printed(answer),
+        Err(error) => Outcome::failed(error.reply(request.version.as_str())),
+    }
+}
+
+fn dispatch(plugin: Plugin, request: &Request) -> Result<String> {
+    if matches!(request.verb, Verb::Add | Verb::Del) {
+        refuse_own_namespace(request)?;
+    }
+    let added = match (plugin, request.verb) {
+        (Plugin::Bridge, Verb::Add) => bridge::add(request)?,
+        (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?,
+        (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
+        _ => return change(plugin, request).map(|()| String::new()),
+    };
+    wire::render(&added, request.version)
+}
+
+/// The verbs that print nothing.
+fn change(plugin: Plugin, request: &Request) -> Result<()> {
+    match (plugin, request.verb) {
+        (Plugin::Bridge, Verb::Del) => bridge::del(request),
+        (Plugin::Bridge, Verb::Check) => bridge::check(request),
+        (Plugin::Bridge, Verb::Status) => bridge::status(request),
+        (Plugin::Bridge, Verb::Gc) => bridge::gc(request),
+        (Plugin::HostLocal, Verb::Del) => with_leases(|ipam| host_local::del(request, ipam)),
+        (Plugin::HostLocal, Verb::Check) => with_leases(|ipam| host_local::check(request, ipam)),
+        (Plugin::HostLocal, Verb::Status) => with_leases(|ipam| host_local::status(request, ipam)),
+        (Plugin::HostLocal, Verb::Gc) => with_leases(|ipam| host_local::gc(request, ipam)),
+        (Plugin::Loopback, Verb::Del) => loopback::del(request),
+        (Plugin::Loopback, Verb::Check) => loopback::check(request),
+        // `lo` belongs to its namespace: nothing to be unready for, nothing to collect.
+        (Plugin::Loopback, Verb::Status | Verb::Gc) | (_, Verb::Add) => Ok(()),
+    }
+}
+
+/// Runs host-local as a plugin of its own, which keeps its own records.
+fn with_leases<T>(call: impl FnOnce(&host_local::Ipam<'_>) -> Result<T>) -> Result<T> {
+    call(&host_local::Ipam {
+        records: &node_records()?,
+        libcni_results: Path::new(LIBCNI_RESULTS),
+        now: boot::boottime(),
+        evidence: &evidence::Kernel::default(),
+        caller: host_local::Caller::Runtime,
+    })
+}
+
+/// The attachment records of this node and this boot.
+fn node_records() -> Result<Records> {
+    let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
+    Ok(Records::at(Path::new(record::ROOT), boot))
+}
+
+/// Before any work: a runtime that passes the node's own namespace would have the node's `eth0` replaced.
+///
+/// A path that cannot be opened is the verb's business; DEL for one must succeed.
+fn refuse_own_namespace(request: &Request) -> Result<()> {
+    let path = request.target.as_ref().and_then(|target| target.netns.as_deref());
+    let (Some(path), false) = (path, request.netns_override) else { return Ok(()) };
+    let Ok(theirs) = Netns::open(path) else { return Ok(()) };
+    let own = Netns::current().map_err(Error::internal)?.identity();
+    if theirs.identity() == own {
+        return Err(Error::new(
+            Code::InvalidNetns,
+            "plugin's netns and netns from CNI_NETNS should not be the same",
+        )
+        .with_details(format!("{path} is the namespace this plugin runs in; pass the pod's")));
+    }
+    Ok(())
+}
+
+/// CNI_NETNS of a verb that cannot do without.
+fn sandbox(request: &Request) -> Result<&str> {
+    let path = request.attachment()?.netns.as_deref();
+    path.ok_or_else(|| Error::new(Code::InvalidEnvironment, "required env variables [CNI_NETNS] missing"))
+}
+
+/// The result of the plugins before ours in the chain.
+fn previous_result(config: &NetConf, request: &Request) -> Result<Option<AddResult>> {
+    config.prev_result.as_ref().map(|previous| wire::parse_prev_result(previous, request.version)).transpose()
+}
+
+/// A namespace that cannot be opened, in the words of the plugins we replace.
+pub fn netns_error(error: OpenError) -> Error {
+    match error {
+        OpenError::Gone(text) => {
+            Error::internal(text).with_details("the pod's namespace is gone; create the pod anew")
+        }
+        OpenError::NotNamespace(text) => Error::internal(text).with_details("CNI_NETNS names something else"),
+        OpenError::Other(error) => Error::internal(error),
+    }
+}
+
+/// The text of `--help` under a plugin's name.
+pub fn help(plugin: Plugin) -> String {
+    let name = plugin.standard_name();
+    format!(
+        "CNI plugin {name}, executed by a container runtime.\n\n\
+         The runtime sets CNI_COMMAND (ADD, DEL, CHECK, STATUS, GC or VERSION), CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME,\n\
+         CNI_ARGS and CNI_PATH, and writes the network configuration to standard input.\n\n\
+         Try it: echo '{{\"cniVersion\":\"1.1.0\",\"name\":\"test\",\"type\":\"{name}\"}}' | CNI_COMMAND=VERSION {name}\n\
+         SMARTER_CNI_LOG=debug prints every step to standard error, as the command a person would type.\n"
+    )
+}

@@ -9,6 +9,7 @@ mod directory;
 mod error;
 pub mod holders;
 pub mod lease;
+pub mod lock;
 pub mod record;
 
 pub use boot::BootId;

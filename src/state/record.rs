@@ -111,6 +111,7 @@ pub struct Flags {
     pub isolated: bool,
     pub promisc: bool,
     pub vlan_filtering: bool,
+    pub preserve_default_vlan: bool,
     pub ip_masq: bool,
     pub mac_spoof_check: bool,
     pub is_gateway: bool,
@@ -234,6 +235,13 @@ impl Records {
     pub fn all(&self) -> Result<Vec<Record>> {
         self.sweep()?;
         self.with_prefix("")
+    }
+
+    /// Whether a record could be written, without writing one. What does not exist yet can be made where its nearest
+    /// existing parent can be written.
+    pub fn writable(&self) -> Result<()> {
+        let existing = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        Directory::existing(existing)?.map_or(Ok(()), |directory| directory.writable())
     }
 
     /// Removes the record, also a damaged one or one of another boot. Nothing there is fine.

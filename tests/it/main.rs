@@ -1,1 +1,15 @@
-//! tests
+//! Everything that needs the kernel or the finished binary: one program, one module per subject.
+
+mod bare_node;
+mod conntrack;
+mod containerd;
+mod cri;
+mod image;
+mod kernel;
+mod lab;
+mod labnet;
+mod nft;
+mod parity;
+mod podman;
+mod sandbox;
+mod vlan;

@@ -1,0 +1,280 @@
+//! Have: asks the kernel what it carries of one attachment. Reads only, decides nothing.
+
+use ipnetwork::IpNetwork;
+
+use super::mark::{self, OWNER, VethMark};
+use super::plan::{BridgeHave, Have, PodHave, PortHave, PortVlan, VlanGatewayHave};
+use super::removal::Remains;
+use super::rules;
+use super::session::{Session, Side};
+use super::spec::{Attachment, Pod};
+use crate::kernel::link::{Link, OperState};
+use crate::kernel::{self, address, link, route, sysctl, vlan};
+use crate::net::{Family, IfName, Mac, Route};
+
+/// Routes that the kernel makes for addresses (`RTPROT_KERNEL`, linux/rtnetlink.h) are not promised by anybody.
+const RTPROT_KERNEL: u8 = 2;
+
+/// What a name on the node turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeError {
+    /// A link of that name exists and is something else.
+    NotABridge,
+}
+
+/// The kernel's side of `want`.
+///
+/// `complete` says whether ADD finished once; `needed` are the gateways that other live attachments were promised, asked
+/// for only when the bridge has an address that is not wanted.
+pub fn observe(
+    session: &mut Session,
+    want: &Attachment,
+    complete: bool,
+    needed: &dyn Fn() -> Vec<IpNetwork>,
+) -> kernel::Result<Result<Have, BridgeError>> {
+    let bridge = session.node.look_up(&want.bridge.name)?;
+    if bridge.as_ref().is_some_and(|link| link.kind.as_deref() != Some("bridge")) {
+        return Ok(Err(BridgeError::NotABridge));
+    }
+    let port = session.node.look_up(&want.port.name)?;
+    let pod = session.look_up_in_pod(&want.pod.name)?;
+    let connected = port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod));
+    let pod_mac = pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac);
+    let have = Have {
+        port: port
+            .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
+            .transpose()?,
+        bridge: bridge.map(|link| observe_bridge(&mut session.node, want, link, needed)).transpose()?,
+        vlan_gateway: observe_vlan_gateway(&mut session.node, want)?,
+        pod: match (pod, &mut session.pod) {
+            (Some(link), Some(pod)) => {
+                let families = Family::BOTH.into_iter().filter(|f| has_routes(&want.pod, *f));
+                Some(observe_pod(&mut pod.side, &link, &families.collect::<Vec<_>>(), false)?)
+            }
+            _ => None,
+        },
+        forwarding: observe_forwarding(&want.forwarding)?,
+        masquerade: observe_masquerade(session, want)?,
+        spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
+        complete,
+    };
+    Ok(Ok(have))
+}
+
+/// The two ends of a veth pair name each other's index (`IFLA_LINK`, each in its own namespace).
+fn is_pair(port: &Link, pod: &Link) -> bool {
+    port.kind.as_deref() == Some("veth")
+        && pod.kind.as_deref() == Some("veth")
+        && port.peer == Some(pod.index)
+        && pod.peer == Some(port.index)
+}
+
+fn observe_bridge(
+    node: &mut Side,
+    want: &Attachment,
+    link: Link,
+    needed: &dyn Fn() -> Vec<IpNetwork>,
+) -> kernel::Result<BridgeHave> {
+    let addresses = addresses_of(node, link.index)?;
+    let wanted = want.gateway.as_ref().map(|gateway| gateway.addresses.as_slice()).unwrap_or_default();
+    let strange = addresses.iter().any(|address| address.is_ipv4() && !wanted.contains(address))
+        || addresses.iter().any(|a| a.is_ipv6() && !wanted.contains(a) && !is_link_local(*a));
+    Ok(BridgeHave {
+        mac: link.mac,
+        mtu: link.mtu,
+        up: link.up,
+        promiscuous: link.promiscuous,
+        accepts_advertisements: accepts_advertisements(&want.bridge.name)?,
+        alias: link.alias,
+        addresses,
+        needed: if strange { needed() } else { Vec::new() },
+    })
+}
+
+/// A node without IPv6 takes none.
+fn accepts_advertisements(bridge: &IfName) -> kernel::Result<bool> {
+    let value = sysctl::read(&format!("net/ipv6/conf/{bridge}/accept_ra"))?;
+    Ok(value.is_some_and(|value| value != "0"))
+}
+
+fn is_link_local(address: IpNetwork) -> bool {
+    matches!(address, IpNetwork::V6(v6) if v6.ip().is_unicast_link_local())
+}
+
+fn addresses_of(side: &mut Side, index: u32) -> kernel::Result<Vec<IpNetwork>> {
+    Ok(address::of_link(&mut side.route, index)?.into_iter().map(|address| address.address).collect())
+}
+
+fn observe_port(
+    node: &mut Side,
+    want: &Attachment,
+    link: &Link,
+    bridge: Option<&Link>,
+    connected: bool,
+) -> kernel::Result<PortHave> {
+    Ok(PortHave {
+        connected,
+        on_bridge: link.master.is_some() && link.master == bridge.map(|bridge| bridge.index),
+        up: link.up,
+        operational: link.state == OperState::Up,
+        mtu: link.mtu,
+        hairpin: link.hairpin.unwrap_or(false),
+        isolated: link.isolated.unwrap_or(false),
+        vlans: if want.port.vlans.is_some() { vlans_of(node, link.index)? } else { Vec::new() },
+        alias: link.alias.clone(),
+    })
+}
+
+fn vlans_of(node: &mut Side, index: u32) -> kernel::Result<Vec<PortVlan>> {
+    let entries = vlan::of_port(&mut node.route, index)?;
+    Ok(entries
+        .into_iter()
+        .map(|entry| PortVlan { id: entry.id, native: entry.pvid && entry.untagged })
+        .collect())
+}
+
+fn observe_vlan_gateway(node: &mut Side, want: &Attachment) -> kernel::Result<Option<VlanGatewayHave>> {
+    let Some(vlan) = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref()) else { return Ok(None) };
+    let Some(link) = node.look_up(&vlan.name)? else { return Ok(None) };
+    // A link of that name that somebody else made has a port of another name: what its peer is, is then theirs.
+    let port = node.look_up(&vlan.port)?;
+    let (port_on_bridge, port_vlans) = match port {
+        Some(port) => (port.master.is_some(), vlans_of(node, port.index)?),
+        None => (true, vec![PortVlan { id: vlan.vlan.id(), native: true }]),
+    };
+    Ok(Some(VlanGatewayHave {
+        up: link.up,
+        port_on_bridge,
+        port_vlans,
+        addresses: addresses_of(node, link.index)?,
+    }))
+}
+
+/// Only the families in which routes are wanted are asked for.
+fn has_routes(want: &Pod, family: Family) -> bool {
+    want.routes.iter().any(|route| Family::of(route.dst.ip()) == family)
+}
+
+/// The container end with everything it has, for a comparison with a result.
+pub fn observe_pod_interface(session: &mut Session, name: &IfName) -> kernel::Result<Option<PodHave>> {
+    let link = session.look_up_in_pod(name)?;
+    match (link, &mut session.pod) {
+        (Some(link), Some(pod)) => observe_pod(&mut pod.side, &link, &Family::BOTH, true).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn observe_pod(
+    side: &mut Side,
+    link: &Link,
+    families: &[Family],
+    kernels_own: bool,
+) -> kernel::Result<PodHave> {
+    let mut routes = Vec::new();
+    for family in families {
+        let entries = route::list(&mut side.route, *family)?.into_iter();
+        let wanted = entries.filter(|entry| entry.index == Some(link.index));
+        let wanted = wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL);
+        routes.extend(wanted.map(|entry| as_route(&entry)));
+    }
+    Ok(PodHave {
+        mac: link.mac,
+        mtu: link.mtu,
+        up: link.up,
+        addresses: addresses_of(side, link.index)?,
+        routes,
+    })
+}
+
+fn as_route(entry: &route::RouteEntry) -> Route {
+    Route {
+        dst: entry.dst,
+        gw: entry.gw,
+        mtu: entry.mtu,
+        advmss: entry.advmss,
+        priority: entry.priority,
+        table: Some(entry.table),
+        scope: Some(entry.scope),
+    }
+}
+
+fn observe_forwarding(families: &[Family]) -> kernel::Result<Vec<Family>> {
+    let mut on = Vec::new();
+    for family in families {
+        if sysctl::read(forwarding_key(*family))?.as_deref() == Some("1") {
+            on.push(*family);
+        }
+    }
+    Ok(on)
+}
+
+pub(super) fn forwarding_key(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net/ipv4/ip_forward",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    }
+}
+
+fn observe_masquerade(session: &mut Session, want: &Attachment) -> kernel::Result<Vec<(String, IpNetwork)>> {
+    let mut found = Vec::new();
+    for subnet in &want.masquerade {
+        if rules::has_masquerade(session.netfilter()?, &want.identity.network, *subnet)? {
+            found.push((want.identity.network.clone(), *subnet));
+        }
+    }
+    Ok(found)
+}
+
+fn observe_spoof_check(session: &mut Session, port: &IfName, mac: Option<Mac>) -> kernel::Result<bool> {
+    let Some(mac) = mac else { return Ok(false) };
+    rules::has_spoof_check(session.netfilter()?, port, mac)
+}
+
+/// What is left of an attachment that goes. `ports` are the names its host end may have.
+pub fn observe_remains(
+    session: &mut Session,
+    identity: &mark::Identity,
+    ports: &[IfName],
+) -> kernel::Result<Remains> {
+    let mut remains = Remains::default();
+    let pod = session.look_up_in_pod(&identity.if_name)?;
+    for name in ports {
+        let Some(link) = session.node.look_up(name)? else { continue };
+        let connected = pod.as_ref().is_some_and(|pod| is_pair(&link, pod));
+        let mark = link.alias.as_deref().and_then(VethMark::parse);
+        let unmarked = link.alias.as_deref().is_none_or(|alias| !alias.starts_with(OWNER));
+        // Killed between creating and marking: the pair itself, or the name that only this attachment derives.
+        if connected
+            || mark.as_ref().is_some_and(|mark| mark.identity == *identity)
+            || (unmarked && link.kind.as_deref() == Some("veth"))
+        {
+            remains.addresses.extend(mark.iter().flat_map(|mark| mark.addresses.iter().map(IpNetwork::ip)));
+            remains.bridge = bridge_name(&mut session.node, link.master)?;
+            (remains.port, remains.connected) = (Some(name.clone()), connected);
+            break;
+        }
+    }
+    if pod.is_some() {
+        remains.pod = Some(identity.if_name.clone());
+    }
+    Ok(remains)
+}
+
+fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<IfName>> {
+    let Some(index) = master else { return Ok(None) };
+    Ok(link::by_index(&mut node.route, index)?.and_then(|link| link.name.parse().ok()))
+}
+
+/// The name for a new host end: the first derived one that no link of somebody else has.
+pub fn free_host_end(session: &mut Session, identity: &mark::Identity) -> kernel::Result<IfName> {
+    let mut attempt = 0;
+    loop {
+        let name = identity.host_veth(attempt);
+        let Some(link) = session.node.look_up(&name)? else { return Ok(name) };
+        let mark = link.alias.as_deref().and_then(VethMark::parse);
+        if mark.is_some_and(|mark| mark.identity == *identity) {
+            return Ok(name);
+        }
+        attempt += 1;
+    }
+}

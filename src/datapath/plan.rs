@@ -1,0 +1,390 @@
+//! What an attachment still needs, decided without touching anything.
+//!
+//! [`plan`] compares what we want with what the kernel has and lists the difference in the order in which it must be
+//! made. ADD runs the list, CHECK demands that it is empty. Every decision about links, addresses, routes and rules is
+//! in this file, so every decision is tested without root.
+
+use ipnetwork::IpNetwork;
+
+use super::mark::BridgeMark;
+use super::spec::{Attachment, Bridge, Gateway, VlanGateway, Vlans};
+use super::step::Step;
+use crate::net::{Family, IfName, Mac, Route, VlanId};
+
+/// `RT_TABLE_MAIN`, linux/rtnetlink.h.
+const MAIN_TABLE: u32 = 254;
+
+/// What the kernel has of one attachment. `observe` fills it in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    pub bridge: Option<BridgeHave>,
+    pub vlan_gateway: Option<VlanGatewayHave>,
+    pub port: Option<PortHave>,
+    pub pod: Option<PodHave>,
+    /// Families in which forwarding is on.
+    pub forwarding: Vec<Family>,
+    /// Our masquerade rules: network and subnet.
+    pub masquerade: Vec<(String, IpNetwork)>,
+    /// The port is under the spoof check with the pod's MAC.
+    pub spoof_check: bool,
+    /// ADD has finished once: neighbours know the pod, and plugins behind ours may have moved its default route.
+    pub complete: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeHave {
+    pub mac: Option<Mac>,
+    pub mtu: u32,
+    pub up: bool,
+    pub promiscuous: bool,
+    pub accepts_advertisements: bool,
+    pub alias: Option<String>,
+    pub addresses: Vec<IpNetwork>,
+    /// Gateways that other live attachments of this bridge were promised.
+    pub needed: Vec<IpNetwork>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VlanGatewayHave {
+    pub up: bool,
+    pub port_on_bridge: bool,
+    pub port_vlans: Vec<PortVlan>,
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// An entry of a port's VLAN table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortVlan {
+    pub id: u16,
+    /// Untagged frames that arrive belong to it, and it leaves untagged.
+    pub native: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the port")]
+pub struct PortHave {
+    /// Its peer is the pod's interface.
+    pub connected: bool,
+    pub on_bridge: bool,
+    /// Administratively up.
+    pub up: bool,
+    /// Forwards frames.
+    pub operational: bool,
+    pub mtu: u32,
+    pub hairpin: bool,
+    pub isolated: bool,
+    pub vlans: Vec<PortVlan>,
+    pub alias: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodHave {
+    pub mac: Option<Mac>,
+    pub mtu: u32,
+    pub up: bool,
+    pub addresses: Vec<IpNetwork>,
+    /// With the table filled in, and without those that the kernel made for addresses.
+    pub routes: Vec<Route>,
+}
+
+/// The missing steps, in order. Empty when the kernel carries all that was promised.
+pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
+    let mut steps = Vec::new();
+    plan_bridge(want, have.bridge.as_ref(), &mut steps);
+    plan_port(want, have, &mut steps);
+    plan_pod(want, have, &mut steps);
+    if let Some(gateway) = &want.gateway {
+        plan_gateway(want, gateway, have, &mut steps);
+    }
+    for family in &want.forwarding {
+        if !have.forwarding.contains(family) {
+            steps.push(Step::Forward(*family));
+        }
+    }
+    plan_arrival(want, have, &mut steps);
+    // Last, because nothing can fail behind it: a failed ADD leaves no rule.
+    for subnet in &want.masquerade {
+        if !have.masquerade.iter().any(|(network, has)| *network == want.identity.network && has == subnet) {
+            steps.push(Step::Masquerade { network: want.identity.network.clone(), subnet: *subnet });
+        }
+    }
+    steps
+}
+
+fn plan_bridge(want: &Attachment, have: Option<&BridgeHave>, steps: &mut Vec<Step>) {
+    let Bridge { name, mac, mtu, vlan_filtering, promiscuous } = &want.bridge;
+    if have.is_none() {
+        steps.push(Step::CreateBridge {
+            name: name.clone(),
+            mac: *mac,
+            mtu: *mtu,
+            vlan_filtering: *vlan_filtering,
+        });
+    }
+    if let Some(alias) = bridge_alias(want, have) {
+        steps.push(Step::Mark { link: name.clone(), alias });
+    }
+    if *promiscuous && !have.is_some_and(|bridge| bridge.promiscuous) {
+        steps.push(Step::Promiscuous { link: name.clone() });
+    }
+    if have.is_none_or(|bridge| bridge.accepts_advertisements) {
+        steps.push(Step::RefuseAdvertisements { link: name.clone() });
+    }
+    if !have.is_some_and(|bridge| bridge.up) {
+        steps.push(Step::Up { link: name.clone() });
+    }
+}
+
+/// The mark that the bridge should carry, when it does not: our gateway addresses, old ones that stay included.
+/// What somebody else wrote there stays.
+fn bridge_alias(want: &Attachment, have: Option<&BridgeHave>) -> Option<String> {
+    let present = have.and_then(|bridge| bridge.alias.as_deref()).filter(|alias| !alias.is_empty());
+    let marked = match present.map(BridgeMark::parse) {
+        Some(None) => return None,
+        Some(Some(mark)) => mark.gateways,
+        None => Vec::new(),
+    };
+    let wanted = want.gateway.as_ref().filter(|gateway| gateway.vlan.is_none());
+    let mut gateways: Vec<IpNetwork> = wanted.map(|gateway| gateway.addresses.clone()).unwrap_or_default();
+    let leaving = match (wanted, have) {
+        (Some(gateway), Some(bridge)) => leaving_addresses(gateway, bridge, &marked),
+        _ => Vec::new(),
+    };
+    let staying = marked.into_iter().filter(|old| {
+        !gateways.contains(old)
+            && !leaving.contains(old)
+            && have.is_some_and(|bridge| bridge.addresses.contains(old))
+    });
+    let staying: Vec<_> = staying.collect();
+    gateways.extend(staying);
+    let alias = BridgeMark { gateways }.render();
+    (present != Some(alias.as_str())).then_some(alias)
+}
+
+/// Addresses that must go before the gateway's come: conflicting ones that no live attachment was promised, and that
+/// are ours (of an earlier configuration) or were asked to be removed by force.
+fn leaving_addresses(gateway: &Gateway, bridge: &BridgeHave, marked: &[IpNetwork]) -> Vec<IpNetwork> {
+    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
+    let mut leaving = bridge.addresses.clone();
+    leaving.retain(|old| {
+        !gateway.addresses.contains(old)
+            && conflicts(old)
+            && !bridge.needed.contains(old)
+            && (gateway.force || marked.contains(old))
+    });
+    leaving
+}
+
+/// IPv4: a bridge has one subnet. IPv6: subnets that do not overlap live together.
+fn conflict(old: IpNetwork, new: IpNetwork) -> bool {
+    match (old, new) {
+        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
+        (IpNetwork::V6(old), IpNetwork::V6(new)) => old.contains(new.ip()) || new.contains(old.ip()),
+        _ => false,
+    }
+}
+
+fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
+    let link = || want.port.name.clone();
+    let connected = have.port.as_ref().filter(|port| port.connected);
+    if connected.is_none() {
+        if have.port.is_some() {
+            steps.push(Step::RemoveLink { link: link() });
+        }
+        steps.push(Step::CreateVeth {
+            host: link(),
+            host_mtu: want.port.mtu,
+            bridge: want.bridge.name.clone(),
+            pod: want.pod.name.clone(),
+            mac: want.pod.mac,
+            pod_mtu: want.pod.mtu,
+        });
+    }
+    let alias = want.mark().render();
+    if connected.and_then(|port| port.alias.as_ref()) != Some(&alias) {
+        steps.push(Step::Mark { link: link(), alias });
+    }
+    if connected.is_some_and(|port| !port.on_bridge || !port.up) {
+        steps.push(Step::Join { link: link(), bridge: want.bridge.name.clone() });
+    }
+    // A fresh port has both flags off.
+    let hairpin =
+        (connected.is_some_and(|port| port.hairpin) != want.port.hairpin).then_some(want.port.hairpin);
+    let isolated =
+        (connected.is_some_and(|port| port.isolated) != want.port.isolated).then_some(want.port.isolated);
+    if hairpin.is_some() || isolated.is_some() {
+        steps.push(Step::SetPort { link: link(), hairpin, isolated });
+    }
+    if let Some(vlans) = &want.port.vlans {
+        plan_vlans(&want.port.name, vlans, connected.map(|port| port.vlans.as_slice()), steps);
+    }
+    if let (Some(mtu), Some(port)) = (want.port.mtu, connected)
+        && port.mtu != mtu
+    {
+        steps.push(Step::SetMtu { link: link(), mtu });
+    }
+    if want.spoof_check && !(have.spoof_check && connected.is_some()) {
+        steps.push(Step::SpoofCheck { port: link(), pod: want.pod.name.clone() });
+    }
+}
+
+/// `have` is `None` for a port that these steps create: it comes with VLAN 1, which the kernel calls default.
+fn plan_vlans(link: &IfName, want: &Vlans, have: Option<&[PortVlan]>, steps: &mut Vec<Step>) {
+    const FRESH: &[PortVlan] = &[PortVlan { id: 1, native: true }];
+    let have = have.unwrap_or(FRESH);
+    let wanted: Vec<(VlanId, bool)> = want
+        .native
+        .map(|vlan| (vlan, true))
+        .into_iter()
+        .chain(want.tagged.iter().filter(|vlan| Some(**vlan) != want.native).map(|vlan| (*vlan, false)))
+        .collect();
+    let is_wanted = |entry: &PortVlan| {
+        wanted.iter().any(|(vlan, native)| vlan.id() == entry.id && *native == entry.native)
+    };
+    if !want.keep_default {
+        for entry in have.iter().filter(|entry| !is_wanted(entry)) {
+            steps.push(Step::RemoveVlan { link: link.clone(), vlan: entry.id });
+        }
+    }
+    for (vlan, native) in wanted {
+        if !have.contains(&PortVlan { id: vlan.id(), native }) {
+            steps.push(Step::AddVlan { link: link.clone(), vlan, native });
+        }
+    }
+}
+
+fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
+    let link = || want.pod.name.clone();
+    // An interface that is not our peer belongs to somebody else; creating ours will say so.
+    let pod = have.pod.as_ref().filter(|_| have.port.as_ref().is_some_and(|port| port.connected));
+    let missing: Vec<_> = want
+        .pod
+        .addresses
+        .iter()
+        .filter(|address| !pod.is_some_and(|pod| pod.addresses.contains(address)))
+        .collect();
+    if !missing.is_empty() {
+        plan_sysctls(want, steps);
+    }
+    for address in missing {
+        steps.push(Step::PodAddress { link: link(), address: *address });
+    }
+    let up = pod.is_some_and(|pod| pod.up);
+    if want.pod.up && !up {
+        steps.push(Step::PodUp { link: link() });
+    }
+    if want.has_ipv6() && want.pod.detect_duplicates && !have.complete {
+        steps.push(Step::PodSettle { link: link() });
+    }
+    for route in &want.pod.routes {
+        if !pod.is_some_and(|pod| pod.routes.iter().any(|has| same_route(route, has, have.complete))) {
+            steps.push(Step::PodRoute { link: link(), route: route.clone() });
+        }
+    }
+}
+
+/// Written together with the addresses: they decide how the kernel treats and announces them.
+fn plan_sysctls(want: &Attachment, steps: &mut Vec<Step>) {
+    let name = &want.pod.name;
+    let mut set = |key: String, value, required| steps.push(Step::PodSysctl { key, value, required });
+    if want.has_ipv6() {
+        for link in ["lo", name.as_str()] {
+            set(format!("net/ipv6/conf/{link}/disable_ipv6"), "0", true);
+        }
+        set(format!("net/ipv6/conf/{name}/keep_addr_on_down"), "1", true);
+        if want.pod.detect_duplicates {
+            set(format!("net/ipv6/conf/{name}/enhanced_dad"), "1", false);
+            set(format!("net/ipv6/conf/{name}/accept_dad"), "1", false);
+        } else {
+            set(format!("net/ipv6/conf/{name}/accept_dad"), "0", false);
+        }
+        set(format!("net/ipv6/conf/{name}/ndisc_notify"), "1", false);
+    }
+    set(format!("net/ipv4/conf/{name}/arp_notify"), "1", false);
+}
+
+/// Whether `has` does what `want` asks. A plugin behind ours may point the default route elsewhere once ADD is done.
+fn same_route(want: &Route, has: &Route, complete: bool) -> bool {
+    let table = |route: &Route| route.table.unwrap_or(MAIN_TABLE);
+    want.dst == has.dst
+        && table(want) == table(has)
+        && (want.gw == has.gw || (complete && want.is_default()))
+        && want.priority.is_none_or(|priority| has.priority.unwrap_or(0) == priority)
+        && want.mtu.is_none_or(|mtu| has.mtu == Some(mtu))
+        && want.advmss.is_none_or(|advmss| has.advmss == Some(advmss))
+}
+
+fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
+    let Some(vlan) = &gateway.vlan else {
+        let bridge = have.bridge.as_ref();
+        let marked = bridge
+            .and_then(|bridge| BridgeMark::parse(bridge.alias.as_deref()?))
+            .unwrap_or_default()
+            .gateways;
+        let leaving = bridge.map(|bridge| leaving_addresses(gateway, bridge, &marked)).unwrap_or_default();
+        let present = bridge.map(|bridge| bridge.addresses.as_slice()).unwrap_or_default();
+        return plan_addresses(&want.bridge.name, &gateway.addresses, present, leaving, steps);
+    };
+    plan_vlan_gateway(want, vlan, have, steps);
+    let present = have.vlan_gateway.as_ref().map(|link| link.addresses.as_slice()).unwrap_or_default();
+    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
+    let leaving = present
+        .iter()
+        .filter(|old| gateway.force && !gateway.addresses.contains(old) && conflicts(old))
+        .copied()
+        .collect();
+    plan_addresses(&vlan.name, &gateway.addresses, present, leaving, steps);
+}
+
+fn plan_vlan_gateway(want: &Attachment, vlan: &VlanGateway, have: &Have, steps: &mut Vec<Step>) {
+    let have_link = have.vlan_gateway.as_ref();
+    if have_link.is_none() {
+        let mtu = have.bridge.as_ref().map(|bridge| bridge.mtu).or(want.bridge.mtu);
+        steps.push(Step::CreateVlanGateway { name: vlan.name.clone(), port: vlan.port.clone(), mtu });
+    }
+    if !have_link.is_some_and(|link| link.port_on_bridge) {
+        steps.push(Step::Join { link: vlan.port.clone(), bridge: want.bridge.name.clone() });
+    }
+    let keep_default = want.port.vlans.as_ref().is_some_and(|vlans| vlans.keep_default);
+    let vlans = Vlans { native: Some(vlan.vlan), tagged: Vec::new(), keep_default };
+    plan_vlans(&vlan.port, &vlans, have_link.map(|link| link.port_vlans.as_slice()), steps);
+    if !have_link.is_none_or(|link| link.up) {
+        steps.push(Step::Up { link: vlan.name.clone() });
+    }
+}
+
+/// Old ones go first: the kernel takes an address of the same subnet along with the first of that subnet.
+fn plan_addresses(
+    link: &IfName,
+    wanted: &[IpNetwork],
+    present: &[IpNetwork],
+    leaving: Vec<IpNetwork>,
+    steps: &mut Vec<Step>,
+) {
+    for address in leaving {
+        steps.push(Step::RemoveAddress { link: link.clone(), address });
+    }
+    for address in wanted.iter().filter(|address| !present.contains(address)) {
+        steps.push(Step::AddAddress { link: link.clone(), address: *address });
+    }
+}
+
+/// A new pod is reachable at once: its port forwards, and nobody remembers an earlier holder of its addresses.
+fn plan_arrival(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
+    if want.pod.up && !have.port.as_ref().is_some_and(|port| port.connected && port.operational) {
+        steps.push(Step::AwaitPort { link: want.port.name.clone() });
+    }
+    if have.complete || want.pod.addresses.is_empty() {
+        return;
+    }
+    for address in &want.pod.addresses {
+        steps.push(Step::Forget { link: want.bridge.name.clone(), address: address.ip() });
+    }
+    if want.pod.up {
+        steps.push(Step::Announce { link: want.pod.name.clone() });
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+//! The sockets and namespaces of one run: the node's side always, the pod's side where there is a pod.
+//!
+//! Opened once, because a netlink socket stays in the namespace where it was opened: one visit to the pod's namespace
+//! serves all link, address and route work. Remembers the links it has seen, and nothing else.
+
+use std::collections::BTreeMap;
+
+pub use crate::kernel::link::Link;
+pub use crate::kernel::netns::{Netns, OpenError};
+use crate::kernel::{self, Socket, link};
+use crate::net::IfName;
+
+/// One side of the veth pair.
+#[derive(Debug)]
+pub struct Side {
+    pub route: Socket,
+    seen: BTreeMap<IfName, Link>,
+}
+
+impl Side {
+    fn new(route: Socket) -> Self {
+        Self { route, seen: BTreeMap::new() }
+    }
+
+    /// The link of that name, from the kernel.
+    pub fn look_up(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
+        let link = link::by_name(&mut self.route, name.as_str())?;
+        match &link {
+            Some(link) => self.seen.insert(name.clone(), link.clone()),
+            None => self.seen.remove(name),
+        };
+        Ok(link)
+    }
+
+    /// The link as it was when this run last looked. For what does not change behind its back: index, kind, MAC of a
+    /// link of ours.
+    pub fn seen(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
+        match self.seen.get(name) {
+            Some(link) => Ok(Some(link.clone())),
+            None => self.look_up(name),
+        }
+    }
+
+    /// The index of a link that must be there.
+    pub fn index(&mut self, name: &IfName) -> kernel::Result<u32> {
+        if let Some(link) = self.seen.get(name) {
+            return Ok(link.index);
+        }
+        match self.look_up(name)? {
+            Some(link) => Ok(link.index),
+            None => Err(kernel::Error::new(format!("ip link show {name}"), rustix::io::Errno::NODEV.into())),
+        }
+    }
+
+    /// After the link was removed or made anew.
+    pub fn forget(&mut self, name: &IfName) {
+        self.seen.remove(name);
+    }
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub node: Side,
+    pub pod: Option<PodSide>,
+    netfilter: Option<Socket>,
+}
+
+#[derive(Debug)]
+pub struct PodSide {
+    pub netns: Netns,
+    pub side: Side,
+}
+
+impl Session {
+    /// `netns` is the pod's; without one only the node's side can be seen and changed.
+    pub fn open(netns: Option<Netns>) -> kernel::Result<Self> {
+        let node = Side::new(Socket::route()?);
+        let pod = match netns {
+            Some(netns) => {
+                let route = netns.visit(Socket::route)??;
+                Some(PodSide { netns, side: Side::new(route) })
+            }
+            None => None,
+        };
+        Ok(Self { node, pod, netfilter: None })
+    }
+
+    /// The link of that name in the pod; `None` also without a pod.
+    pub fn look_up_in_pod(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
+        match &mut self.pod {
+            Some(pod) => pod.side.look_up(name),
+            None => Ok(None),
+        }
+    }
+
+    /// Opened at first use: a plugin without rules never loads nf_tables.
+    pub fn netfilter(&mut self) -> kernel::Result<&mut Socket> {
+        let socket = match self.netfilter.take() {
+            Some(socket) => socket,
+            None => Socket::netfilter()?,
+        };
+        Ok(self.netfilter.insert(socket))
+    }
+}

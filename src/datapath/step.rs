@@ -1,0 +1,253 @@
+//! One step from have to want. Displays as the command a person would type: logs, CHECK, `--dry-run` and tests share
+//! this text. A value; what it does to the kernel is in `apply`.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::mark::OWNER;
+use crate::net::{Family, IfName, Mac, Route, VlanId};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    CreateBridge {
+        name: IfName,
+        mac: Mac,
+        mtu: Option<u32>,
+        vlan_filtering: bool,
+    },
+    /// Writes our mark, by which every later run knows the link as ours.
+    Mark {
+        link: IfName,
+        alias: String,
+    },
+    Promiscuous {
+        link: IfName,
+    },
+    /// A pod must not be able to give the node a default route.
+    RefuseAdvertisements {
+        link: IfName,
+    },
+    Up {
+        link: IfName,
+    },
+    /// A veth pair within the node, for a gateway in a VLAN.
+    CreateVlanGateway {
+        name: IfName,
+        port: IfName,
+        mtu: Option<u32>,
+    },
+    RemoveAddress {
+        link: IfName,
+        address: IpNetwork,
+    },
+    AddAddress {
+        link: IfName,
+        address: IpNetwork,
+    },
+    Forward(Family),
+    /// What an interrupted run left behind.
+    RemoveLink {
+        link: IfName,
+    },
+    CreateVeth {
+        host: IfName,
+        host_mtu: Option<u32>,
+        bridge: IfName,
+        pod: IfName,
+        mac: Option<Mac>,
+        pod_mtu: Option<u32>,
+    },
+    Join {
+        link: IfName,
+        bridge: IfName,
+    },
+    SetPort {
+        link: IfName,
+        hairpin: Option<bool>,
+        isolated: Option<bool>,
+    },
+    RemoveVlan {
+        link: IfName,
+        vlan: u16,
+    },
+    AddVlan {
+        link: IfName,
+        vlan: VlanId,
+        native: bool,
+    },
+    SetMtu {
+        link: IfName,
+        mtu: u32,
+    },
+    SpoofCheck {
+        port: IfName,
+        pod: IfName,
+    },
+    PodSysctl {
+        key: String,
+        value: &'static str,
+        required: bool,
+    },
+    PodAddress {
+        link: IfName,
+        address: IpNetwork,
+    },
+    PodUp {
+        link: IfName,
+    },
+    /// Until no IPv6 address of the interface is tentative any more.
+    PodSettle {
+        link: IfName,
+    },
+    PodRoute {
+        link: IfName,
+        route: Route,
+    },
+    /// Until the host end forwards.
+    AwaitPort {
+        link: IfName,
+    },
+    /// The old holder's neighbour entry and connections must not catch the new one's packets.
+    Forget {
+        link: IfName,
+        address: IpAddr,
+    },
+    /// Neighbours learn the new holder of the addresses.
+    Announce {
+        link: IfName,
+    },
+    Masquerade {
+        network: String,
+        subnet: IpNetwork,
+    },
+    RemoveSpoofCheck {
+        port: IfName,
+    },
+    RemovePodLink {
+        link: IfName,
+    },
+}
+
+impl Step {
+    /// Steps that only matter while something changes; a node on which they are all that is missing is complete.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::AwaitPort { .. } | Self::Forget { .. } | Self::Announce { .. } | Self::PodSettle { .. }
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateBridge { name, mac, mtu, vlan_filtering } => {
+                write!(f, "node: ip link add {name} address {mac}{} type bridge", mtu_words(*mtu))?;
+                f.write_str(if *vlan_filtering { " vlan_filtering 1" } else { "" })
+            }
+            Self::Mark { link, alias } => write!(f, "node: ip link set {link} alias \"{alias}\""),
+            Self::Promiscuous { link } => write!(f, "node: ip link set {link} promisc on"),
+            Self::RefuseAdvertisements { link } => {
+                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=0")
+            }
+            Self::Up { link } => write!(f, "node: ip link set {link} up"),
+            Self::CreateVlanGateway { name, port, mtu } => {
+                let mtu = mtu_words(*mtu);
+                write!(f, "node: ip link add {name}{mtu} up type veth peer name {port}{mtu}")
+            }
+            Self::RemoveAddress { link, address } => write!(f, "node: ip addr del {address} dev {link}"),
+            Self::AddAddress { link, address } => write!(f, "node: ip addr add {address} dev {link}"),
+            Self::Forward(Family::V4) => f.write_str("node: sysctl -w net.ipv4.ip_forward=1"),
+            Self::Forward(Family::V6) => f.write_str("node: sysctl -w net.ipv6.conf.all.forwarding=1"),
+            Self::RemoveLink { link } => write!(f, "node: ip link del {link}"),
+            Self::CreateVeth { host, host_mtu, bridge, pod, mac, pod_mtu } => {
+                write!(f, "node: ip link add {host}{} master {bridge} up type veth", mtu_words(*host_mtu))?;
+                write!(f, " peer name {pod}{}", mtu_words(*pod_mtu))?;
+                mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
+                f.write_str(" netns pod")
+            }
+            Self::Join { link, bridge } => write!(f, "node: ip link set {link} master {bridge} up"),
+            Self::SetPort { link, hairpin, isolated } => {
+                write!(f, "node: bridge link set dev {link}")?;
+                hairpin.map_or(Ok(()), |on| write!(f, " hairpin {}", on_off(on)))?;
+                isolated.map_or(Ok(()), |on| write!(f, " isolated {}", on_off(on)))
+            }
+            Self::RemoveVlan { link, vlan } => write!(f, "node: bridge vlan del vid {vlan} dev {link}"),
+            Self::AddVlan { link, vlan, native } => {
+                let flags = if *native { " pvid untagged" } else { "" };
+                write!(f, "node: bridge vlan add vid {vlan} dev {link}{flags}")
+            }
+            Self::SetMtu { link, mtu } => write!(f, "node: ip link set {link} mtu {mtu}"),
+            Self::SpoofCheck { port, pod } => write!(
+                f,
+                "node: nft add element bridge {OWNER} spoof_allowed {{ {port} . <mac of {pod}> }}; nft add element bridge \
+                 {OWNER} spoof_ports {{ {port} }}"
+            ),
+            Self::PodSysctl { key, value, .. } => {
+                write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
+            }
+            Self::PodAddress { link, address } => write!(f, "pod:  ip addr add {address} dev {link}"),
+            Self::PodUp { link } => write!(f, "pod:  ip link set {link} up"),
+            Self::PodSettle { link } => {
+                write!(f, "pod:  await the end of duplicate address detection on {link}")
+            }
+            Self::PodRoute { link, route } => {
+                write!(f, "pod:  ip route add ")?;
+                write_route(f, link, route)
+            }
+            Self::AwaitPort { link } => write!(f, "node: await {link} up"),
+            Self::Forget { link, address } => {
+                write!(
+                    f,
+                    "node: ip neigh del {address} dev {link}; conntrack -D -s {address}; conntrack -D -r {address}"
+                )
+            }
+            Self::Announce { link } => write!(f, "pod:  announce the addresses of {link}"),
+            Self::Masquerade { network, subnet } => {
+                let (family, multicast) = masquerade_words(*subnet);
+                write!(
+                    f,
+                    "node: nft add rule {family} {OWNER} masquerade {family} saddr {subnet} {family} daddr != {subnet} {family} \
+                     daddr != {multicast} masquerade comment \"{network}\""
+                )
+            }
+            Self::RemoveSpoofCheck { port } => {
+                write!(
+                    f,
+                    "node: nft delete element bridge {OWNER} spoof_ports {{ {port} }} and its spoof_allowed"
+                )
+            }
+            Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
+        }
+    }
+}
+
+/// The nft family of a subnet and the multicast range that is never masqueraded in it.
+pub fn masquerade_words(subnet: IpNetwork) -> (&'static str, &'static str) {
+    if subnet.is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") }
+}
+
+fn mtu_words(mtu: Option<u32>) -> String {
+    mtu.map(|mtu| format!(" mtu {mtu}")).unwrap_or_default()
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn write_route(f: &mut fmt::Formatter<'_>, link: &IfName, route: &Route) -> fmt::Result {
+    if route.is_default() {
+        f.write_str("default")?;
+    } else {
+        write!(f, "{}", route.dst)?;
+    }
+    route.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
+    write!(f, " dev {link}")?;
+    route.table.map_or(Ok(()), |table| write!(f, " table {table}"))?;
+    route.priority.map_or(Ok(()), |priority| write!(f, " metric {priority}"))?;
+    route.scope.map_or(Ok(()), |scope| write!(f, " scope {scope}"))?;
+    route.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))?;
+    route.advmss.map_or(Ok(()), |advmss| write!(f, " advmss {advmss}"))
+}

@@ -1,0 +1,237 @@
+//! Questions: which tables, chains, rules and elements the kernel has.
+//!
+//! What is missing is `None` or empty, never an error.
+
+use netlink_bindings::nftables::{
+    IterableDataAttrs, IterableSetelemAttrs, OpGetchainDump, OpGetruleDump, OpGetsetelemDump, OpGettableDo,
+    SetelemListElemAttrs,
+};
+use netlink_bindings::traits::NetlinkRequest;
+
+use super::bytecode::{Instruction, compile};
+use super::data::{Comment, DataType, Datum, split};
+use super::message::{self, COMMENT};
+use super::{
+    Element, Hook, HookPoint, Kind, Policy, Rule, Set, Table, TableFamily, decode, lift, raw,
+    without_nf_tables,
+};
+use crate::kernel::netlink::Answer;
+use crate::kernel::{Result, Socket};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Unique in the network namespace, never used again.
+    pub handle: u64,
+    pub comment: Option<Comment>,
+}
+
+/// One table; `None` when it is missing.
+pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
+    let read = |answer: Answer<'_>| {
+        let (_, attributes) = OpGettableDo::decode_reply(answer.payload);
+        Some(TableInfo {
+            handle: attributes.get_handle().ok()?,
+            comment: attributes.get_userdata().ok().and_then(comment),
+        })
+    };
+    socket
+        .get(
+            message::GETTABLE,
+            &message::table_message(table, None),
+            || format!("nft list table {table}"),
+            read,
+        )
+        .map_err(without_nf_tables)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleInfo {
+    pub handle: u64,
+    pub comment: Option<Comment>,
+    /// Without the values of counters.
+    pub instructions: Vec<Instruction>,
+    /// As `nft` would say it, best effort: what is unknown stands in brackets.
+    pub text: String,
+}
+
+impl RuleInfo {
+    /// Whether the kernel's rule does what ours says and has the same comment.
+    pub fn is(&self, family: TableFamily, rule: &Rule) -> bool {
+        self.comment == rule.comment && self.instructions == compile(family, &rule.expressions)
+    }
+}
+
+/// The rules of a chain in their order.
+pub fn rules(socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
+    let read = |answer: Answer<'_>| {
+        let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
+        // Older kernels ignore the names and give all rules of the family, or of all families.
+        let same = header.nfgen_family == table.family.number()
+            && attributes.get_table().is_ok_and(|name| name.to_bytes() == table.name.as_bytes())
+            && attributes.get_chain().is_ok_and(|name| name.to_bytes() == chain.as_bytes());
+        if !same {
+            return None;
+        }
+        let instructions = attributes.get_expressions().map(decode::instructions).unwrap_or_default();
+        Some(RuleInfo {
+            handle: attributes.get_handle().ok()?,
+            comment: attributes.get_userdata().ok().and_then(comment),
+            text: lift::text(&instructions),
+            instructions,
+        })
+    };
+    let question = message::rule_message(table, chain, None, None);
+    or_empty(socket.dump(message::GETRULE, &question, || format!("nft list chain {table} {chain}"), read))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainInfo {
+    pub table: Table,
+    pub name: String,
+    /// A hook of a kind that this program does not know (`netdev`, `route`…) is reported as none.
+    pub hook: Option<Hook>,
+}
+
+/// The chains of all tables of a family, or of all families.
+pub fn chains(socket: &mut Socket, family: Option<TableFamily>) -> Result<Vec<ChainInfo>> {
+    let read = |answer: Answer<'_>| {
+        let (header, attributes) = OpGetchainDump::decode_reply(answer.payload);
+        let family = match header.nfgen_family {
+            1 => TableFamily::Inet,
+            2 => TableFamily::Ip,
+            7 => TableFamily::Bridge,
+            10 => TableFamily::Ip6,
+            _ => return None,
+        };
+        let hook = || {
+            let hook = attributes.get_hook().ok()?;
+            Some(Hook {
+                kind: match attributes.get_type().ok()?.to_bytes() {
+                    b"filter" => Kind::Filter,
+                    b"nat" => Kind::Nat,
+                    _ => return None,
+                },
+                point: match hook.get_num().ok()? {
+                    0 => HookPoint::Prerouting,
+                    1 => HookPoint::Input,
+                    2 => HookPoint::Forward,
+                    3 => HookPoint::Output,
+                    4 => HookPoint::Postrouting,
+                    _ => return None,
+                },
+                priority: hook.get_priority().ok()?,
+                policy: if attributes.get_policy().ok()? == 0 { Policy::Drop } else { Policy::Accept },
+            })
+        };
+        Some(ChainInfo {
+            table: Table { family, name: attributes.get_table().ok()?.to_string_lossy().into_owned() },
+            name: attributes.get_name().ok()?.to_string_lossy().into_owned(),
+            hook: hook(),
+        })
+    };
+    let question = message::generic(family.map_or(0, TableFamily::number), 0);
+    or_empty(socket.dump(message::GETCHAIN, &question, || "nft list chains".to_owned(), read))
+}
+
+/// The element with that key, or the range around it; costs the same however many there are.
+pub fn element(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> Result<Option<Element>> {
+    let operation = || format!("nft get element {table} {} {{ {} }}", set.name, super::text::dotted(key));
+    let mut ask = |end| {
+        let question = message::element_question(table, set, key, end);
+        let read = |answer: Answer<'_>| parts(set, answer).into_iter().next();
+        socket.get(message::GETSETELEM, &question, operation, read).map_err(without_nf_tables)
+    };
+    let Some(start) = ask(false)? else { return Ok(None) };
+    if !ranges_of_one(set) {
+        return Ok(Some(start.element));
+    }
+    let end = ask(true)?;
+    Ok(joined(set, [Some(start), end].into_iter().flatten().collect()).into_iter().next())
+}
+
+/// All elements of a set, in no particular order.
+pub fn elements(socket: &mut Socket, table: &Table, set: &Set) -> Result<Vec<Element>> {
+    let question = message::elements_message(table, set, &[]);
+    let operation = || format!("nft list set {table} {}", set.name);
+    let read = |answer: Answer<'_>| Some(parts(set, answer));
+    let found: Vec<Part> = or_empty(socket.dump(message::GETSETELEM, &question, operation, read))?
+        .into_iter()
+        .flatten()
+        .collect();
+    if ranges_of_one(set) {
+        return Ok(joined(set, found));
+    }
+    Ok(found.into_iter().map(|part| part.element).collect())
+}
+
+fn or_empty<T>(answer: Result<Vec<T>>) -> Result<Vec<T>> {
+    match answer {
+        Err(error) if error.is_missing() => Ok(Vec::new()),
+        other => other.map_err(without_nf_tables),
+    }
+}
+
+/// `enum nftnl_udata_*_types`: type, length, text with a zero.
+fn comment(mut remarks: &[u8]) -> Option<Comment> {
+    while let [kind, length, rest @ ..] = remarks {
+        let text = rest.get(..usize::from(*length))?;
+        if *kind == COMMENT {
+            return Some(Comment::new(&String::from_utf8_lossy(text.strip_suffix(&[0]).unwrap_or(text))));
+        }
+        remarks = &rest[text.len()..];
+    }
+    None
+}
+
+/// What the kernel calls an element: a range of one field is two of them, its start and the first value behind it.
+struct Part {
+    element: Element,
+    behind: bool,
+}
+
+fn ranges_of_one(set: &Set) -> bool {
+    set.interval && set.key.len() == 1
+}
+
+fn parts(set: &Set, answer: Answer<'_>) -> Vec<Part> {
+    let (_, attributes) = OpGetsetelemDump::decode_reply(answer.payload);
+    let Ok(list) = attributes.get_elements() else { return Vec::new() };
+    list.flatten().filter_map(|SetelemListElemAttrs::Elem(attributes)| part(set, &attributes)).collect()
+}
+
+fn part(set: &Set, attributes: &IterableSetelemAttrs<'_>) -> Option<Part> {
+    const NFT_SET_ELEM_INTERVAL_END: u8 = 1;
+    let fields = |types: &[DataType], data: IterableDataAttrs<'_>| split(types, data.get_value().ok()?);
+    let value = set.value.as_ref().zip(attributes.get_data().ok());
+    Some(Part {
+        behind: attributes
+            .get_flags()
+            .is_ok_and(|flags| flags.last().is_some_and(|bits| bits & NFT_SET_ELEM_INTERVAL_END != 0)),
+        element: Element {
+            key: fields(&set.key, attributes.get_key().ok()?)?,
+            key_end: raw::parse_key_end(attributes.get_buf()).and_then(|data| split(&set.key, data)),
+            value: value.and_then(|(types, data)| fields(types, data)),
+            comment: attributes.get_userdata().ok().and_then(comment),
+        },
+    })
+}
+
+/// Ranges from their starts and ends. Ranges of a set never overlap; the last may have no end.
+fn joined(set: &Set, mut parts: Vec<Part>) -> Vec<Element> {
+    // Where one range follows the other, the end of the first comes before the start of the second.
+    parts.sort_by(|a, b| (&a.element.key, !a.behind).cmp(&(&b.element.key, !b.behind)));
+    let mut ranges: Vec<Element> = Vec::new();
+    for Part { element, behind } in parts {
+        match ranges.last_mut() {
+            Some(open) if behind && open.key_end.is_none() => {
+                open.key_end = element.key.first().and_then(Datum::before).map(|last| vec![last]);
+            }
+            _ if behind => {}
+            _ => ranges.push(element),
+        }
+    }
+    for range in ranges.iter_mut().filter(|range| range.key_end.is_none()) {
+        range.key_end = split(&set.key, &[0xff; 16]);
+    }
+    ranges
+}

@@ -1,0 +1,177 @@
+//! ADD: a pod gets its place on the bridge.
+//!
+//! Intent before effect: the attachment record is written before anything else, the lease before any link. Killed at any
+//! point, the next ADD carries on from the record and the next DEL removes what there is. Failed, this run takes
+//! everything of the attachment back itself.
+
+use super::config::Config;
+use super::errors::failed_step;
+use super::ipam::Ipam;
+use super::want;
+use super::{host_needs, interfaces};
+use crate::cni::error::{Error, Result};
+use crate::cni::request::{Request, Target};
+use crate::cni::result::AddResult;
+use crate::cni::wire;
+use crate::datapath::apply::apply;
+use crate::datapath::mark::Identity;
+use crate::datapath::observe;
+use crate::datapath::plan::plan;
+use crate::datapath::session::{Netns, Session};
+use crate::datapath::spec::Attachment;
+use crate::datapath::step::Step;
+use crate::net::IfName;
+use crate::plugins::{netns_error, node_records};
+use crate::state::{NetnsId, Record, Records};
+
+pub fn add(request: &Request) -> Result<AddResult> {
+    let config = Config::parse(&request.config, &request.args)?;
+    config.refuse_contradictions()?;
+    let target = request.attachment()?;
+    let sandbox = crate::plugins::sandbox(request)?;
+    let netns = Netns::open(sandbox)
+        .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
+    let records = node_records()?;
+    let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
+    match attempt.run() {
+        Ok(result) => Ok(result),
+        Err(error) => {
+            attempt.take_back();
+            Err(error)
+        }
+    }
+}
+
+/// One run towards one attachment.
+struct Attempt<'a> {
+    request: &'a Request,
+    config: &'a Config,
+    identity: Identity,
+    host_end: IfName,
+    records: &'a Records,
+    record: Record,
+    /// An earlier run was killed on the way: what it leased is ours.
+    resumes: bool,
+    session: Session,
+    ipam: Option<Ipam<'a>>,
+    /// Addresses were leased, by this run or the one it resumes.
+    leased: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// Decides whether this is a new attachment, the rest of an interrupted one, or one too many; and leaves the record
+    /// that any later verb can finish or undo.
+    fn begin(
+        request: &'a Request,
+        target: &Target,
+        config: &'a Config,
+        netns: Netns,
+        records: &'a Records,
+    ) -> Result<Self> {
+        let identity = super::identity(request, target);
+        let (dev, ino) = netns.identity();
+        let here = Some(NetnsId { dev, ino });
+        let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
+        let previous = super::record_of(records, &identity)?;
+        if let Some(previous) = &previous {
+            if previous.netns_id != here {
+                // The container came back in another namespace: what it had in the old one goes first.
+                super::del::remove_attachment(request, &identity, Some(previous), None)?;
+            } else if previous.complete && super::has_pod_interface(&mut session, &identity)? {
+                return Err(already_attached(&identity, previous));
+            }
+        }
+        let unfinished = previous.filter(|previous| previous.netns_id == here);
+        let host_end = match unfinished.as_ref().and_then(|record| record.promised.host_if.clone()) {
+            Some(name) => name,
+            None => observe::free_host_end(&mut session, &identity).map_err(Error::internal)?,
+        };
+        let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name, records));
+        let resumes = unfinished.is_some();
+        let mut record = unfinished
+            .unwrap_or_else(|| super::new_record(request, records, &identity, config, host_end.clone()));
+        record.complete = false;
+        records.write(&record).map_err(Error::internal)?;
+        Ok(Self {
+            request,
+            config,
+            identity,
+            host_end,
+            records,
+            record,
+            resumes,
+            session,
+            ipam,
+            leased: resumes,
+        })
+    }
+
+    fn run(&mut self) -> Result<AddResult> {
+        let addresses = match &self.ipam {
+            Some(ipam) => {
+                let leased = ipam.add(self.resumes.then_some(&self.record))?;
+                self.leased = true;
+                want::complete_addresses(self.config, leased)?
+            }
+            None => AddResult::default(),
+        };
+        let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
+        super::promise(&mut self.record, self.config, &want, &addresses);
+        self.records.write(&self.record).map_err(Error::internal)?;
+        self.converge(&want)?;
+
+        let mut result = addresses;
+        result.interfaces = interfaces(&mut self.session, &want, crate::plugins::sandbox(self.request)?)?;
+        if let Some(dns) = &self.config.dns {
+            result.dns = dns.clone();
+        }
+        // An old version of the specification may have no words for this result; better known before it is final.
+        wire::render(&result, self.request.version)?;
+        super::remember_macs(&mut self.record, &result);
+        self.record.complete = true;
+        self.records.write(&self.record).map_err(Error::internal)?;
+        Ok(result)
+    }
+
+    /// The kernel comes to carry what the attachment wants.
+    fn converge(&mut self, want: &Attachment) -> Result<()> {
+        let needed = host_needs(self.records, want);
+        let have = observe::observe(&mut self.session, want, false, &needed)
+            .map_err(Error::internal)?
+            .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
+        let steps = plan(want, &have);
+        if self.config.asked_for_iptables && steps.iter().any(|step| matches!(step, Step::Masquerade { .. }))
+        {
+            tracing::warn!("ipMasqBackend iptables: nftables does the masquerading, with the same effect");
+        }
+        apply(&mut self.session, &steps).map_err(|failure| failed_step(&failure, want))
+    }
+
+    /// Nothing of the attachment stays: links and rules, then the lease, then the record.
+    fn take_back(&mut self) {
+        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, false);
+        if let Err(error) = removed {
+            tracing::warn!("could not take everything back: {}; DEL will", error.msg);
+            return;
+        }
+        // An ADD that IPAM refused got no address: what the container has then, it had before.
+        if let Some(ipam) = self.ipam.as_ref().filter(|_| self.leased)
+            && let Err(error) = ipam.del(Some(&self.record))
+        {
+            tracing::warn!("could not return the address: {}; DEL will", error.msg);
+            return;
+        }
+        if let Err(error) = self.records.remove(&super::attachment_of(&self.identity), super::PLUGIN) {
+            tracing::warn!(%error, "could not forget the attachment; DEL will");
+        }
+    }
+}
+
+fn already_attached(identity: &Identity, record: &Record) -> Error {
+    let Identity { container, if_name, .. } = identity;
+    let host_end = record.promised.host_if.as_ref().map(IfName::as_str).unwrap_or_default();
+    Error::internal(format!(
+        "container veth name (\"{if_name}\") peer provided (\"{host_end}\") already exists"
+    ))
+    .with_details(format!("container {container} is attached already; DEL it first"))
+}

@@ -1,0 +1,409 @@
+//! The bridge plugin's configuration as a value that cannot be wrong. Pure.
+//!
+//! Owns every key of the plugin, its default and what a wrong value gets. Removal reads the same keys but forgives all of
+//! them: a configuration that became invalid must not keep a pod's remains on the node.
+
+use ipnetwork::IpNetwork;
+
+use crate::cni::args::{Args, Pod};
+use crate::cni::config::NetConf;
+use crate::cni::error::{Context, Error, Result};
+use crate::cni::json::Object;
+use crate::cni::result::Dns;
+use crate::net::{IfName, Mac, VlanId};
+
+const DEFAULT_BRIDGE: &str = "cni0";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the plugin's configuration")]
+pub struct Config {
+    pub bridge: IfName,
+    /// Put the subnets' gateway addresses on the node and forward for them.
+    pub is_gateway: bool,
+    /// Give the pod a default route per family. Implies `is_gateway`.
+    pub is_default_gateway: bool,
+    pub force_address: bool,
+    pub ip_masq: bool,
+    /// The configuration asked for iptables, which nftables serves.
+    pub asked_for_iptables: bool,
+    /// Bytes; `None` leaves the kernel's default.
+    pub mtu: Option<u32>,
+    pub hairpin: bool,
+    pub promiscuous: bool,
+    pub vlan: Option<VlanId>,
+    /// The key `vlanTrunk`: ascending, without duplicates. An empty list still makes a new bridge filter VLANs.
+    pub trunk: Option<Vec<VlanId>>,
+    pub preserve_default_vlan: bool,
+    pub spoof_check: bool,
+    pub detect_duplicates: bool,
+    pub disable_container_interface: bool,
+    pub port_isolation: bool,
+    /// `ipam.type`; `None` is layer 2.
+    pub ipam: Option<String>,
+    /// Replaces what IPAM says.
+    pub dns: Option<Dns>,
+    /// `runtimeConfig.mac` before `args.cni.mac` before `MAC` of CNI_ARGS.
+    pub mac: Option<Mac>,
+    /// `namespace/name`, where the runtime told us.
+    pub pod_name: Option<String>,
+}
+
+impl Config {
+    /// For ADD and CHECK. Every wrong value is refused here, before anything is touched.
+    pub fn parse(document: &Object, args: &str) -> Result<Self> {
+        let args = Args::parse(args, &["MAC"])?;
+        let common = NetConf::decode(document).context("failed to load netconf")?;
+        let keys = Keys::decode(document).context("failed to load netconf")?;
+        let mac = keys.mac.or(args.mac.clone()).filter(|text| !text.is_empty());
+        let mac = mac.map(|text| text.parse::<Mac>()).transpose();
+        let config = Self {
+            bridge: bridge_name(keys.bridge)?,
+            is_gateway: keys.is_gateway || keys.is_default_gateway,
+            is_default_gateway: keys.is_default_gateway,
+            force_address: keys.force_address,
+            ip_masq: keys.ip_masq,
+            asked_for_iptables: asked_for_iptables(keys.ip_masq_backend.as_deref())?,
+            mtu: u32::try_from(keys.mtu).ok().filter(|mtu| *mtu > 0),
+            hairpin: keys.hairpin,
+            promiscuous: keys.promiscuous,
+            vlan: access_vlan(keys.vlan)?,
+            trunk: keys.trunk.map(|elements| trunk(&elements)).transpose()?,
+            preserve_default_vlan: keys.preserve_default_vlan,
+            spoof_check: keys.spoof_check,
+            detect_duplicates: keys.detect_duplicates,
+            disable_container_interface: keys.disable_container_interface,
+            port_isolation: keys.port_isolation,
+            ipam: common.ipam_type.filter(|name| !name.is_empty()),
+            dns: common.dns,
+            mac: mac.map_err(|error| Error::internal(format!("failed to make veth pair: {error}")))?,
+            pod_name: pod_name(args.pod()),
+        };
+        if config.disable_container_interface && config.ipam.is_some() {
+            return Err(Error::internal("cannot use IPAM when DisableContainerInterface flag is set"));
+        }
+        Ok(config)
+    }
+
+    /// Hairpin mode needs the bridge to send a frame back where it came from; a promiscuous bridge would deliver it twice.
+    pub fn refuse_contradictions(&self) -> Result<()> {
+        if self.hairpin && self.promiscuous {
+            return Err(Error::internal("cannot set hairpin mode and promiscuous mode at the same time"));
+        }
+        Ok(())
+    }
+
+    /// Whether a bridge that we create filters VLANs.
+    pub fn vlan_filtering(&self) -> bool {
+        self.vlan.is_some() || self.trunk.is_some()
+    }
+}
+
+/// What removal needs to know, from whatever can still be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovalConfig {
+    pub bridge: Option<IfName>,
+    pub ipam: Option<String>,
+    pub spoof_check: bool,
+}
+
+impl RemovalConfig {
+    pub fn read(document: &Object) -> Self {
+        let ipam = document.object("ipam").ok().flatten();
+        Self {
+            bridge: bridge_name(document.string("bridge").ok().flatten()).ok(),
+            ipam: ipam.and_then(|ipam| ipam.string("type").ok().flatten()).filter(|name| !name.is_empty()),
+            spoof_check: document.boolean("macspoofchk").ok().flatten().unwrap_or(false),
+        }
+    }
+}
+
+/// The keys with their JSON types, and nothing decided yet.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the plugin's configuration")]
+struct Keys {
+    bridge: Option<String>,
+    is_gateway: bool,
+    is_default_gateway: bool,
+    force_address: bool,
+    ip_masq: bool,
+    ip_masq_backend: Option<String>,
+    mtu: i64,
+    hairpin: bool,
+    promiscuous: bool,
+    vlan: i64,
+    trunk: Option<Vec<TrunkElement>>,
+    preserve_default_vlan: bool,
+    spoof_check: bool,
+    detect_duplicates: bool,
+    disable_container_interface: bool,
+    port_isolation: bool,
+    mac: Option<String>,
+}
+
+struct TrunkElement {
+    min: Option<i64>,
+    max: Option<i64>,
+    id: Option<i64>,
+}
+
+impl Keys {
+    fn decode(document: &Object) -> Result<Self> {
+        let boolean = |key| Ok::<_, Error>(document.boolean(key)?.unwrap_or(false));
+        let runtime = mac_of(document.object("runtimeConfig")?)?;
+        let args = document.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
+        let args = mac_of(args)?;
+        Ok(Self {
+            bridge: document.string("bridge")?,
+            is_gateway: boolean("isGateway")?,
+            is_default_gateway: boolean("isDefaultGateway")?,
+            force_address: boolean("forceAddress")?,
+            ip_masq: boolean("ipMasq")?,
+            ip_masq_backend: document.string("ipMasqBackend")?,
+            mtu: document.integer("mtu")?.unwrap_or(0),
+            hairpin: boolean("hairpinMode")?,
+            promiscuous: boolean("promiscMode")?,
+            vlan: document.integer("vlan")?.unwrap_or(0),
+            trunk: document.objects("vlanTrunk")?.map(trunk_elements).transpose()?,
+            preserve_default_vlan: boolean("preserveDefaultVlan")?,
+            spoof_check: boolean("macspoofchk")?,
+            detect_duplicates: boolean("enabledad")?,
+            disable_container_interface: boolean("disableContainerInterface")?,
+            port_isolation: boolean("portIsolation")?,
+            mac: runtime.or(args),
+        })
+    }
+}
+
+fn mac_of(object: Option<&Object>) -> Result<Option<String>> {
+    Ok(object.map(|object| object.string("mac")).transpose()?.flatten().filter(|mac| !mac.is_empty()))
+}
+
+fn trunk_elements(elements: Vec<&Object>) -> Result<Vec<TrunkElement>> {
+    let decode = |element: &Object| {
+        Ok(TrunkElement {
+            min: element.integer("minID")?,
+            max: element.integer("maxID")?,
+            id: element.integer("id")?,
+        })
+    };
+    elements.into_iter().map(decode).collect()
+}
+
+fn bridge_name(text: Option<String>) -> Result<IfName> {
+    let text = text.unwrap_or_else(|| DEFAULT_BRIDGE.to_owned());
+    text.parse().map_err(|error| {
+        let found =
+            if text.is_empty() { "LinkAttrs.Name cannot be empty".to_owned() } else { format!("{error}") };
+        Error::internal(format!("failed to create bridge {text:?}: could not add {text:?}: {found}"))
+            .with_details("the key bridge takes 1 to 15 bytes without /, : and white space")
+    })
+}
+
+/// Only where it is one word for the mark on the link.
+fn pod_name(pod: &Pod) -> Option<String> {
+    let name = format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?);
+    (!name.contains(' ')).then_some(name)
+}
+
+/// Both are served by nftables; anything else is a misspelling.
+fn asked_for_iptables(backend: Option<&str>) -> Result<bool> {
+    match backend {
+        None | Some("nftables") => Ok(false),
+        Some("iptables") => Ok(true),
+        Some(other) => Err(Error::internal(format!("unknown ipmasq backend {other:?}"))
+            .with_details("ipMasqBackend is nftables or iptables; leave it out to take the default")),
+    }
+}
+
+fn access_vlan(vlan: i64) -> Result<Option<VlanId>> {
+    let wrong = || Error::internal(format!("invalid VLAN ID {vlan} (must be between 0 and 4094)"));
+    if vlan == 0 {
+        return Ok(None);
+    }
+    u16::try_from(vlan).ok().and_then(VlanId::new).map(Some).ok_or_else(wrong)
+}
+
+fn trunk(elements: &[TrunkElement]) -> Result<Vec<VlanId>> {
+    let vlan = |id: i64, what: &str| {
+        let id = u16::try_from(id).ok().and_then(VlanId::new);
+        id.ok_or_else(|| Error::internal(format!("incorrect trunk {what} parameter")))
+    };
+    let mut vlans = Vec::new();
+    for element in elements {
+        let min = element.min.map(|id| vlan(id, "minID")).transpose()?;
+        let max = element.max.map(|id| vlan(id, "maxID")).transpose()?;
+        match (min, max) {
+            (Some(min), Some(max)) if min > max => {
+                return Err(Error::internal("minID is greater than maxID in trunk parameter"));
+            }
+            (Some(min), Some(max)) => vlans.extend((min.id()..=max.id()).filter_map(VlanId::new)),
+            (None, Some(_)) => {
+                return Err(Error::internal(
+                    "minID and maxID should be configured simultaneously, minID is missing",
+                ));
+            }
+            (Some(_), None) => {
+                return Err(Error::internal(
+                    "minID and maxID should be configured simultaneously, maxID is missing",
+                ));
+            }
+            (None, None) => {}
+        }
+        vlans.extend(element.id.map(|id| vlan(id, "id")).transpose()?);
+    }
+    vlans.sort_unstable();
+    vlans.dedup();
+    Ok(vlans)
+}
+
+/// The address right behind the network's own: `10.1.2.0/24` gives `10.1.2.1`.
+pub fn first_address(network: IpNetwork) -> std::net::IpAddr {
+    match network {
+        IpNetwork::V4(v4) => std::net::Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into(),
+        IpNetwork::V6(v6) => std::net::Ipv6Addr::from(u128::from(v6.network()).wrapping_add(1)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::json::{self, Json};
+
+    fn object(text: &str) -> Object {
+        match json::parse(text.as_bytes()).unwrap() {
+            Json::Object(object) => object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(&object(text), "")
+    }
+
+    #[track_caller]
+    fn assert_refused(text: &str, expected: &str) {
+        assert_eq!(parse(text).unwrap_err().msg, expected);
+    }
+
+    #[test]
+    fn an_empty_configuration_is_a_layer_2_bridge_called_cni0() {
+        let config = parse("{}").unwrap();
+        assert_eq!(config.bridge.as_str(), "cni0");
+        assert_eq!((config.ipam, config.mtu, config.vlan, config.trunk), (None, None, None, None));
+        assert!(!config.is_gateway && !config.ip_masq && !config.hairpin && !config.preserve_default_vlan);
+        assert_eq!(parse(r#"{"ipam":{"type":""}}"#).unwrap().ipam, None);
+    }
+
+    #[test]
+    fn keys_match_in_any_case_and_a_default_gateway_is_a_gateway() {
+        let config =
+            parse(r#"{"BRIDGE":"br9","IsDefaultGateway":true,"HairpinMode":true,"mtu":1400}"#).unwrap();
+        assert_eq!((config.bridge.as_str(), config.mtu), ("br9", Some(1400)));
+        assert!(config.is_gateway && config.is_default_gateway && config.hairpin);
+        assert_eq!(parse(r#"{"mtu":-5}"#).unwrap().mtu, None);
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_name() {
+        assert_refused(
+            r#"{"bridge":""}"#,
+            r#"failed to create bridge "": could not add "": LinkAttrs.Name cannot be empty"#,
+        );
+        assert_refused(
+            r#"{"bridge":"0123456789abcdef"}"#,
+            r#"failed to create bridge "0123456789abcdef": could not add "0123456789abcdef": interface name is too long"#,
+        );
+        assert_refused(r#"{"vlan":4095}"#, "invalid VLAN ID 4095 (must be between 0 and 4094)");
+        assert_refused(r#"{"vlan":-1}"#, "invalid VLAN ID -1 (must be between 0 and 4094)");
+        assert_refused(r#"{"ipMasqBackend":"foo"}"#, r#"unknown ipmasq backend "foo""#);
+        assert_refused(
+            r#"{"disableContainerInterface":true,"ipam":{"type":"host-local"}}"#,
+            "cannot use IPAM when DisableContainerInterface flag is set",
+        );
+        assert_refused(
+            r#"{"runtimeConfig":{"mac":"zz"}}"#,
+            "failed to make veth pair: address zz: invalid MAC address",
+        );
+        assert!(
+            parse(r#"{"isGateway":"yes"}"#).unwrap_err().msg.starts_with("failed to load netconf: isGateway")
+        );
+    }
+
+    #[test]
+    fn hairpin_and_promiscuous_mode_exclude_each_other() {
+        let config = parse(r#"{"hairpinMode":true,"promiscMode":true}"#).unwrap();
+        let refused = config.refuse_contradictions().unwrap_err();
+        assert_eq!(refused.msg, "cannot set hairpin mode and promiscuous mode at the same time");
+    }
+
+    #[test]
+    fn both_backends_of_ip_masq_are_accepted() {
+        assert!(parse(r#"{"ipMasqBackend":"iptables"}"#).unwrap().asked_for_iptables);
+        assert!(!parse(r#"{"ipMasqBackend":"nftables"}"#).unwrap().asked_for_iptables);
+        assert!(!parse(r#"{"ipMasqBackend":null}"#).unwrap().asked_for_iptables);
+    }
+
+    #[test]
+    fn the_runtime_config_decides_the_mac_before_args_and_before_the_environment() {
+        let mac = |text: &str, args: &str| {
+            Config::parse(&object(text), args).unwrap().mac.map(|mac| mac.to_string())
+        };
+        let both =
+            r#"{"args":{"cni":{"mac":"02:00:00:00:00:02"}},"RuntimeConfig":{"Mac":"02:00:00:00:00:03"}}"#;
+        assert_eq!(mac(both, "MAC=02:00:00:00:00:01").as_deref(), Some("02:00:00:00:00:03"));
+        let args = r#"{"args":{"cni":{"mac":"02:00:00:00:00:02"}}}"#;
+        assert_eq!(mac(args, "MAC=02:00:00:00:00:01").as_deref(), Some("02:00:00:00:00:02"));
+        assert_eq!(mac("{}", "MAC=02:00:00:00:00:01").as_deref(), Some("02:00:00:00:00:01"));
+        assert_eq!(mac("{}", ""), None);
+    }
+
+    fn trunk_of(elements: &str) -> Result<Vec<u16>> {
+        let config = parse(&format!(r#"{{"vlanTrunk":{elements}}}"#))?;
+        Ok(config.trunk.unwrap().into_iter().map(VlanId::id).collect())
+    }
+
+    #[test]
+    fn a_trunk_is_a_sorted_set_of_vlans() {
+        assert_eq!(
+            trunk_of(r#"[{"id":30},{"minID":10,"maxID":12},{"id":11},{}]"#).unwrap(),
+            [10, 11, 12, 30]
+        );
+        assert_eq!(trunk_of("[]").unwrap(), [] as [u16; 0]);
+        assert!(parse(r#"{"vlanTrunk":[]}"#).unwrap().vlan_filtering());
+        assert!(!parse(r#"{"vlanTrunk":null}"#).unwrap().vlan_filtering());
+    }
+
+    #[test]
+    fn a_wrong_trunk_is_refused_by_the_parameter() {
+        for (elements, expected) in [
+            (r#"[{"minID":0,"maxID":5}]"#, "incorrect trunk minID parameter"),
+            (r#"[{"minID":1,"maxID":4095}]"#, "incorrect trunk maxID parameter"),
+            (r#"[{"minID":5,"maxID":4}]"#, "minID is greater than maxID in trunk parameter"),
+            (r#"[{"maxID":4}]"#, "minID and maxID should be configured simultaneously, minID is missing"),
+            (r#"[{"minID":4}]"#, "minID and maxID should be configured simultaneously, maxID is missing"),
+            (r#"[{"id":4095}]"#, "incorrect trunk id parameter"),
+        ] {
+            assert_eq!(trunk_of(elements).unwrap_err().msg, expected);
+        }
+        assert!(trunk_of("[null]").is_err());
+    }
+
+    #[test]
+    fn removal_forgives_everything() {
+        let config = RemovalConfig::read(&object(
+            r#"{"bridge":"a/b","vlan":9999,"ipam":{"type":"host-local"},"mtu":"x"}"#,
+        ));
+        assert_eq!(
+            config,
+            RemovalConfig { bridge: None, ipam: Some("host-local".into()), spoof_check: false }
+        );
+        assert_eq!(RemovalConfig::read(&object("{}")).bridge.unwrap().as_str(), "cni0");
+    }
+
+    #[test]
+    fn the_pod_is_named_as_the_runtime_names_it() {
+        let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0";
+        assert_eq!(Config::parse(&object("{}"), args).unwrap().pod_name.as_deref(), Some("default/web-0"));
+        let odd = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web 0";
+        assert_eq!(Config::parse(&object("{}"), odd).unwrap().pod_name, None);
+    }
+}

@@ -1,0 +1,110 @@
+//! DEL: nothing of the attachment stays, whatever is left of pod, configuration and memory.
+//!
+//! Needs only the network's name, the container and the interface. Goes on when one part fails, reports all failures at
+//! the end, and forgets the record last, so that a repeated DEL finds what is still to do.
+
+use super::ipam::Ipam;
+use crate::cni::error::{Error, Result};
+use crate::cni::request::Request;
+use crate::datapath::apply::apply_all;
+use crate::datapath::mark::Identity;
+use crate::datapath::observe::observe_remains;
+use crate::datapath::removal::plan_removal;
+use crate::datapath::session::{Netns, OpenError, Session};
+use crate::net::IfName;
+use crate::plugins::{netns_error, node_records};
+use crate::state::Record;
+
+pub fn del(request: &Request) -> Result<()> {
+    let target = request.attachment()?;
+    let identity = super::identity(request, target);
+    let records = node_records()?;
+    let record = super::record_of(&records, &identity)?;
+    let netns = match target.netns.as_deref().map(Netns::open) {
+        None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
+        Some(Ok(netns)) => Some(netns),
+        Some(Err(error)) => return Err(netns_error(error)),
+    };
+    remove_attachment(request, &identity, record.as_ref(), netns)?;
+    // The same container under another name of the network: the configuration was renamed while the pod ran.
+    for renamed in records.of_container(&identity.container).map_err(Error::internal)? {
+        if renamed.plugin == super::PLUGIN
+            && renamed.if_name == identity.if_name
+            && renamed.network != identity.network
+        {
+            remove_attachment(request, &super::identity_of(&renamed), Some(&renamed), None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Links, then rules, then the lease, then the record.
+pub(super) fn remove_attachment(
+    request: &Request,
+    identity: &Identity,
+    record: Option<&Record>,
+    netns: Option<Netns>,
+) -> Result<()> {
+    let records = node_records()?;
+    let mut session = Session::open(netns).map_err(Error::internal)?;
+    let mut failures = Vec::new();
+    let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, &records, identity));
+    if let Err(error) = remove_links(&mut session, identity, &remembered, true) {
+        failures.push(error);
+    }
+    if let Some(name) = remembered.promised.ipam.as_deref().filter(|_| failures.is_empty()) {
+        let own = super::on_behalf_of(request, identity)?;
+        let request =
+            if request.target.as_ref().is_some_and(|target| super::identity(request, target) == *identity) {
+                request
+            } else {
+                &own
+            };
+        failures.extend(Ipam::new(request, name, &records).del(record).err());
+    }
+    if failures.is_empty()
+        && let Err(error) = records.remove(&super::attachment_of(identity), super::PLUGIN)
+    {
+        // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
+        tracing::warn!(%error, "could not forget the attachment");
+    }
+    match failures.into_iter().reduce(|first, next| join(first, &next)) {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+fn join(mut first: Error, next: &Error) -> Error {
+    first.msg = format!("{}; {}", first.msg, next.msg);
+    first
+}
+
+/// Links, spoof check, neighbour entries and connections. `pod_side` also removes what has the interface's name in the
+/// pod, whoever made it, because that is what DEL asks for; a failed ADD must not.
+pub(super) fn remove_links(
+    session: &mut Session,
+    identity: &Identity,
+    record: &Record,
+    pod_side: bool,
+) -> Result<()> {
+    let mut ports: Vec<IfName> = record.promised.host_if.iter().cloned().collect();
+    // Without a record the derived name still finds it.
+    ports.push(identity.host_veth(0));
+    ports.dedup();
+    let mut remains = observe_remains(session, identity, &ports).map_err(Error::internal)?;
+    if !pod_side {
+        remains.pod = None;
+    }
+    remains.bridge = remains.bridge.or_else(|| record.promised.bridge.clone());
+    remains.addresses.extend(record.promised.addresses.iter().map(|promised| promised.address.ip()));
+    remains.addresses.sort_unstable();
+    remains.addresses.dedup();
+    if record.promised.flags.mac_spoof_check {
+        remains.spoof_check = ports.into_iter().next();
+    }
+    let failures = apply_all(session, &plan_removal(&remains));
+    let Some(first) = failures.first() else { return Ok(()) };
+    let all: Vec<_> = failures.iter().map(|failure| failure.error.to_string()).collect();
+    Err(Error::internal(format!("failed to delete \"{}\": {}", identity.if_name, all.join("; ")))
+        .with_details(format!("failed at: {}; DEL again when the cause is gone", first.step)))
+}

@@ -1,0 +1,266 @@
+//! The `bridge` plugin: a veth pair between the node's bridge and the pod, addresses, routes, egress.
+//!
+//! Configuration in `config`, what it promises in `want`, the verbs in `add`, `del`, `check` and here. What the kernel
+//! must be told is the datapath's business.
+
+mod add;
+mod check;
+pub mod config;
+mod del;
+mod errors;
+mod ipam;
+pub mod want;
+
+pub use add::add;
+pub use check::check;
+pub use del::del;
+
+use ipnetwork::IpNetwork;
+
+use self::config::{Config, RemovalConfig};
+use self::ipam::Ipam;
+use crate::cni::args::Args;
+use crate::cni::config::NetConf;
+use crate::cni::error::{Code, Context, Error, Result};
+use crate::cni::request::{ContainerId, NetworkName, Request, Target};
+use crate::cni::result::{AddResult, Interface};
+use crate::datapath::census;
+use crate::datapath::mark::Identity;
+use crate::datapath::session::Session;
+use crate::datapath::spec::Attachment;
+use crate::net::{IfName, VlanId};
+use crate::plugins::node_records;
+use crate::state::holders;
+use crate::state::record::{self, Flags, Pod, Promised, PromisedAddress};
+use crate::state::{Liveness, Record, Records, boot};
+
+/// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
+const PLUGIN: &str = "bridge";
+
+/// STATUS: whether an ADD of this network would work. Reads only.
+pub fn status(request: &Request) -> Result<()> {
+    let common = NetConf::decode(&request.config).context("failed to load netconf")?;
+    if let Some(bridge) = RemovalConfig::read(&request.config).bridge {
+        let mut session = Session::open(None).map_err(unavailable)?;
+        let link = session.node.look_up(&bridge).map_err(unavailable)?;
+        if link.is_some_and(|link| link.kind.as_deref() != Some("bridge")) {
+            return Err(not_a_bridge(&bridge).with_code(Code::PluginNotAvailable));
+        }
+    }
+    let records = node_records()?;
+    records.writable().map_err(unavailable)?;
+    match common.ipam_type {
+        Some(name) => Ipam::new(request, &name, &records).status(),
+        None => Ok(()),
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::new(Code::PluginNotAvailable, error)
+}
+
+/// GC: what is not in the runtime's list goes, whatever is left of it: links, rules, leases, records.
+pub fn gc(request: &Request) -> Result<()> {
+    let config = NetConf::decode(&request.config).context("failed to load netconf")?;
+    let valid = config.valid_attachments.ok_or_else(|| {
+        Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments").with_details(
+            "an empty list frees every attachment of the network; leaving the list out frees none",
+        )
+    })?;
+    let is_valid =
+        |container: &str, if_name: &str| valid.iter().any(|(id, name)| id == container && name == if_name);
+    let records = node_records()?;
+    let network = request.network.as_str();
+    let mut failures = Vec::new();
+    let mut remove = |identity: &Identity, record: Option<&Record>| {
+        failures.extend(del::remove_attachment(request, identity, record, None).err());
+    };
+    let all = records.all().map_err(Error::internal)?;
+    for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {
+        if !is_valid(&record.container_id, record.if_name.as_str()) {
+            remove(&identity_of(record), Some(record));
+        }
+    }
+    // Links whose record was lost still say whose they are.
+    let mut session = Session::open(None).map_err(Error::internal)?;
+    for mark in census::marked_attachments(&mut session).map_err(Error::internal)? {
+        let identity = mark.identity;
+        if identity.network == network && !is_valid(&identity.container, identity.if_name.as_str()) {
+            remove(&identity, None);
+        }
+    }
+    if let Some(name) = config.ipam_type {
+        failures.extend(Ipam::new(request, &name, &records).gc().err());
+    }
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(error) => Err(error.context("GC could not free everything")),
+    }
+}
+
+fn identity(request: &Request, target: &Target) -> Identity {
+    Identity {
+        network: request.network.as_str().to_owned(),
+        container: target.container.as_str().to_owned(),
+        if_name: target.if_name.clone(),
+    }
+}
+
+fn identity_of(record: &Record) -> Identity {
+    Identity {
+        network: record.network.clone(),
+        container: record.container_id.clone(),
+        if_name: record.if_name.clone(),
+    }
+}
+
+/// The identity in the words of the state.
+fn attachment_of(identity: &Identity) -> record::Attachment<'_> {
+    record::Attachment {
+        network: &identity.network,
+        container: &identity.container,
+        if_name: &identity.if_name,
+    }
+}
+
+/// The request as if it were about that attachment, for verbs that find attachments by themselves: GC, and DEL after the
+/// network was renamed.
+fn on_behalf_of(request: &Request, identity: &Identity) -> Result<Request> {
+    let mut request = request.clone();
+    request.network = NetworkName::parse(&identity.network)?;
+    let (container, if_name) = (ContainerId::parse(&identity.container)?, identity.if_name.clone());
+    for (name, value) in
+        [("CNI_CONTAINERID", container.as_str()), ("CNI_IFNAME", if_name.as_str()), ("CNI_NETNS", "")]
+    {
+        request.environment.retain(|(key, _)| key != name);
+        request.environment.push((name.into(), value.into()));
+    }
+    request.target = Some(Target { container, if_name, netns: None });
+    Ok(request)
+}
+
+fn record_of(records: &Records, identity: &Identity) -> Result<Option<Record>> {
+    records.read(&attachment_of(identity), PLUGIN).map_err(Error::internal)
+}
+
+fn not_a_bridge(name: &IfName) -> Error {
+    Error::internal(format!(
+        "failed to create bridge \"{name}\": \"{name}\" already exists but is not a bridge"
+    ))
+    .with_details("give the network another bridge, or remove that link")
+}
+
+/// What is to be done, before anything is.
+fn new_record(
+    request: &Request,
+    records: &Records,
+    identity: &Identity,
+    config: &Config,
+    host_end: IfName,
+) -> Record {
+    let netns = request.target.as_ref().and_then(|target| target.netns.as_deref());
+    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), netns);
+    let args = Args::parse_lenient(&request.args);
+    let pod = args.pod();
+    record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
+    record.promised = Promised {
+        bridge: Some(config.bridge.clone()),
+        host_if: Some(host_end),
+        flags: Flags { mac_spoof_check: config.spoof_check, ..Flags::default() },
+        ipam: config.ipam.clone(),
+        data_dir: ipam::data_dir(request),
+        ..Promised::default()
+    };
+    record
+}
+
+/// Stands in for a record that was lost, or never made.
+fn lost_record(request: &Request, records: &Records, identity: &Identity) -> Record {
+    let config = RemovalConfig::read(&request.config);
+    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), None);
+    record.promised = Promised {
+        bridge: config.bridge,
+        flags: Flags { mac_spoof_check: config.spoof_check, ..Flags::default() },
+        ipam: config.ipam,
+        data_dir: ipam::data_dir(request),
+        ..Promised::default()
+    };
+    record
+}
+
+/// Writes down what the attachment wants, for whoever has to finish, check, repair or undo it.
+fn promise(record: &mut Record, config: &Config, want: &Attachment, result: &AddResult) {
+    let promised = &mut record.promised;
+    promised.addresses =
+        result.ips.iter().map(|ip| PromisedAddress { address: ip.address, gateway: ip.gateway }).collect();
+    promised.gateways = want.gateway.as_ref().map(|gateway| gateway.addresses.clone()).unwrap_or_default();
+    promised.routes.clone_from(&want.pod.routes);
+    promised.mtu = config.mtu;
+    promised.flags = Flags {
+        hairpin: config.hairpin,
+        isolated: config.port_isolation,
+        promisc: config.promiscuous,
+        vlan_filtering: config.vlan_filtering(),
+        preserve_default_vlan: config.preserve_default_vlan,
+        ip_masq: config.ip_masq,
+        mac_spoof_check: config.spoof_check,
+        is_gateway: config.is_gateway,
+        container_interface_disabled: config.disable_container_interface,
+        vlan: config.vlan.map(VlanId::id),
+        trunk: config.trunk.iter().flatten().map(|vlan| vlan.id()).collect(),
+    };
+}
+
+fn remember_macs(record: &mut Record, result: &AddResult) {
+    let mac =
+        |at: usize| result.interfaces.get(at).and_then(|interface| interface.mac.as_deref()?.parse().ok());
+    (record.promised.host_mac, record.promised.pod_mac) = (mac(1), mac(2));
+}
+
+/// Whether the pod has an interface of that name.
+fn has_pod_interface(session: &mut Session, identity: &Identity) -> Result<bool> {
+    session.look_up_in_pod(&identity.if_name).map(|link| link.is_some()).map_err(Error::internal)
+}
+
+/// Gateways of other attachments on the same bridge that are still alive. Asked for rarely, hence a closure.
+fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
+    move || {
+        let now = boot::boottime();
+        let others = records.all().unwrap_or_default().into_iter().filter(|record| {
+            record.plugin == PLUGIN
+                && record.promised.bridge.as_ref() == Some(&want.bridge.name)
+                && record.container_id != want.identity.container
+                && holders::of_record(record, now) != Liveness::Dead
+        });
+        others.flat_map(|record| record.promised.gateways).collect()
+    }
+}
+
+/// Bridge, host end, container end and, with a gateway in a VLAN, that gateway's interface: the order that callers count on.
+fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result<Vec<Interface>> {
+    let vlan_gateway = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref());
+    // A bridge that somebody else made takes the lowest MAC of its ports, ours included: look again.
+    session.node.forget(&want.bridge.name);
+    let mut interfaces = Vec::new();
+    for name in [&want.bridge.name, &want.port.name] {
+        interfaces.push(node_interface(session, name)?);
+    }
+    let pod =
+        session.pod.as_mut().map(|pod| pod.side.seen(&want.pod.name)).transpose().map_err(Error::internal)?;
+    interfaces.push(Interface {
+        name: want.pod.name.to_string(),
+        mac: pod.flatten().and_then(|link| link.mac).map(|mac| mac.to_string()),
+        sandbox: Some(sandbox.to_owned()),
+        ..Interface::default()
+    });
+    if let Some(vlan) = vlan_gateway {
+        interfaces.push(node_interface(session, &vlan.name)?);
+    }
+    Ok(interfaces)
+}
+
+fn node_interface(session: &mut Session, name: &IfName) -> Result<Interface> {
+    let link = session.node.seen(name).map_err(Error::internal)?;
+    let mac = link.and_then(|link| link.mac).map(|mac| mac.to_string());
+    Ok(Interface { name: name.to_string(), mac, ..Interface::default() })
+}

@@ -1,0 +1,134 @@
+//! Old and new on one node: what one build of the plugins began, the other must be able to finish.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::lab::{self, Netns, Node, Place, Plugin, Plugins, UNDER_TEST};
+use crate::sandbox::sandboxed;
+
+const LEASES: &str = "/run/leases";
+
+/// Both directions of a change: from the Go plugins to ours, and back.
+const CHANGES: [(Plugins, Plugins); 2] = [(Plugins::Debian, UNDER_TEST), (UNDER_TEST, Plugins::Debian)];
+
+fn config() -> Value {
+    json!({
+        "cniVersion": "1.0.0", "name": "labnet", "type": "bridge", "bridge": "lab0", "isDefaultGateway": true,
+        "ipMasq": true, "ipam": {"type": "host-local", "dataDir": LEASES, "subnet": "10.1.2.0/24"}
+    })
+}
+
+fn host_local(whose: Plugins, verb: &str, container: &str) -> Plugin {
+    let plugin = Plugin::new(whose.dir(), "host-local").command(verb).container(container).ifname("eth0");
+    plugin.env("CNI_NETNS", "/run/netns/none").json(&config())
+}
+
+fn bridge(whose: Plugins, verb: &str, pod: &Netns, prev_result: Option<&Value>) -> Plugin {
+    let mut config = config();
+    if let Some(result) = prev_result {
+        config["prevResult"] = result.clone();
+    }
+    // The id is the file name of the namespace.
+    let path = pod.path();
+    let id = path.rsplit('/').next().expect("a name");
+    Plugin::new(whose.dir(), "bridge").command(verb).container(id).netns(pod).ifname("eth0").json(&config)
+}
+
+fn reserved() -> Vec<String> {
+    let files = lab::files(format!("{LEASES}/labnet"));
+    files.into_iter().filter(|f| f.parse::<std::net::IpAddr>().is_ok()).collect()
+}
+
+fn address(result: &Value) -> String {
+    let address = result["ips"][0]["address"].as_str().expect("an address");
+    address.split('/').next().expect("without prefix").to_owned()
+}
+
+#[test]
+fn leases_change_hands() {
+    sandboxed(|| {
+        for (first, second) in CHANGES {
+            let mine = address(&host_local(first, "ADD", "a").succeed().json);
+            host_local(second, "CHECK", "a").succeed();
+            let again = host_local(second, "ADD", "a").run();
+            assert!(again.stdout.contains("duplicate allocation is not allowed"), "{again}");
+            let next = address(&host_local(second, "ADD", "b").succeed().json);
+            assert_ne!(mine, next);
+            assert_eq!(reserved().len(), 2);
+            host_local(second, "DEL", "a").succeed();
+            assert_eq!(reserved(), [next]);
+            host_local(first, "DEL", "b").succeed();
+            assert!(reserved().is_empty());
+        }
+    });
+}
+
+#[test]
+fn both_reserve_at_once_without_a_clash() {
+    const EACH: usize = 20;
+    sandboxed(|| {
+        let ids: Vec<String> = (0..EACH).map(|n| format!("c{n}")).collect();
+        let everybody = |verb: &str, even: Plugins, odd: Plugins| -> Vec<Value> {
+            thread::scope(|scope| {
+                let calls: Vec<_> = ids
+                    .iter()
+                    .enumerate()
+                    .map(|(n, id)| host_local(if n % 2 == 0 { even } else { odd }, verb, id))
+                    .map(|plugin| scope.spawn(move || plugin.succeed().json))
+                    .collect();
+                calls.into_iter().map(|call| call.join().expect("the call succeeds")).collect()
+            })
+        };
+        let given: BTreeSet<String> =
+            everybody("ADD", Plugins::Debian, UNDER_TEST).iter().map(address).collect();
+        assert_eq!(given.len(), EACH, "an address was given twice");
+        let expected: BTreeSet<String> = (2..2 + EACH).map(|n| format!("10.1.2.{n}")).collect();
+        assert_eq!(given, expected, "one sequence, without gaps");
+        everybody("DEL", UNDER_TEST, Plugins::Debian);
+        assert!(reserved().is_empty());
+    });
+}
+
+#[test]
+fn attachments_change_hands() {
+    sandboxed(|| {
+        for (first, second) in CHANGES {
+            let (old, new) = (Netns::new("old"), Netns::new("new"));
+            let result = bridge(first, "ADD", &old, None).succeed().json;
+            bridge(second, "CHECK", &old, Some(&result)).succeed();
+            let newer = bridge(second, "ADD", &new, None).succeed().json;
+
+            let server = SocketAddr::new(address(&result).parse().unwrap(), 7000);
+            lab::serve_tcp(&old, server, "old");
+            let answer = lab::ask_tcp(&new, server).expect("pods of both builds reach each other");
+            assert_eq!((answer.token, answer.seen_as.to_string()), ("old".into(), address(&newer)));
+            lab::ask_tcp(&Node, server).expect("the node reaches its pod");
+
+            bridge(second, "DEL", &old, Some(&result)).succeed();
+            assert!(old.link("eth0").is_none(), "eth0 is left in the pod");
+            assert_eq!(reserved(), [address(&newer)]);
+            new.run("ping -c 1 -W 2 10.1.2.1");
+            bridge(first, "DEL", &new, Some(&newer)).succeed();
+            assert!(new.link("eth0").is_none() && reserved().is_empty());
+            assert_eq!(Node.ip("link show type veth"), json!([]));
+        }
+    });
+}
+
+#[test]
+fn an_attachment_is_released_after_its_namespace_went() {
+    sandboxed(|| {
+        for (first, second) in CHANGES {
+            let pod = Netns::new("pod");
+            let result = bridge(first, "ADD", &pod, None).succeed().json;
+            let del = bridge(second, "DEL", &pod, Some(&result));
+            drop(pod);
+            del.succeed();
+            assert!(reserved().is_empty());
+            del.env("CNI_NETNS", "").succeed();
+        }
+    });
+}
