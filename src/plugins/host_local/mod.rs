@@ -6,6 +6,7 @@
 mod add;
 mod allocate;
 mod config;
+mod journal;
 mod judge;
 mod look;
 mod range;

@@ -557,7 +557,9 @@ fn sixty_five_thousand_leases_do_not_slow_an_add() {
         work();
         eprintln!("{what} beside 65,000 leases: {:?}", start.elapsed());
     };
+    timed("STATUS before all of them", &|| node.status().unwrap());
     timed("ADD behind all of them", &|| assert_eq!(node.add("late").unwrap(), ["10.0.253.235/16"]));
+    timed("STATUS behind all of them", &|| node.status().unwrap());
     timed("ADD", &|| assert_eq!(node.add("next").unwrap(), ["10.0.253.236/16"]));
     timed("STATUS", &|| node.status().unwrap());
     timed("CHECK", &|| node.check("next").unwrap());
