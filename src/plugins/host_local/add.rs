@@ -17,7 +17,16 @@ use crate::state::lease::Entered;
 use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Liveness, Locked, Record, Store};
 
-pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
+/// What ADD leased.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    pub result: AddResult,
+    /// The last holder of an address may have left without cleaning up behind itself: the Go plugin was here, or a lease
+    /// was taken from a pod that died.
+    pub unclean: bool,
+}
+
+pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
     let config = Config::decode(request)?;
     let dns = config.resolv_conf.as_deref().map_or_else(|| Ok(Dns::default()), resolv::load)?;
     let target = request.attachment()?;
@@ -27,7 +36,7 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
     let mut store = Store::open(&config.data_dir, network)?;
     let locked = store.lock()?;
     let previous = ipam.previous(&attachment)?;
-    let told = prepare(&locked, ipam, network)?;
+    let Prepared { told, alone } = prepare(&locked, ipam, network)?;
     let holder = Holder::new(attachment.container, attachment.if_name);
     let mut held = if previous.is_some() || !told { held_by(&locked, &holder)? } else { Vec::new() };
     let standing = standing(previous.as_ref(), target.netns.as_deref());
@@ -43,12 +52,17 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
 
     let mut journal = Journal::new(ipam, previous.filter(|_| standing != Standing::Gone));
     journal.begin(request, &config, &held, standing == Standing::Present)?;
-    let mut hand = Hand { locked: &locked, ipam, network, holder, held, standing, reserved: Vec::new() };
+    let unclean = !alone || standing == Standing::Gone;
+    let mut hand =
+        Hand { locked: &locked, ipam, network, holder, held, standing, reserved: Vec::new(), unclean };
     match hand.deal(&config.sets, &assigned, &left).and_then(|ips| {
         journal.finish(&ips, &hand.held)?;
         Ok(ips)
     }) {
-        Ok(ips) => Ok(AddResult { interfaces: Vec::new(), ips, routes: config.routes, dns }),
+        Ok(ips) => {
+            let result = AddResult { interfaces: Vec::new(), ips, routes: config.routes, dns };
+            Ok(Leased { result, unclean: hand.unclean })
+        }
         Err(error) => {
             hand.give_back();
             journal.abandon();
@@ -57,9 +71,16 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
     }
 }
 
-/// Brings the directory into a state in which its files tell the truth. Returns whether the records tell whatever is to
-/// be known about them, so that no file has to be read; of very many leases that is taken for granted.
-fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<bool> {
+struct Prepared {
+    /// The records tell whatever is to be known about the leases, so that no file has to be read; of very many leases
+    /// that is taken for granted.
+    told: bool,
+    /// Nobody but this program has changed the leases since it did so last.
+    alone: bool,
+}
+
+/// Brings the directory into a state in which its files tell the truth.
+fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<Prepared> {
     let entered = locked.enter(ipam.records.boot(), |_, holder| {
         holders::of_cache(ipam.libcni_results, network, holder) == Liveness::Alive
     })?;
@@ -71,13 +92,13 @@ fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<bool> 
     if entered == Entered::SameBoot {
         let survey = locked.survey()?;
         if !survey.whole || locked.is_sealed(&survey)? {
-            return Ok(true);
+            return Ok(Prepared { told: true, alone: survey.whole });
         }
     }
     // Somebody else was here: the Go plugin, or a person who deleted files.
     locked.rebuild(&ipam.evidence.carried(network))?;
     if !locked.survey()?.whole {
-        return Ok(true);
+        return Ok(Prepared { told: true, alone: false });
     }
     let names = ipam.records.names()?;
     let mut recorded = true;
@@ -96,7 +117,7 @@ fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<bool> 
     if recorded {
         locked.seal(&locked.survey()?);
     }
-    Ok(recorded)
+    Ok(Prepared { told: recorded, alone: false })
 }
 
 /// The addresses whose files name the holder, or its container in the old format.
@@ -157,6 +178,7 @@ struct Hand<'a> {
     standing: Standing,
     /// By this call.
     reserved: Vec<IpAddr>,
+    unclean: bool,
 }
 
 impl Hand<'_> {
@@ -213,6 +235,7 @@ impl Hand<'_> {
             if let Err(exhausted) = reclaim(locked, set, ipam, network)? {
                 return Err(Error::internal(exhausted));
             }
+            self.unclean = true;
         }
         // Another process took what was just freed, which the lock does not allow.
         Err(Error::internal(format_args!("no IP addresses available in range set: {set}")))
@@ -227,11 +250,12 @@ impl Hand<'_> {
         Ok(reserved)
     }
 
-    fn free_if_dead(&self, address: IpAddr) -> Result<bool> {
+    fn free_if_dead(&mut self, address: IpAddr) -> Result<bool> {
         let Some(Lease::Held(holder)) = self.locked.lease(address)? else { return Ok(false) };
         let dead = Judge::load(self.ipam, self.network)?.verdict(address, &holder) == Verdict::Dead;
         if dead {
             self.locked.release(address)?;
+            self.unclean = true;
         }
         Ok(dead)
     }
