@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod host_local;
 pub mod loopback;
+pub mod portmap;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -41,6 +42,7 @@ fn dispatch(plugin: Plugin, request: &Request) -> Result<String> {
         (Plugin::Bridge, Verb::Add) => bridge::add(request)?,
         (Plugin::HostLocal, Verb::Add) => host_local::add(request)?,
         (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
+        (Plugin::Portmap, Verb::Add) => portmap::add(request)?,
         _ => return change(plugin, request).map(|()| String::new()),
     };
     wire::render(&added, request.version)
@@ -59,6 +61,10 @@ fn change(plugin: Plugin, request: &Request) -> Result<()> {
         (Plugin::HostLocal, Verb::Gc) => host_local::gc(request),
         (Plugin::Loopback, Verb::Del) => loopback::del(request),
         (Plugin::Loopback, Verb::Check) => loopback::check(request),
+        (Plugin::Portmap, Verb::Del) => portmap::del(request),
+        (Plugin::Portmap, Verb::Check) => portmap::check(request),
+        (Plugin::Portmap, Verb::Status) => portmap::status(request),
+        (Plugin::Portmap, Verb::Gc) => portmap::gc(request),
         // `lo` belongs to its namespace: nothing to be unready for, nothing to collect.
         (Plugin::Loopback, Verb::Status | Verb::Gc) | (_, Verb::Add) => Ok(()),
     }

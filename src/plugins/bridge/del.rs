@@ -12,7 +12,7 @@ use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::plan_removal;
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::net::IfName;
-use crate::plugins::netns_error;
+use crate::plugins::{netns_error, portmap};
 use crate::state::Record;
 
 pub fn del(request: &Request) -> Result<()> {
@@ -52,6 +52,8 @@ pub(super) fn remove_attachment(
     if let Err(error) = remove_links(&mut session, identity, &remembered, true) {
         failures.push(error);
     }
+    // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
+    failures.extend(portmap::remove_recorded(&identity.container, &identity.if_name).err());
     if let Some(name) = remembered.promised.ipam.as_deref().filter(|_| failures.is_empty()) {
         let released = Ipam::new(request, name).del(&remembered);
         failures.extend(released.err());
