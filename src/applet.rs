@@ -5,6 +5,7 @@
 //! a person types. Names match whole: `my-bridge` is not `bridge`.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// One of the CNI plugins in this binary.
@@ -92,6 +93,14 @@ fn find(name: &OsStr) -> Option<Applet> {
     APPLETS.iter().find(|(known, ..)| name == *known).map(|(_, applet, _)| *applet)
 }
 
+/// The plugin that answers to a name, if one does.
+pub fn plugin(name: &str) -> Option<Plugin> {
+    match find(OsStr::new(name)) {
+        Some(Applet::Plugin(plugin)) => Some(plugin),
+        _ => None,
+    }
+}
+
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = String::from(
@@ -100,7 +109,7 @@ pub fn help() -> String {
          <plugin>   executed by a container runtime under the plugin's name, with CNI_COMMAND set\n\nCommands:\n",
     );
     for (name, _, about) in APPLETS {
-        text.push_str(&format!("  {name:<17} {about}\n"));
+        let _ = writeln!(text, "  {name:<17} {about}");
     }
     text.push_str("\nOptions:\n  -h, --help     this text; after a command, what that command takes\n  -V, --version  the version\n");
     text

@@ -23,10 +23,10 @@ const PORT_PATIENCE: Duration = Duration::from_millis(2550);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 const RT_TABLE_MAIN: u32 = 254;
 
-/// A step that failed, and what had been done before it.
+/// A step that failed, and why.
 #[derive(Debug)]
 pub struct Failure {
-    pub step: Step,
+    pub step: Box<Step>,
     pub error: kernel::Error,
 }
 
@@ -34,7 +34,7 @@ pub struct Failure {
 /// an earlier run must go too, not only what this one did.
 pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
     for step in steps {
-        run(session, step).map_err(|error| Failure { step: step.clone(), error })?;
+        run(session, step).map_err(|error| Failure { step: Box::new(step.clone()), error })?;
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
 pub fn apply_all(session: &mut Session, steps: &[Step]) -> Vec<Failure> {
     let failures = steps.iter().filter_map(|step| {
         let error = run(session, step).err().filter(|error| !error.is_missing())?;
-        Some(Failure { step: step.clone(), error })
+        Some(Failure { step: Box::new(step.clone()), error })
     });
     failures.collect()
 }
@@ -163,6 +163,10 @@ fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::CreateVeth { host, host_mtu, bridge, pod, mac, pod_mtu } => {
             let master = Some(session.node.index(bridge)?);
             let Session { node, pod: pod_side, .. } = session;
+            node.forget(host);
+            if let Some(side) = pod_side {
+                side.side.forget(pod);
+            }
             let netns = pod_side.as_ref().map(|side| side.netns.fd());
             let peer = Peer { name: pod, mac: *mac, mtu: *pod_mtu, netns };
             let veth = NewVeth { name: host, mtu: *host_mtu, mac: None, up: true, master, peer };
@@ -198,7 +202,7 @@ fn route_entry(route: &Route, index: u32) -> RouteEntry {
 }
 
 fn pod_mac(session: &mut Session, name: &IfName) -> kernel::Result<Mac> {
-    let link = pod(session)?.side.look_up(name)?;
+    let link = pod(session)?.side.seen(name)?;
     link.and_then(|link| link.mac)
         .ok_or_else(|| kernel::Error::new(format!("ip link show {name}"), rustix::io::Errno::NODEV.into()))
 }
@@ -261,13 +265,13 @@ fn settle(pod: &mut PodSide, name: &IfName) -> kernel::Result<()> {
 /// gratuitous ARP and unsolicited advertisement on NETDEV_CHANGEADDR, net/ipv4/devinet.c and net/ipv6/ndisc.c), now that
 /// the port forwards. What the kernel sent when the link came up was lost at a port that did not yet.
 fn announce(pod: &mut PodSide, name: &IfName) -> kernel::Result<()> {
-    let Some(link) = pod.side.look_up(name)? else { return Ok(()) };
+    let Some(link) = pod.side.seen(name)? else { return Ok(()) };
     let change = Change { mac: link.mac, ..Change::default() };
     link::change(&mut pod.side.route, link.index, name.as_str(), &change).or_else(ignore)
 }
 
 fn forget(session: &mut Session, link: &IfName, address: IpAddr) -> kernel::Result<()> {
-    if let Some(bridge) = session.node.look_up(link)? {
+    if let Some(bridge) = session.node.seen(link)? {
         gone(neighbour::remove(&mut session.node.route, bridge.index, address))?;
     }
     // A node without connection tracking, or without connections, has nothing to forget: then no socket is opened.

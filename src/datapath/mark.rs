@@ -35,8 +35,9 @@ impl Identity {
 /// A fixed MAC for a bridge, so that it neither changes with the ports nor vanishes with the last one, and so that
 /// neighbours may keep it for ever. Locally administered, unicast.
 pub fn bridge_mac(bridge: &IfName) -> Mac {
-    let [a, b, c, d, e, ..] = stable_hash(&[OWNER, bridge.as_str()]).to_be_bytes();
-    Mac([0x02, a, b, c, d, e])
+    let mut mac = [0x02; 6];
+    mac[1..].copy_from_slice(&stable_hash(&[OWNER, bridge.as_str()]).to_be_bytes()[..5]);
+    Mac(mac)
 }
 
 /// What the `ifalias` of a host veth says:

@@ -5,6 +5,7 @@
 //! way for the ports of the node that lead to pods.
 
 pub mod apply;
+pub mod census;
 pub mod hostports;
 pub mod loopback;
 pub mod mark;

@@ -174,7 +174,8 @@ fn observe_pod(
     for family in families {
         let entries = route::list(&mut side.route, *family)?.into_iter();
         let wanted = entries.filter(|entry| entry.index == Some(link.index));
-        routes.extend(wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL).map(as_route));
+        let wanted = wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL);
+        routes.extend(wanted.map(|entry| as_route(&entry)));
     }
     Ok(PodHave {
         mac: link.mac,
@@ -185,7 +186,7 @@ fn observe_pod(
     })
 }
 
-fn as_route(entry: route::RouteEntry) -> Route {
+fn as_route(entry: &route::RouteEntry) -> Route {
     Route {
         dst: entry.dst,
         gw: entry.gw,
@@ -262,15 +263,6 @@ pub fn observe_remains(
 fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<IfName>> {
     let Some(index) = master else { return Ok(None) };
     Ok(link::by_index(&mut node.route, index)?.and_then(|link| link.name.parse().ok()))
-}
-
-/// Every attachment that the node's links are marked with.
-pub fn marked_attachments(session: &mut Session) -> kernel::Result<Vec<(IfName, VethMark)>> {
-    let links = link::all(&mut session.node.route)?;
-    Ok(links
-        .into_iter()
-        .filter_map(|link| Some((link.name.parse().ok()?, VethMark::parse(link.alias.as_deref()?)?)))
-        .collect())
 }
 
 /// The name for a new host end: the first derived one that no link of somebody else has.

@@ -61,6 +61,7 @@ pub struct PortVlan {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the port")]
 pub struct PortHave {
     /// Its peer is the pod's interface.
     pub connected: bool,

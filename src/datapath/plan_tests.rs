@@ -94,7 +94,8 @@ fn attached() -> Have {
 
 #[track_caller]
 fn assert_plan(want: &Attachment, have: &Have, expected: &str) {
-    let text: String = plan(want, have).iter().map(|step| format!("\n{step}")).collect();
+    let lines: Vec<_> = plan(want, have).iter().map(ToString::to_string).collect();
+    let text = lines.iter().fold(String::new(), |text, line| text + "\n" + line);
     assert_eq!(text, expected, "\n--- planned:{text}\n");
 }
 

@@ -50,8 +50,8 @@ pub fn plan_removal(remains: &Remains) -> Vec<Step> {
 mod tests {
     use super::*;
 
-    fn text(remains: &Remains) -> String {
-        plan_removal(remains).iter().map(|step| format!("{step}\n")).collect()
+    fn text(remains: &Remains) -> Vec<String> {
+        plan_removal(remains).iter().map(ToString::to_string).collect()
     }
 
     fn remains() -> Remains {
@@ -69,8 +69,10 @@ mod tests {
     fn removing_the_host_end_takes_the_container_end_along() {
         assert_eq!(
             text(&remains()),
-            "node: ip link del vethf3a1\n\
-             node: ip neigh del 172.38.0.7 dev smartnet0; conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7\n"
+            [
+                "node: ip link del vethf3a1",
+                "node: ip neigh del 172.38.0.7 dev smartnet0; conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7"
+            ]
         );
     }
 
@@ -78,7 +80,7 @@ mod tests {
     fn an_interface_of_the_go_plugin_goes_by_the_name_the_runtime_gives() {
         assert_eq!(
             text(&Remains { port: None, connected: false, addresses: vec![], ..remains() }),
-            "pod:  ip link del eth0\n"
+            ["pod:  ip link del eth0"]
         );
     }
 

@@ -1,7 +1,7 @@
 //! The sockets and namespaces of one run: the node's side always, the pod's side where there is a pod.
 //!
 //! Opened once, because a netlink socket stays in the namespace where it was opened: one visit to the pod's namespace
-//! serves all link, address and route work. Remembers interface indexes by name, and nothing else.
+//! serves all link, address and route work. Remembers the links it has seen, and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +15,37 @@ use crate::net::IfName;
 #[derive(Debug)]
 pub struct Side {
     pub route: Socket,
-    indexes: BTreeMap<IfName, u32>,
+    seen: BTreeMap<IfName, Link>,
 }
 
 impl Side {
     fn new(route: Socket) -> Self {
-        Self { route, indexes: BTreeMap::new() }
+        Self { route, seen: BTreeMap::new() }
     }
 
     /// The link of that name, from the kernel.
     pub fn look_up(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
         let link = link::by_name(&mut self.route, name.as_str())?;
         match &link {
-            Some(link) => self.indexes.insert(name.clone(), link.index),
-            None => self.indexes.remove(name),
+            Some(link) => self.seen.insert(name.clone(), link.clone()),
+            None => self.seen.remove(name),
         };
         Ok(link)
     }
 
+    /// The link as it was when this run last looked. For what does not change behind its back: index, kind, MAC of a
+    /// link of ours.
+    pub fn seen(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
+        match self.seen.get(name) {
+            Some(link) => Ok(Some(link.clone())),
+            None => self.look_up(name),
+        }
+    }
+
     /// The index of a link that must be there.
     pub fn index(&mut self, name: &IfName) -> kernel::Result<u32> {
-        if let Some(index) = self.indexes.get(name) {
-            return Ok(*index);
+        if let Some(link) = self.seen.get(name) {
+            return Ok(link.index);
         }
         match self.look_up(name)? {
             Some(link) => Ok(link.index),
@@ -46,7 +55,7 @@ impl Side {
 
     /// After the link was removed or made anew.
     pub fn forget(&mut self, name: &IfName) {
-        self.indexes.remove(name);
+        self.seen.remove(name);
     }
 }
 

@@ -141,7 +141,6 @@ impl Step {
 }
 
 impl fmt::Display for Step {
-    #[expect(clippy::too_many_lines, reason = "one line of text per step, and nothing else")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateBridge { name, mac, mtu, vlan_filtering } => {
@@ -240,9 +239,9 @@ fn on_off(on: bool) -> &'static str {
 
 fn write_route(f: &mut fmt::Formatter<'_>, link: &IfName, route: &Route) -> fmt::Result {
     if route.is_default() {
-        f.write_str("default")?
+        f.write_str("default")?;
     } else {
-        write!(f, "{}", route.dst)?
+        write!(f, "{}", route.dst)?;
     }
     route.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
     write!(f, " dev {link}")?;

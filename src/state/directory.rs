@@ -8,6 +8,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -151,14 +152,28 @@ impl Directory {
         }
     }
 
-    /// May this process create files here? Writes nothing.
+    /// Can files be made here? Writes nothing.
     pub(super) fn writable(&self) -> Result<()> {
-        fs::accessat(&self.fd, ".", fs::Access::WRITE_OK, AtFlags::empty())
-            .map_err(|errno| Error::new("write", &self.path, errno))
+        let failed = |errno: Errno| Error::new("write", &self.path, errno);
+        fs::accessat(&self.fd, ".", fs::Access::WRITE_OK, AtFlags::empty()).map_err(failed)?;
+        let disk = fs::fstatvfs(&self.fd).map_err(failed)?;
+        // Zero in total means that the file system does not count (btrfs has no number of inodes).
+        let full = |free: u64, total: u64| total > 0 && free == 0;
+        if full(disk.f_bavail, disk.f_blocks) || full(disk.f_favail, disk.f_files) {
+            return Err(failed(Errno::NOSPC));
+        }
+        Ok(())
     }
 
     /// Every name with its inode number, sub-directories left out. Names that are not UTF-8 are none of ours.
-    pub(super) fn each(&self, mut entry: impl FnMut(&str, u64) -> Walk) -> Result<()> {
+    pub(super) fn each(&self, mut entry: impl FnMut(&str, u64)) -> Result<()> {
+        self.each_until(|name, inode| {
+            entry(name, inode);
+            ControlFlow::Continue(())
+        })
+    }
+
+    pub(super) fn each_until(&self, mut entry: impl FnMut(&str, u64) -> ControlFlow<()>) -> Result<()> {
         let failed = |errno: Errno| Error::new("read", &self.path, errno);
         // A descriptor of its own: the position in a directory belongs to the open file.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -171,18 +186,13 @@ impl Directory {
                 continue;
             }
             if let Some(name) = text(found.file_name())
-                && matches!(entry(name, found.ino()), Walk::Stop)
+                && entry(name, found.ino()).is_break()
             {
                 break;
             }
         }
         Ok(())
     }
-}
-
-pub(super) enum Walk {
-    On,
-    Stop,
 }
 
 fn text(name: &CStr) -> Option<&str> {

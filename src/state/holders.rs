@@ -42,11 +42,15 @@ impl NetnsId {
 
 /// Judges by the attachment's own record, which is one of this boot. `now` is CLOCK_BOOTTIME.
 pub fn of_record(record: &Record, now: Duration) -> Liveness {
-    let (Some(path), Some(id)) = (&record.netns, record.netns_id) else { return Liveness::Alive };
-    if NetnsId::of(path) == Some(id) || now < record.created() + GRACE {
-        return Liveness::Alive;
+    if is_gone(record) && now >= record.created() + GRACE { Liveness::Dead } else { Liveness::Alive }
+}
+
+/// Is the namespace of the record gone, however young the record? Where it never had one, it is not.
+pub fn is_gone(record: &Record) -> bool {
+    match (&record.netns, record.netns_id) {
+        (Some(path), Some(id)) => NetnsId::of(path) != Some(id),
+        _ => false,
     }
-    Liveness::Dead
 }
 
 /// Judges an attachment without record by libcni's cache file `<results>/<network>-<container>-<interface>`, which
@@ -76,4 +80,69 @@ fn cached_netns(bytes: &[u8]) -> Option<String> {
 fn is_namespace(path: &str) -> bool {
     // NSFS_MAGIC and PROC_SUPER_MAGIC, include/uapi/linux/magic.h: kernels before 3.19 had namespaces in procfs.
     statfs(path).is_ok_and(|fs| matches!(fs.f_type, 0x6e73_6673 | 0x9fa0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::state::boot::{BootId, boottime};
+    use crate::state::record::{Attachment, Records};
+
+    fn record(netns: Option<&str>) -> Record {
+        let records = Records::at(Path::new("/nowhere"), BootId::current().unwrap());
+        let if_name = "eth0".parse().unwrap();
+        let attachment = Attachment { network: "net", container: "cid", if_name: &if_name };
+        Record::begin(&records, "bridge", &attachment, netns)
+    }
+
+    #[test]
+    fn a_record_lives_as_long_as_its_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let netns = directory.path().join("netns");
+        fs::write(&netns, "").unwrap();
+        let record = record(netns.to_str());
+        let later = boottime() + GRACE + Duration::from_secs(1);
+        assert_eq!(of_record(&record, later), Liveness::Alive);
+        let kept = directory.path().join("kept");
+        fs::rename(&netns, &kept).unwrap();
+        assert_eq!(of_record(&record, boottime()), Liveness::Alive, "in its first seconds");
+        assert_eq!(of_record(&record, later), Liveness::Dead);
+        fs::write(&netns, "").unwrap();
+        assert_eq!(of_record(&record, later), Liveness::Dead, "another one took the path");
+    }
+
+    #[test]
+    fn without_identity_nothing_is_dead() {
+        let later = boottime() + GRACE * 2;
+        assert_eq!(of_record(&record(None), later), Liveness::Alive);
+        assert_eq!(of_record(&record(Some("/no/such/netns")), later), Liveness::Alive);
+    }
+
+    #[test]
+    fn libcnis_cache_tells_of_the_others() {
+        let results = tempfile::tempdir().unwrap();
+        let holder = Holder::new("cid", &"eth0".parse().unwrap());
+        let judge = || of_cache(results.path(), "net", &holder);
+        assert_eq!(judge(), Liveness::Unknown);
+        let plain = results.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let cache = |netns: &str| {
+            format!(r#"{{"kind":"cniCacheV1","containerId":"cid","netns":"{netns}","result":{{}}}}"#)
+        };
+        for (content, liveness) in [
+            (cache("/proc/self/ns/net"), Liveness::Alive),
+            (cache("/no/such/netns"), Liveness::Dead),
+            (cache(plain.to_str().unwrap()), Liveness::Dead),
+            (cache(""), Liveness::Unknown),
+            (cache("/proc/self/ns/net")[..40].to_owned(), Liveness::Unknown),
+            (r#"{"cniVersion":"0.4.0","ips":[]}"#.to_owned(), Liveness::Unknown),
+        ] {
+            fs::write(results.path().join("net-cid-eth0"), &content).unwrap();
+            assert_eq!(judge(), liveness, "{content}");
+        }
+        let legacy = Holder { container: "cid".into(), if_name: None };
+        assert_eq!(of_cache(results.path(), "net", &legacy), Liveness::Unknown);
+    }
 }

@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::boot::{BootId, boottime};
-use super::directory::{Directory, Walk};
+use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
 use crate::net::{IfName, Mac, Route, stable_hash};
@@ -193,6 +193,12 @@ impl Records {
         &self.boot
     }
 
+    /// A set of its own beside this one, for attachments whose death is suspected but not yet proven.
+    #[must_use]
+    pub fn suspects(&self) -> Self {
+        Self { directory: self.directory.with_file_name("suspects"), boot: self.boot.clone() }
+    }
+
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
     pub fn write(&self, record: &Record) -> Result<()> {
         let directory = Directory::create(&self.directory, 0o700)?;
@@ -252,7 +258,6 @@ impl Records {
                 if let Some((attachment, _)) = name.split_once('.').filter(|(start, _)| !start.is_empty()) {
                     names.insert(attachment.to_owned());
                 }
-                Walk::On
             })?;
         }
         Ok(Names(names))
@@ -305,7 +310,6 @@ impl Records {
             {
                 stale.push(name.to_owned());
             }
-            Walk::On
         })?;
         for name in stale {
             directory.remove(&name)?;
@@ -327,10 +331,9 @@ impl Names {
 fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     directory.each(|name, _| {
-        if name.starts_with(prefix) && !name.starts_with('.') && name.ends_with(".json") {
+        if name.starts_with(prefix) && !name.starts_with('.') && name.strip_suffix(".json").is_some() {
             names.push(name.to_owned());
         }
-        Walk::On
     })?;
     names.sort_unstable();
     Ok(names)

@@ -1,5 +1,6 @@
 //! Everything that needs the kernel or the finished binary: one program, one module per subject.
 
+mod bare_node;
 mod conntrack;
 mod containerd;
 mod cri;
@@ -10,4 +11,6 @@ mod labnet;
 mod nft;
 mod parity;
 mod podman;
+mod portmap;
 mod sandbox;
+mod vlan;

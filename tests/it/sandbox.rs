@@ -18,7 +18,7 @@ const OUTSIDE: &str = "SMARTER_CNI_SANDBOX";
 /// Set in the inner process to the path below every cgroup hierarchy where its daemons put their containers.
 const CGROUP: &str = "SMARTER_CNI_SANDBOX_CGROUP";
 /// Seconds until a test that hangs is ended, with its name in the report.
-const LIMIT: &str = "600";
+const LIMIT: &str = "300";
 
 /// The namespaces of tests that work with and without root.
 const NETWORK: &[&str] = &["--net", "--mount"];
@@ -154,16 +154,4 @@ fn the_sandbox_is_private_and_hides_the_machine() {
             assert_eq!(fs::read_dir(private).expect(private).count(), 0, "{private} is not empty");
         }
     });
-}
-
-/// Runs a tool of the distribution and returns what it printed.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().expect(program);
-    assert!(
-        output.status.success(),
-        "{program} {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

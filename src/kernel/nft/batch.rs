@@ -134,18 +134,18 @@ mod tests {
     fn a_refusal_says_what_the_kernel_may_lack() {
         assert_eq!(
             refusal(Errno::OPNOTSUPP, None),
-            "nft …: operation not supported (does this kernel have nf_tables? module nf_tables, CONFIG_NF_TABLES)"
+            "nft …: operation not supported; does this kernel have nf_tables? module nf_tables, CONFIG_NF_TABLES"
         );
         assert_eq!(
             refusal(Errno::PERM, None),
-            "nft …: operation not permitted (this needs CAP_NET_ADMIN in the user namespace that owns the network)"
+            "nft …: operation not permitted; this needs CAP_NET_ADMIN in the user namespace that owns the network"
         );
         let table = Table::new(TableFamily::Ip, "t");
         let rule = Rule::new([Expr::LocalDestination, Expr::Dnatted, Expr::State(vec![]), Expr::Masquerade]);
         let add = Command::AddRule { table: table.clone(), chain: "c".to_owned(), rule };
         assert!(
             refusal(Errno::NOENT, Some(&add))
-                .ends_with("modules nft_fib_ipv4/nft_fib_ipv6, nft_ct, nft_masq)")
+                .ends_with("modules nft_fib_ipv4/nft_fib_ipv6, nft_ct, nft_masq")
         );
         assert_eq!(refusal(Errno::EXIST, Some(&add)), "nft …: file exists");
     }

@@ -17,7 +17,7 @@ use crate::datapath::plan::{PodHave, plan};
 use crate::datapath::session::{Link, Netns, Session};
 use crate::datapath::step::Step;
 use crate::net::{IfName, Route, network_of};
-use crate::plugins::netns_error;
+use crate::plugins::{netns_error, node_records};
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(&request.config, &request.args)?;
@@ -25,14 +25,16 @@ pub fn check(request: &Request) -> Result<()> {
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
     if let Some(name) = &config.ipam {
-        Ipam::new(request, name).check()?;
+        let records = node_records()?;
+        let record = super::record_of(&records, &super::identity(request, request.attachment()?))?;
+        Ipam::new(request, name, &records).check(record.as_ref())?;
     }
     let previous = crate::plugins::previous_result(&NetConf::decode(&request.config)?, request)?;
     let previous = previous.ok_or_else(|| Error::internal("Required prevResult missing"))?;
     let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
     let host_end = check_interfaces(&mut session, &config, request, &previous)?;
     check_pod(&mut session, request, &previous)?;
-    check_drift(&mut session, &config, request, host_end, previous)
+    check_drift(&mut session, &config, request, host_end, &previous)
 }
 
 /// Bridge, container end and host end of the previous result. Returns the host end's name.
@@ -181,9 +183,10 @@ fn has_route(pod: &PodHave, wanted: &Route) -> bool {
 
 /// As Go prints a route of the CNI library.
 fn go_route(route: &Route) -> String {
-    let mask: String = match route.dst.mask() {
-        std::net::IpAddr::V4(mask) => mask.octets().iter().map(|byte| format!("{byte:02x}")).collect(),
-        std::net::IpAddr::V6(mask) => mask.octets().iter().map(|byte| format!("{byte:02x}")).collect(),
+    let ones = u32::from(route.dst.prefix());
+    let mask = match route.dst {
+        IpNetwork::V4(_) => format!("{:08x}", u32::MAX.checked_shl(32 - ones).unwrap_or(0)),
+        IpNetwork::V6(_) => format!("{:032x}", u128::MAX.checked_shl(128 - ones).unwrap_or(0)),
     };
     let gateway = route.gw.map_or_else(|| "<nil>".to_owned(), |gw| gw.to_string());
     let number = |value: Option<u32>| value.unwrap_or(0);
@@ -204,14 +207,14 @@ fn check_drift(
     config: &Config,
     request: &Request,
     host_end: IfName,
-    previous: AddResult,
+    previous: &AddResult,
 ) -> Result<()> {
     let identity = super::identity(request, request.attachment()?);
-    let records = super::node_records()?;
+    let records = node_records()?;
     if !super::record_of(&records, &identity)?.is_some_and(|record| record.complete) {
         return Ok(());
     }
-    let want = want::attachment(config, &identity, host_end, &previous)?;
+    let want = want::attachment(config, &identity, host_end, previous)?;
     let needed = super::host_needs(&records, &want);
     let have = observe::observe(session, &want, true, &needed)
         .map_err(Error::internal)?

@@ -12,13 +12,13 @@ use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::plan_removal;
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::net::IfName;
-use crate::plugins::{netns_error, portmap};
+use crate::plugins::{netns_error, node_records, portmap};
 use crate::state::Record;
 
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let identity = super::identity(request, target);
-    let records = super::node_records()?;
+    let records = node_records()?;
     let record = super::record_of(&records, &identity)?;
     let netns = match target.netns.as_deref().map(Netns::open) {
         None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
@@ -45,7 +45,7 @@ pub(super) fn remove_attachment(
     record: Option<&Record>,
     netns: Option<Netns>,
 ) -> Result<()> {
-    let records = super::node_records()?;
+    let records = node_records()?;
     let mut session = Session::open(netns).map_err(Error::internal)?;
     let mut failures = Vec::new();
     let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, &records, identity));
@@ -55,8 +55,14 @@ pub(super) fn remove_attachment(
     // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
     failures.extend(portmap::remove_recorded(&identity.container, &identity.if_name).err());
     if let Some(name) = remembered.promised.ipam.as_deref().filter(|_| failures.is_empty()) {
-        let released = Ipam::new(request, name).del(&remembered);
-        failures.extend(released.err());
+        let own = super::on_behalf_of(request, identity)?;
+        let request =
+            if request.target.as_ref().is_some_and(|target| super::identity(request, target) == *identity) {
+                request
+            } else {
+                &own
+            };
+        failures.extend(Ipam::new(request, name, &records).del(record).err());
     }
     if failures.is_empty()
         && let Err(error) = records.remove(&super::attachment_of(identity), super::PLUGIN)

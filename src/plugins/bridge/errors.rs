@@ -10,7 +10,7 @@ pub(super) fn failed_step(failure: &Failure, want: &Attachment) -> Error {
     let Failure { step, error } = failure;
     let reason = error.reason();
     let bridge = &want.bridge.name;
-    let words = match step {
+    let words = match &**step {
         Step::CreateBridge { name, .. } => {
             format!("failed to create bridge \"{name}\": could not add \"{name}\": {reason}")
         }

@@ -15,8 +15,6 @@ pub use add::add;
 pub use check::check;
 pub use del::del;
 
-use std::path::Path;
-
 use ipnetwork::IpNetwork;
 
 use self::config::{Config, RemovalConfig};
@@ -24,16 +22,17 @@ use self::ipam::Ipam;
 use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
-use crate::cni::request::{Request, Target};
+use crate::cni::request::{ContainerId, NetworkName, Request, Target};
 use crate::cni::result::{AddResult, Interface};
+use crate::datapath::census;
 use crate::datapath::mark::Identity;
-use crate::datapath::observe;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
 use crate::net::{IfName, VlanId};
+use crate::plugins::node_records;
 use crate::state::holders;
 use crate::state::record::{self, Flags, Pod, Promised, PromisedAddress};
-use crate::state::{BootId, Liveness, Record, Records, boot};
+use crate::state::{Liveness, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
 const PLUGIN: &str = "bridge";
@@ -48,9 +47,10 @@ pub fn status(request: &Request) -> Result<()> {
             return Err(not_a_bridge(&bridge).with_code(Code::PluginNotAvailable));
         }
     }
-    node_records()?.writable().map_err(unavailable)?;
+    let records = node_records()?;
+    records.writable().map_err(unavailable)?;
     match common.ipam_type {
-        Some(name) => Ipam::new(request, &name).status(),
+        Some(name) => Ipam::new(request, &name, &records).status(),
         None => Ok(()),
     }
 }
@@ -83,14 +83,14 @@ pub fn gc(request: &Request) -> Result<()> {
     }
     // Links whose record was lost still say whose they are.
     let mut session = Session::open(None).map_err(Error::internal)?;
-    for (_, mark) in observe::marked_attachments(&mut session).map_err(Error::internal)? {
+    for mark in census::marked_attachments(&mut session).map_err(Error::internal)? {
         let identity = mark.identity;
         if identity.network == network && !is_valid(&identity.container, identity.if_name.as_str()) {
             remove(&identity, None);
         }
     }
     if let Some(name) = config.ipam_type {
-        failures.extend(Ipam::new(request, &name).gc().err());
+        failures.extend(Ipam::new(request, &name, &records).gc().err());
     }
     match failures.into_iter().next() {
         None => Ok(()),
@@ -123,10 +123,20 @@ fn attachment_of(identity: &Identity) -> record::Attachment<'_> {
     }
 }
 
-/// The attachment records of this node and this boot.
-fn node_records() -> Result<Records> {
-    let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
-    Ok(Records::at(Path::new(record::ROOT), boot))
+/// The request as if it were about that attachment, for verbs that find attachments by themselves: GC, and DEL after the
+/// network was renamed.
+fn on_behalf_of(request: &Request, identity: &Identity) -> Result<Request> {
+    let mut request = request.clone();
+    request.network = NetworkName::parse(&identity.network)?;
+    let (container, if_name) = (ContainerId::parse(&identity.container)?, identity.if_name.clone());
+    for (name, value) in
+        [("CNI_CONTAINERID", container.as_str()), ("CNI_IFNAME", if_name.as_str()), ("CNI_NETNS", "")]
+    {
+        request.environment.retain(|(key, _)| key != name);
+        request.environment.push((name.into(), value.into()));
+    }
+    request.target = Some(Target { container, if_name, netns: None });
+    Ok(request)
 }
 
 fn record_of(records: &Records, identity: &Identity) -> Result<Option<Record>> {
@@ -229,14 +239,17 @@ fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Ve
 /// Bridge, host end, container end and, with a gateway in a VLAN, that gateway's interface: the order that callers count on.
 fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result<Vec<Interface>> {
     let vlan_gateway = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref());
+    // A bridge that somebody else made takes the lowest MAC of its ports, ours included: look again.
+    session.node.forget(&want.bridge.name);
     let mut interfaces = Vec::new();
     for name in [&want.bridge.name, &want.port.name] {
         interfaces.push(node_interface(session, name)?);
     }
-    let pod = session.look_up_in_pod(&want.pod.name).map_err(Error::internal)?;
+    let pod =
+        session.pod.as_mut().map(|pod| pod.side.seen(&want.pod.name)).transpose().map_err(Error::internal)?;
     interfaces.push(Interface {
         name: want.pod.name.to_string(),
-        mac: pod.and_then(|link| link.mac).map(|mac| mac.to_string()),
+        mac: pod.flatten().and_then(|link| link.mac).map(|mac| mac.to_string()),
         sandbox: Some(sandbox.to_owned()),
         ..Interface::default()
     });
@@ -247,7 +260,7 @@ fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result
 }
 
 fn node_interface(session: &mut Session, name: &IfName) -> Result<Interface> {
-    let link = session.node.look_up(name).map_err(Error::internal)?;
+    let link = session.node.seen(name).map_err(Error::internal)?;
     let mac = link.and_then(|link| link.mac).map(|mac| mac.to_string());
     Ok(Interface { name: name.to_string(), mac, ..Interface::default() })
 }

@@ -97,10 +97,11 @@ fn gateway(config: &Config, ips: &[IpConfig]) -> Result<Option<Gateway>> {
     let mut addresses: Vec<IpNetwork> = Vec::new();
     for ip in ips {
         let Some(gateway) = ip.gateway else { continue };
-        let address = IpNetwork::new(gateway, ip.address.prefix());
-        let address = address.map_err(|_| {
-            let IpConfig { address, .. } = ip;
-            Error::internal(format!("gateway {gateway} is not of the family of {address}"))
+        let family = Family::of(ip.address.ip());
+        let address =
+            IpNetwork::new(gateway, ip.address.prefix()).ok().filter(|_| Family::of(gateway) == family);
+        let address = address.ok_or_else(|| {
+            Error::internal(format!("gateway {gateway} is not of the family of {}", ip.address))
                 .with_details("give the range a gateway of its own family in ipam")
         })?;
         if !addresses.contains(&address) {
@@ -162,4 +163,134 @@ fn next_hops(routes: &[Route], ips: &[IpConfig]) -> Vec<Route> {
         }
     }
     complete
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::json::{self, Json};
+
+    fn config(text: &str) -> Config {
+        let Json::Object(object) = json::parse(text.as_bytes()).unwrap() else { panic!("{text}") };
+        Config::parse(&object, "").unwrap()
+    }
+
+    fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
+        IpConfig {
+            interface: None,
+            address: address.parse().unwrap(),
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+        }
+    }
+
+    fn route(dst: &str, gw: Option<&str>) -> Route {
+        Route::to(dst.parse().unwrap(), gw.map(|gw| gw.parse().unwrap()))
+    }
+
+    fn want(config: &Config, result: &AddResult) -> Attachment {
+        let identity =
+            Identity { network: "n".into(), container: "c".into(), if_name: "eth0".parse().unwrap() };
+        attachment(config, &identity, "veth1".parse().unwrap(), result).unwrap()
+    }
+
+    #[test]
+    fn ipam_without_an_address_is_an_error() {
+        let refused = complete_addresses(&config("{}"), AddResult::default()).unwrap_err();
+        assert_eq!(refused.msg, "IPAM plugin returned missing IP config");
+    }
+
+    #[test]
+    fn a_gateway_is_computed_only_for_a_gateway() {
+        let ipam = AddResult { ips: vec![ip("10.1.2.5/24", None)], ..AddResult::default() };
+        let plain = complete_addresses(&config("{}"), ipam.clone()).unwrap();
+        assert_eq!((plain.ips[0].gateway, plain.ips[0].interface), (None, Some(CONTAINER_INTERFACE)));
+        let gateway = complete_addresses(&config(r#"{"isGateway":true}"#), ipam).unwrap();
+        assert_eq!(gateway.ips[0].gateway, Some("10.1.2.1".parse().unwrap()));
+        assert_eq!(gateway.routes, vec![]);
+        let want = want(&config(r#"{"isGateway":true}"#), &gateway);
+        assert_eq!(want.gateway.unwrap().addresses, vec!["10.1.2.1/24".parse().unwrap()]);
+        assert_eq!(want.forwarding, vec![Family::V4]);
+    }
+
+    #[test]
+    fn each_family_gets_one_default_route() {
+        let ips = vec![ip("10.1.2.5/24", None), ip("10.1.3.5/24", None), ip("fd00::5/64", None)];
+        let config = config(r#"{"isDefaultGateway":true}"#);
+        let result = complete_addresses(&config, AddResult { ips, ..AddResult::default() }).unwrap();
+        assert_eq!(result.routes, vec![route("0.0.0.0/0", Some("10.1.2.1")), route("::/0", Some("fd00::1"))]);
+        let want = want(&config, &result);
+        assert_eq!(want.gateway.unwrap().addresses.len(), 3, "two gateways of one family live together");
+        assert_eq!(want.forwarding, Family::BOTH.to_vec());
+    }
+
+    #[test]
+    fn a_default_route_of_ipam_is_not_doubled() {
+        let config = config(r#"{"isDefaultGateway":true}"#);
+        let ipam = AddResult {
+            ips: vec![ip("10.1.2.5/24", None)],
+            routes: vec![route("0.0.0.0/0", None)],
+            ..AddResult::default()
+        };
+        let result = complete_addresses(&config, ipam).unwrap();
+        assert_eq!(result.routes, vec![route("0.0.0.0/0", None)]);
+        assert_eq!(want(&config, &result).pod.routes, vec![route("0.0.0.0/0", Some("10.1.2.1"))]);
+    }
+
+    #[test]
+    fn routes_inherit_the_gateway_unless_they_are_on_the_link() {
+        let on_link = Route { scope: Some(253), ..route("10.8.0.0/16", None) };
+        let routes =
+            vec![route("10.7.0.0/16", None), on_link.clone(), route("10.7.0.0/16", Some("10.1.2.1"))];
+        let result =
+            AddResult { ips: vec![ip("10.1.2.5/24", Some("10.1.2.1"))], routes, ..AddResult::default() };
+        let want = want(&config("{}"), &result);
+        assert_eq!(want.pod.routes, vec![route("10.7.0.0/16", Some("10.1.2.1")), on_link]);
+    }
+
+    #[test]
+    fn masquerading_is_per_subnet_and_not_per_address() {
+        let ips = vec![ip("10.1.2.5/24", None), ip("10.1.2.6/24", None), ip("10.9.9.9/32", None)];
+        let result = AddResult { ips, ..AddResult::default() };
+        let want = want(&config(r#"{"ipMasq":true}"#), &result);
+        assert_eq!(want.masquerade, vec!["10.1.2.0/24".parse().unwrap(), "10.9.9.9/32".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_gateway_of_the_other_family_is_refused() {
+        let result = AddResult { ips: vec![ip("10.1.2.5/24", Some("fd00::1"))], ..AddResult::default() };
+        let identity =
+            Identity { network: "n".into(), container: "c".into(), if_name: "eth0".parse().unwrap() };
+        let config = config(r#"{"isGateway":true}"#);
+        let refused = attachment(&config, &identity, "veth1".parse().unwrap(), &result).unwrap_err();
+        assert_eq!(refused.msg, "gateway fd00::1 is not of the family of 10.1.2.5/24");
+    }
+
+    #[test]
+    fn vlans_of_the_port_follow_access_and_trunk() {
+        let vlans = |text: &str| want(&config(text), &AddResult::default()).port.vlans;
+        assert_eq!(vlans("{}"), None);
+        assert_eq!(vlans(r#"{"vlanTrunk":[]}"#), None);
+        let native = |id| VlanId::new(id);
+        assert_eq!(
+            vlans(r#"{"vlan":100,"preserveDefaultVlan":true}"#),
+            Some(Vlans { native: native(100), tagged: vec![], keep_default: true })
+        );
+        assert_eq!(
+            vlans(r#"{"vlanTrunk":[{"id":7}]}"#),
+            Some(Vlans { native: native(1), tagged: vec![VlanId::new(7).unwrap()], keep_default: false })
+        );
+    }
+
+    #[test]
+    fn a_gateway_in_a_vlan_needs_a_short_bridge_name() {
+        let config = config(r#"{"isGateway":true,"vlan":1000,"bridge":"averylongname"}"#);
+        let result = AddResult { ips: vec![ip("10.1.2.5/24", Some("10.1.2.1"))], ..AddResult::default() };
+        let identity =
+            Identity { network: "n".into(), container: "c".into(), if_name: "eth0".parse().unwrap() };
+        let refused = attachment(&config, &identity, "veth1".parse().unwrap(), &result).unwrap_err();
+        assert_eq!(
+            refused.msg,
+            "failed to create vlan interface: \"averylongname.1000\": interface name is too long"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! ADD: the pod's ports are open when it returns, or nothing of it is left.
 
 use super::config::{Config, HostIp};
-use super::{attachment, del, judge, lock, new_record, node_records, wanted};
+use super::{attachment, del, judge, lock, new_record, wanted};
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
@@ -10,6 +10,7 @@ use crate::datapath::hostports::plan::{Conflict, plan};
 use crate::datapath::hostports::{HostPorts, Owner, apply, listeners, observe};
 use crate::datapath::session::Session;
 use crate::net::Family;
+use crate::plugins::node_records;
 use crate::state::{Record, Records};
 
 pub fn add(request: &Request) -> Result<AddResult> {

@@ -1,12 +1,13 @@
 //! CHECK: every port that ADD opened still leads to the pod. The plan of an ADD must be empty.
 
 use super::config::Config;
-use super::{add, attachment, judge, node_records, wanted};
+use super::{add, attachment, judge, wanted};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::observe;
 use crate::datapath::hostports::plan::{Step, plan};
 use crate::datapath::session::Session;
+use crate::plugins::node_records;
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(request)?;

@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::{PLUGIN, config, lock, mappings, node_records, recorded_mappings};
+use super::{PLUGIN, config, lock, mappings, recorded_mappings};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::plan::plan_removal;
 use crate::datapath::hostports::{Mapping, apply, observe};
 use crate::datapath::session::Session;
 use crate::net::IfName;
+use crate::plugins::node_records;
 use crate::state::{Record, Records};
 
 pub fn del(request: &Request) -> Result<()> {

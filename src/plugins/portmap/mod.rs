@@ -15,7 +15,6 @@ pub use check::check;
 pub use del::{del, remove_recorded};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use ipnetwork::IpNetwork;
 
@@ -28,9 +27,10 @@ use crate::datapath::hostports::plan::Holder;
 use crate::datapath::hostports::{HostPorts, Mapping, Owner, Protocol, observe};
 use crate::datapath::session::Session;
 use crate::net::Family;
+use crate::plugins::node_records;
 use crate::state::lock::NodeLock;
 use crate::state::record::{self, HostPort, Pod, PromisedAddress};
-use crate::state::{BootId, Liveness, Record, Records, boot, holders};
+use crate::state::{Record, Records, holders};
 
 /// Whose records these are.
 const PLUGIN: &str = "portmap";
@@ -69,12 +69,6 @@ pub fn gc(request: &Request) -> Result<()> {
         None => Ok(()),
         Some(error) => Err(error.context("GC could not free everything")),
     }
-}
-
-/// The attachment records of this node and this boot.
-fn node_records() -> Result<Records> {
-    let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
-    Ok(Records::at(Path::new(record::ROOT), boot))
 }
 
 /// Two pods that want one port must not both find it free.
@@ -183,11 +177,10 @@ fn judge<'a>(records: &'a Records, ours: record::Attachment<'a>) -> impl Fn(&Map
             return if other { Holder::SameContainer } else { Holder::Ours };
         }
         let Ok(all) = records.all() else { return Holder::Alive };
-        let now = boot::boottime();
         let lives = all
             .iter()
             .filter(|record| Owner::is_named_by(&record.container_id, comment) && promises(record))
-            .any(|record| holders::of_record(record, now) != Liveness::Dead);
+            .any(|record| !holders::is_gone(record));
         if lives { Holder::Alive } else { Holder::Dead }
     }
 }
