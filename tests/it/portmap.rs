@@ -10,10 +10,11 @@ mod removal;
 mod scale;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Netns, Node, Output, Place, Plugin, our_plugins};
+use crate::lab::{Netns, Node, Output, Place, Plugin, eventually, our_plugins};
 
 /// A pod on a bridge of ours with gateway, masquerading and hairpin mode, and its address in each family.
 pub(crate) struct Pod {
@@ -48,6 +49,10 @@ impl Pod {
     pub(crate) fn attached(id: &str) -> Self {
         let netns = Netns::new(id);
         let result = plugin("bridge", "ADD", id, &netns.path(), &bridge_config()).succeed().json;
+        // A new bridge asks for a second or two whether somebody has its IPv6 addresses; until then it knows no neighbours.
+        eventually("the bridge has its IPv6 addresses", Duration::from_secs(10), || {
+            Node.run("ip -6 addr show dev port0 tentative").trim().is_empty()
+        });
         Self { id: id.to_owned(), netns, result }
     }
 
