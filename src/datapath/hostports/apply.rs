@@ -2,7 +2,7 @@
 //! transaction, and at last the flows that must not go on.
 
 use super::observe::route_localnet_key;
-use super::plan::{Step, is_stale};
+use super::plan::{Ends, Step, is_stale};
 use super::{Mapping, tables};
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
@@ -109,17 +109,23 @@ fn forget_stale(
     mapping: &Mapping,
     is_local: impl Fn(std::net::IpAddr) -> bool,
 ) -> kernel::Result<usize> {
-    let flows =
-        conntrack::flows_to_port(socket, mapping.family(), mapping.protocol.number(), mapping.host_port)?;
+    let protocol = mapping.protocol.number();
+    let flows = conntrack::flows_at_port(socket, mapping.family(), protocol, mapping.host_port)?;
     let mut forgotten = 0;
-    for flow in flows {
-        let reply_port = flow.reply.src_port.unwrap_or(0);
-        let stale =
-            is_stale(mapping, flow.original.dst, mapping.host_port, flow.reply.src, reply_port, &is_local);
-        if stale {
-            conntrack::forget(socket, &flow)?;
-            forgotten += 1;
-        }
+    for flow in flows.iter().filter(|flow| is_stale(mapping, &ends(flow), &is_local)) {
+        conntrack::forget(socket, flow)?;
+        forgotten += 1;
     }
     Ok(forgotten)
+}
+
+fn ends(flow: &conntrack::Flow) -> Ends {
+    let source = |tuple: &conntrack::Tuple| (tuple.src, tuple.src_port.unwrap_or(0));
+    let destination = |tuple: &conntrack::Tuple| (tuple.dst, tuple.dst_port.unwrap_or(0));
+    Ends {
+        from: source(&flow.original),
+        to: destination(&flow.original),
+        answer_from: source(&flow.reply),
+        answer_to: destination(&flow.reply),
+    }
 }

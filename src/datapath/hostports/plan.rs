@@ -322,20 +322,29 @@ pub fn plan_removal(remains: &Remains) -> Vec<Step> {
     remains.elements.iter().cloned().map(Step::Remove).chain(flows).collect()
 }
 
+/// An address and a port.
+pub type End = (IpAddr, u16);
+
+/// One flow: where its first packet came from and went to, and the same of its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub from: End,
+    pub to: End,
+    pub answer_from: End,
+    pub answer_to: End,
+}
+
 /// Whether a flow is one that the mapping's coming or going would leave behind: it was sent to the port of this node (or to
-/// the one address), or it was sent on to the pod. `is_local` says what belongs to the node. A flow to the same port of
-/// somebody else is none of ours.
-pub fn is_stale(
-    mapping: &Mapping,
-    original_dst: IpAddr,
-    original_port: u16,
-    reply_src: IpAddr,
-    reply_port: u16,
-    is_local: impl FnOnce(IpAddr) -> bool,
-) -> bool {
-    if original_port != mapping.host_port {
-        return false;
-    }
-    let sent_on = original_dst != reply_src && (reply_src, reply_port) == (mapping.pod, mapping.pod_port);
-    sent_on || mapping.host_ip.map_or_else(|| is_local(original_dst), |ip| ip == original_dst)
+/// the one address), or on to the pod; or it is an answer to such a packet that was given after the flow was forgotten, and
+/// so began a flow of its own. `is_local` says what belongs to the node. Flows to the same port of somebody else are none of
+/// ours, and neither are those of masqueraded pods that happen to have the number.
+pub fn is_stale(mapping: &Mapping, flow: &Ends, is_local: impl Fn(IpAddr) -> bool) -> bool {
+    let at_port = |(ip, port): End| {
+        port == mapping.host_port && mapping.host_ip.map_or_else(|| is_local(ip), |own| own == ip)
+    };
+    let pod = (mapping.pod, mapping.pod_port);
+    let sent_on =
+        flow.to.1 == mapping.host_port && flow.to.0 != flow.answer_from.0 && flow.answer_from == pod;
+    let belated = at_port(flow.answer_to) && (flow.from == flow.answer_to || flow.from == pod);
+    at_port(flow.to) || sent_on || belated
 }

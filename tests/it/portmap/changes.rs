@@ -3,12 +3,12 @@
 use std::net::UdpSocket;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{Pod, ports};
-use crate::lab::{self, NODE, Node, Place, WORLD, ask_udp, eventually};
+use crate::lab::{self, NODE, Node, Place, WORLD, ask_udp};
 use crate::sandbox::sandboxed;
 
 /// Asks from one source port, every few milliseconds, until told to stop; the last answer is in `latest`.
@@ -34,7 +34,14 @@ fn a_udp_client_that_never_stops_follows_the_port() {
         let world = lab::world();
         let (latest, stop) = (Mutex::new(String::new()), AtomicBool::new(false));
         let comes_to = |token: &str| {
-            eventually(token, Duration::from_secs(3), || *latest.lock().unwrap() == token);
+            let begun = Instant::now();
+            while *latest.lock().unwrap() != token {
+                if begun.elapsed() > Duration::from_secs(3) {
+                    stop.store(true, Ordering::Relaxed);
+                    panic!("the client did not come to {token}: {}", Node.run("conntrack -L -p udp"));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
         };
         let mapping = || ports(&[("udp", 8053, 5353)]);
         std::thread::scope(|scope| {
