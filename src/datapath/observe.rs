@@ -56,6 +56,7 @@ pub fn observe(
         forwarding: observe_forwarding(&want.forwarding)?,
         masquerade: observe_masquerade(session, want)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
+        unclean: false,
         complete,
     };
     Ok(Ok(have))

@@ -44,7 +44,7 @@ fn dispatch(plugin: Plugin, request: &Request) -> Result<String> {
     }
     let added = match (plugin, request.verb) {
         (Plugin::Bridge, Verb::Add) => bridge::add(request)?,
-        (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?,
+        (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?.result,
         (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
         (Plugin::Portmap, Verb::Add) => portmap::add(request)?,
         _ => return change(plugin, request).map(|()| String::new()),

@@ -143,10 +143,10 @@ impl Directory {
         }
     }
 
-    /// Inode number and size of what has the name, not following links; `None` when nothing has.
-    pub(super) fn stat(&self, name: &str) -> Result<Option<(u64, u64)>> {
+    /// Inode number of what has the name, not following links; `None` when nothing has.
+    pub(super) fn inode(&self, name: &str) -> Result<Option<u64>> {
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some((stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0)))),
+            Ok(stat) => Ok(Some(stat.st_ino)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("stat", name, errno)),
         }

@@ -8,6 +8,7 @@ mod image;
 mod kernel;
 mod lab;
 mod labnet;
+mod leases;
 mod nft;
 mod parity;
 mod podman;

@@ -10,7 +10,9 @@ use crate::kernel::{self, Socket, address, conntrack, sysctl};
 
 /// Runs the steps of one plan; on failure some may have been made.
 pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
-    steps.iter().for_each(|step| tracing::debug!("{step}"));
+    for step in steps {
+        tracing::debug!("{step}");
+    }
     let mut shared = Vec::new();
     let mut elements = Vec::new();
     let mut mappings = Vec::new();

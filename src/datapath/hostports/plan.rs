@@ -19,6 +19,7 @@ pub struct Have {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something of its own that can be missing")]
 pub struct TableHave {
     pub family: Family,
     /// Maps, sets, chains and their own rules are all there.

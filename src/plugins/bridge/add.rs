@@ -56,6 +56,8 @@ struct Attempt<'a> {
     ipam: Option<Ipam<'a>>,
     /// Addresses were leased, by this run or the one it resumes.
     leased: bool,
+    /// Earlier holders of the addresses may have left connections.
+    unclean: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -103,6 +105,7 @@ impl<'a> Attempt<'a> {
             session,
             ipam,
             leased: resumes,
+            unclean: false,
         })
     }
 
@@ -110,8 +113,8 @@ impl<'a> Attempt<'a> {
         let addresses = match &self.ipam {
             Some(ipam) => {
                 let leased = ipam.add(self.resumes.then_some(&self.record))?;
-                self.leased = true;
-                want::complete_addresses(self.config, leased)?
+                (self.leased, self.unclean) = (true, leased.unclean);
+                want::complete_addresses(self.config, leased.result)?
             }
             None => AddResult::default(),
         };
@@ -136,9 +139,10 @@ impl<'a> Attempt<'a> {
     /// The kernel comes to carry what the attachment wants.
     fn converge(&mut self, want: &Attachment) -> Result<()> {
         let needed = host_needs(self.records, want);
-        let have = observe::observe(&mut self.session, want, false, &needed)
+        let mut have = observe::observe(&mut self.session, want, false, &needed)
             .map_err(Error::internal)?
             .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
+        have.unclean = self.unclean;
         let steps = plan(want, &have);
         if self.config.asked_for_iptables && steps.iter().any(|step| matches!(step, Step::Masquerade { .. }))
         {
@@ -149,7 +153,7 @@ impl<'a> Attempt<'a> {
 
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
     fn take_back(&mut self) {
-        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, false);
+        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, None, false);
         if let Err(error) = removed {
             tracing::warn!("could not take everything back: {}; DEL will", error.msg);
             return;

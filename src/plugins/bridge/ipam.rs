@@ -2,15 +2,15 @@
 //!
 //! In process means the same configuration, locking and files as when it is executed, without a second process.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::applet::{Plugin, plugin};
 use crate::cni::delegate;
 use crate::cni::error::Result;
 use crate::cni::request::{Request, Verb};
-use crate::cni::result::AddResult;
 use crate::plugins::evidence::Kernel;
-use crate::plugins::host_local::{self, Caller};
+use crate::plugins::host_local::{self, Caller, Leased};
 use crate::state::holders::LIBCNI_RESULTS;
 use crate::state::{Record, Records, boot};
 
@@ -30,19 +30,29 @@ impl<'a> Ipam<'a> {
     }
 
     /// Addresses for a new attachment. `previous` is what was recorded of it before this ADD.
-    pub(super) fn add(&self, previous: Option<&Record>) -> Result<AddResult> {
+    pub(super) fn add(&self, previous: Option<&Record>) -> Result<Leased> {
         if self.in_process {
             // What it reserved before it failed, it has given back itself.
             return self.local(previous, |ipam| host_local::add(self.request, ipam));
         }
-        delegate::add(self.request, self.name).inspect_err(|because| {
+        let result = delegate::add(self.request, self.name).inspect_err(|because| {
             // The specification asks for DEL after a failed ADD, but not for taking away what a living pod has.
             if !because.msg.contains("duplicate allocation") {
                 let _ = self
                     .del(None)
                     .inspect_err(|error| tracing::warn!("IPAM DEL after a failed ADD: {}", error.msg));
             }
-        })
+        })?;
+        // What happens to addresses that somebody else gives out, nobody tells us.
+        Ok(Leased { result, unclean: true })
+    }
+
+    /// The addresses that are leased to the attachment now; `None` when only a foreign plugin knows.
+    pub(super) fn held(&self, record: Option<&Record>) -> Option<Vec<IpAddr>> {
+        if !self.in_process {
+            return None;
+        }
+        self.local(record, |ipam| host_local::held_addresses(self.request, ipam)).ok()
     }
 
     pub(super) fn del(&self, record: Option<&Record>) -> Result<()> {

@@ -125,10 +125,13 @@ fn attachment_of(identity: &Identity) -> record::Attachment<'_> {
 
 /// The request as if it were about that attachment, for verbs that find attachments by themselves: GC, and DEL after the
 /// network was renamed.
-fn on_behalf_of(request: &Request, identity: &Identity) -> Result<Request> {
+fn on_behalf_of(request: &Request, attachment: &Identity) -> Result<Request> {
+    if request.target.as_ref().is_some_and(|target| identity(request, target) == *attachment) {
+        return Ok(request.clone());
+    }
     let mut request = request.clone();
-    request.network = NetworkName::parse(&identity.network)?;
-    let (container, if_name) = (ContainerId::parse(&identity.container)?, identity.if_name.clone());
+    request.network = NetworkName::parse(&attachment.network)?;
+    let (container, if_name) = (ContainerId::parse(&attachment.container)?, attachment.if_name.clone());
     for (name, value) in
         [("CNI_CONTAINERID", container.as_str()), ("CNI_IFNAME", if_name.as_str()), ("CNI_NETNS", "")]
     {

@@ -5,29 +5,38 @@
 
 use std::net::IpAddr;
 
-use super::allocate::{assign, first_free};
+use super::allocate::{Ledger, assign, first_free};
 use super::config::Config;
+use super::journal::Journal;
 use super::judge::{Judge, Verdict, reclaim};
 use super::range::RangeSet;
-use super::{Ipam, PLUGIN, resolv};
-use crate::cni::args::Args;
+use super::{Ipam, resolv};
 use crate::cni::{AddResult, Context, Dns, Error, IpConfig, Request, Result};
 use crate::state::holders::{self, NetnsId};
 use crate::state::lease::Entered;
-use crate::state::record::{Attachment, Pod, PromisedAddress};
+use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Liveness, Locked, Record, Store};
 
-pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
+/// What ADD leased.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    pub result: AddResult,
+    /// The last holder of an address may have left without cleaning up behind itself: the Go plugin was here, or a lease
+    /// was taken from a pod that died.
+    pub unclean: bool,
+}
+
+pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
     let config = Config::decode(request)?;
     let dns = config.resolv_conf.as_deref().map_or_else(|| Ok(Dns::default()), resolv::load)?;
     let target = request.attachment()?;
     let network = request.network.as_str();
     let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
-    let previous = ipam.previous(&attachment)?;
 
     let mut store = Store::open(&config.data_dir, network)?;
     let locked = store.lock()?;
-    let told = prepare(&locked, ipam, network)?;
+    let previous = ipam.previous(&attachment)?;
+    let Prepared { told, alone } = prepare(&locked, ipam, network)?;
     let holder = Holder::new(attachment.container, attachment.if_name);
     let mut held = if previous.is_some() || !told { held_by(&locked, &holder)? } else { Vec::new() };
     let standing = standing(previous.as_ref(), target.netns.as_deref());
@@ -41,15 +50,19 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
         refuse_duplicates(&config.sets, &assigned, &held, attachment.container)?;
     }
 
-    let mut journal =
-        Journal { ipam, previous: previous.filter(|_| standing != Standing::Gone), record: None };
-    journal.begin(request, &config, &held, standing)?;
-    let mut hand = Hand { locked: &locked, ipam, network, holder, held, standing, reserved: Vec::new() };
+    let mut journal = Journal::new(ipam, previous.filter(|_| standing != Standing::Gone));
+    journal.begin(request, &config, &held, standing == Standing::Present)?;
+    let unclean = !alone || standing == Standing::Gone;
+    let mut hand =
+        Hand { locked: &locked, ipam, network, holder, held, standing, reserved: Vec::new(), unclean };
     match hand.deal(&config.sets, &assigned, &left).and_then(|ips| {
         journal.finish(&ips, &hand.held)?;
         Ok(ips)
     }) {
-        Ok(ips) => Ok(AddResult { interfaces: Vec::new(), ips, routes: config.routes, dns }),
+        Ok(ips) => {
+            let result = AddResult { interfaces: Vec::new(), ips, routes: config.routes, dns };
+            Ok(Leased { result, unclean: hand.unclean })
+        }
         Err(error) => {
             hand.give_back();
             journal.abandon();
@@ -58,9 +71,16 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<AddResult> {
     }
 }
 
-/// Brings the directory into a state in which its files tell the truth. Returns whether the records tell whatever is to
-/// be known about them, so that no file has to be read; of very many leases that is taken for granted.
-fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<bool> {
+struct Prepared {
+    /// The records tell whatever is to be known about the leases, so that no file has to be read; of very many leases
+    /// that is taken for granted.
+    told: bool,
+    /// Nobody but this program has changed the leases since it did so last.
+    alone: bool,
+}
+
+/// Brings the directory into a state in which its files tell the truth.
+fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<Prepared> {
     let entered = locked.enter(ipam.records.boot(), |_, holder| {
         holders::of_cache(ipam.libcni_results, network, holder) == Liveness::Alive
     })?;
@@ -72,13 +92,13 @@ fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<bool> 
     if entered == Entered::SameBoot {
         let survey = locked.survey()?;
         if !survey.whole || locked.is_sealed(&survey)? {
-            return Ok(true);
+            return Ok(Prepared { told: true, alone: survey.whole });
         }
     }
     // Somebody else was here: the Go plugin, or a person who deleted files.
     locked.rebuild(&ipam.evidence.carried(network))?;
     if !locked.survey()?.whole {
-        return Ok(true);
+        return Ok(Prepared { told: true, alone: false });
     }
     let names = ipam.records.names()?;
     let mut recorded = true;
@@ -97,7 +117,7 @@ fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<bool> 
     if recorded {
         locked.seal(&locked.survey()?);
     }
-    Ok(recorded)
+    Ok(Prepared { told: recorded, alone: false })
 }
 
 /// The addresses whose files name the holder, or its container in the old format.
@@ -158,6 +178,7 @@ struct Hand<'a> {
     standing: Standing,
     /// By this call.
     reserved: Vec<IpAddr>,
+    unclean: bool,
 }
 
 impl Hand<'_> {
@@ -208,14 +229,13 @@ impl Hand<'_> {
         let (locked, ipam, network) = (self.locked, self.ipam, self.network);
         let last = locked.last_reserved(at);
         for _ in 0..2 {
-            let taken = || Ok(locked.addresses()?);
-            let found = first_free(set.candidates(last), taken, |address| self.reserve(at, address))?;
-            if let Some(address) = found {
+            if let Some(address) = first_free(set.candidates(last), &mut OfSet { hand: self, at })? {
                 return Ok(address);
             }
             if let Err(exhausted) = reclaim(locked, set, ipam, network)? {
                 return Err(Error::internal(exhausted));
             }
+            self.unclean = true;
         }
         // Another process took what was just freed, which the lock does not allow.
         Err(Error::internal(format_args!("no IP addresses available in range set: {set}")))
@@ -230,11 +250,12 @@ impl Hand<'_> {
         Ok(reserved)
     }
 
-    fn free_if_dead(&self, address: IpAddr) -> Result<bool> {
+    fn free_if_dead(&mut self, address: IpAddr) -> Result<bool> {
         let Some(Lease::Held(holder)) = self.locked.lease(address)? else { return Ok(false) };
         let dead = Judge::load(self.ipam, self.network)?.verdict(address, &holder) == Verdict::Dead;
         if dead {
             self.locked.release(address)?;
+            self.unclean = true;
         }
         Ok(dead)
     }
@@ -248,77 +269,33 @@ impl Hand<'_> {
     }
 }
 
+/// The hand, on one range set.
+struct OfSet<'a, 'b> {
+    hand: &'a mut Hand<'b>,
+    at: usize,
+}
+
+impl Ledger for OfSet<'_, '_> {
+    type Error = Error;
+
+    fn reserve(&mut self, address: IpAddr) -> Result<bool> {
+        self.hand.reserve(self.at, address)
+    }
+
+    fn is_taken(&self, address: IpAddr) -> Result<bool> {
+        Ok(self.hand.locked.is_taken(address)?)
+    }
+
+    fn few(&self) -> Result<Option<Vec<IpAddr>>> {
+        let survey = self.hand.locked.survey()?;
+        Ok(survey.whole.then_some(survey.addresses))
+    }
+
+    fn all(&self) -> Result<Vec<IpAddr>> {
+        Ok(self.hand.locked.addresses()?)
+    }
+}
+
 fn not_in(address: IpAddr, set: &RangeSet) -> Error {
     Error::internal(format_args!("{address} not in range set {set}"))
-}
-
-/// Our own record of the attachment, when no plugin of this program keeps one. Written before the first lease.
-struct Journal<'a> {
-    ipam: &'a Ipam<'a>,
-    previous: Option<Record>,
-    record: Option<Record>,
-}
-
-impl Journal<'_> {
-    fn begin(
-        &mut self,
-        request: &Request,
-        config: &Config,
-        held: &[IpAddr],
-        standing: Standing,
-    ) -> Result<()> {
-        if !self.ipam.keeps_record() {
-            return Ok(());
-        }
-        let target = request.attachment()?;
-        let (network, container) = (request.network.as_str(), target.container.as_str());
-        let attachment = Attachment { network, container, if_name: &target.if_name };
-        let own = self.previous.take().filter(|record| record.plugin == PLUGIN);
-        let mut record = match &own {
-            // More addresses for an attachment that is there.
-            Some(own) if standing == Standing::Present => own.clone(),
-            _ => Record::begin(self.ipam.records, PLUGIN, &attachment, target.netns.as_deref()),
-        };
-        self.previous = own;
-        let pod = Args::parse_lenient(&request.args).pod().clone();
-        record.pod = Some(Pod { namespace: pod.namespace, name: pod.name, uid: pod.uid });
-        record.promised.data_dir = Some(config.data_dir.display().to_string());
-        record.promised.ipam = Some(PLUGIN.to_owned());
-        for address in held.iter().chain(&config.requested) {
-            remember(&mut record, PromisedAddress { address: (*address).into(), gateway: None });
-        }
-        self.ipam.records.write(&record)?;
-        self.record = Some(record);
-        Ok(())
-    }
-
-    fn finish(&mut self, ips: &[IpConfig], held: &[IpAddr]) -> Result<()> {
-        let Some(record) = &mut self.record else { return Ok(()) };
-        // Requested ones that were refused would have failed the call.
-        record.promised.addresses.retain(|known| {
-            held.contains(&known.address.ip()) || ips.iter().any(|ip| ip.address.ip() == known.address.ip())
-        });
-        for ip in ips {
-            remember(record, PromisedAddress { address: ip.address, gateway: ip.gateway });
-        }
-        record.complete = true;
-        Ok(self.ipam.records.write(record)?)
-    }
-
-    fn abandon(self) {
-        let Some(record) = self.record else { return };
-        let outcome = match &self.previous {
-            Some(previous) => self.ipam.records.write(previous),
-            None => self.ipam.records.remove(&record.attachment(), PLUGIN),
-        };
-        if let Err(error) = outcome {
-            tracing::warn!("the record of a failed ADD stays: {error}");
-        }
-    }
-}
-
-fn remember(record: &mut Record, address: PromisedAddress) {
-    let addresses = &mut record.promised.addresses;
-    addresses.retain(|known| known.address.ip() != address.address.ip());
-    addresses.push(address);
 }

@@ -1,8 +1,10 @@
 //! CHECK and STATUS: looking without changing anything.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::add::held_by;
+use super::allocate::leap;
 use super::config::Config;
 use super::judge::{Judge, Verdict};
 use super::range::RangeSet;
@@ -11,9 +13,6 @@ use crate::cni::{Code, Error, Request, Result};
 use crate::state::lease::Glance;
 use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Store};
-
-/// STATUS tries so many addresses before it looks at the names of all leases.
-const PROBES: usize = 64;
 
 /// Succeeds when the attachment has a lease, whichever.
 pub fn check(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
@@ -75,12 +74,10 @@ fn nearest(data_dir: &Path) -> crate::state::Result<()> {
 
 fn has_free(glance: &Glance, at: usize, set: &RangeSet) -> Result<bool> {
     let candidates = || set.candidates(glance.last_reserved(at));
-    for address in candidates().take(PROBES) {
-        if !glance.is_taken(address)? {
-            return Ok(true);
-        }
+    if leap(candidates(), |address| Ok::<_, Error>(!glance.is_taken(address)?))?.is_some() {
+        return Ok(true);
     }
-    let taken: std::collections::HashSet<_> = glance.addresses()?.into_iter().collect();
+    let taken: HashSet<_> = glance.addresses()?.into_iter().collect();
     Ok(candidates().any(|address| !taken.contains(&address)))
 }
 

@@ -6,6 +6,7 @@
 mod add;
 mod allocate;
 mod config;
+mod journal;
 mod judge;
 mod look;
 mod range;
@@ -20,11 +21,11 @@ use crate::cni::{Error, Result};
 use crate::state::record::Attachment;
 use crate::state::{self, Carried, Record, Records};
 
-pub use add::add;
+pub use add::{Leased, add};
 pub use config::Config;
 pub use look::{check, status};
 pub use range::{Range, RangeSet};
-pub use remove::{del, gc};
+pub use remove::{del, gc, held_addresses};
 
 /// The name in the records of a call as a plugin of its own.
 pub const PLUGIN: &str = "host-local";

@@ -143,7 +143,7 @@ impl RangeSet {
 
     /// Every address that may be handed out, each once: first those behind `last`, the one handed out last, then from
     /// the beginning. So an address comes back as late as possible, and traffic meant for its last holder dies out.
-    pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = IpAddr> + Clone {
         let place = last.and_then(|last| {
             let at = self.0.iter().position(|range| range.contains(last))?;
             Some((at, number(last)))

@@ -17,8 +17,26 @@ use crate::state::lease::DATA_DIR;
 use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Locked, Record, Store};
 
+/// The addresses that are leased to the attachment now, without changing anything.
+pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    each_held(request, ipam, |_, address| addresses.push(address))?;
+    Ok(addresses)
+}
+
 /// Removes the leases of the attachment. One that is unknown is fine.
 pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
+    each_held(request, ipam, release)?;
+    if ipam.keeps_record() {
+        let target = request.attachment()?;
+        let (network, container) = (request.network.as_str(), target.container.as_str());
+        ipam.records.remove(&Attachment { network, container, if_name: &target.if_name }, PLUGIN)?;
+    }
+    Ok(())
+}
+
+/// Every lease of the attachment, under the lock.
+fn each_held(request: &Request, ipam: &Ipam<'_>, mut each: impl FnMut(&Locked<'_>, IpAddr)) -> Result<()> {
     let target = request.attachment()?;
     let network = request.network.as_str();
     let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
@@ -28,11 +46,8 @@ pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
         let Some(mut store) = Store::existing(&data_dir, network)? else { continue };
         let locked = store.lock()?;
         for address in held(&locked, &holder, previous.as_ref())? {
-            release(&locked, address);
+            each(&locked, address);
         }
-    }
-    if ipam.keeps_record() {
-        ipam.records.remove(&attachment, PLUGIN)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::config::tests::request;
 use super::*;
-use crate::cni::{AddResult, Code, ContainerId, Request, Verb};
+use crate::cni::{Code, ContainerId, Request, Verb};
 use crate::state::boot::{BootId, boottime};
 use crate::state::holders::GRACE;
 use crate::state::{Holder, Store};
@@ -97,7 +97,7 @@ impl Node {
         if !self.netns(pod).exists() {
             fs::write(self.netns(pod), "").unwrap();
         }
-        let shown = |result: AddResult| result.ips.iter().map(|ip| ip.address.to_string()).collect();
+        let shown = |leased: Leased| leased.result.ips.iter().map(|ip| ip.address.to_string()).collect();
         self.with(Verb::Add, pod, args, add).map(shown).map_err(|error| error.msg)
     }
 
@@ -144,7 +144,7 @@ fn a_pod_gets_an_address_of_each_set() {
     fs::write(&resolv, "nameserver 192.0.2.3\n").unwrap();
     node.ipam = format!(r#"{},"resolvConf":"{}""#, node.ipam, resolv.display());
     fs::write(node.netns("a"), "").unwrap();
-    let result = node.with(Verb::Add, "a", "", add).unwrap();
+    let result = node.with(Verb::Add, "a", "", add).unwrap().result;
     let ips: Vec<_> =
         result.ips.iter().map(|ip| (ip.address.to_string(), ip.gateway.unwrap().to_string())).collect();
     let pair = |one: &str, two: &str| (one.to_owned(), two.to_owned());
@@ -477,7 +477,7 @@ fn inside_another_plugin_no_record_is_written() {
     let results = node.root.path().join("results");
     let call = |previous: Option<&Record>| {
         let world = Ipam { caller: Caller::Plugin { previous }, ..node.world(&results) };
-        add(&node.request(Verb::Add, "a", ""), &world).map(|result| result.ips[0].address.to_string())
+        add(&node.request(Verb::Add, "a", ""), &world).map(|leased| leased.result.ips[0].address.to_string())
     };
     fs::write(node.netns("a"), "").unwrap();
     assert_eq!(call(None).unwrap(), "10.1.2.2/29");
@@ -527,7 +527,7 @@ fn fifty_pods_at_once_get_fifty_addresses() {
                         evidence: &NoEvidence,
                         caller: Caller::Runtime,
                     };
-                    let address = |request| add(request, &world).unwrap().ips[0].address.to_string();
+                    let address = |request| add(request, &world).unwrap().result.ips[0].address.to_string();
                     chunk.iter().map(address).collect::<Vec<_>>()
                 })
             })
@@ -557,7 +557,9 @@ fn sixty_five_thousand_leases_do_not_slow_an_add() {
         work();
         eprintln!("{what} beside 65,000 leases: {:?}", start.elapsed());
     };
+    timed("STATUS before all of them", &|| node.status().unwrap());
     timed("ADD behind all of them", &|| assert_eq!(node.add("late").unwrap(), ["10.0.253.235/16"]));
+    timed("STATUS behind all of them", &|| node.status().unwrap());
     timed("ADD", &|| assert_eq!(node.add("next").unwrap(), ["10.0.253.236/16"]));
     timed("STATUS", &|| node.status().unwrap());
     timed("CHECK", &|| node.check("next").unwrap());

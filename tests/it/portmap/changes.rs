@@ -22,7 +22,7 @@ fn never_stops(place: &impl Place, latest: &Mutex<String>, stop: &AtomicBool) {
             let _ = socket.send(b"?");
             if let Ok(length) = socket.recv(&mut text) {
                 let answer = String::from_utf8_lossy(&text[..length]).into_owned();
-                *latest.lock().unwrap() = answer.split(' ').next().unwrap().to_owned();
+                answer.split(' ').next().unwrap().clone_into(&mut latest.lock().unwrap());
             }
         }
     });

@@ -78,8 +78,8 @@ fn a_pod_that_died_without_del_does_not_hold_its_port() {
         assert_eq!(ask_tcp(&world, (NODE, 8080)).unwrap().token, "next");
         // A record that was lost proves nothing but that nobody holds the port.
         Node.run("rm -rf /run/smarter-cni/attachments");
-        let last = Pod::mapped("last", at("", "tcp"));
-        last.portmap("CHECK", at("", "tcp")).succeed();
+        let heir = Pod::mapped("heir", at("", "tcp"));
+        heir.portmap("CHECK", at("", "tcp")).succeed();
     });
 }
 

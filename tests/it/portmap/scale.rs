@@ -56,8 +56,8 @@ fn a_thousand_pods_are_a_thousand_elements() {
         assert_eq!(ask_tcp(&world, (NODE, 8080)).unwrap().token, "web");
         let count = |set: &str| {
             let text = Node.run(&format!("nft -j list set ip smarter-cni {set}"));
-            let list: Value = serde_json::from_str(&text).unwrap();
-            list["nftables"][1]["set"]["elem"].as_array().map_or(0, Vec::len)
+            let listed: Value = serde_json::from_str(&text).unwrap();
+            listed["nftables"][1]["set"]["elem"].as_array().map_or(0, Vec::len)
         };
         assert_eq!((count("local_clients"), count("hairpin")), (1001, 1001));
         let map = Node.run("nft list map ip smarter-cni hostports");
