@@ -5,6 +5,9 @@
 
 pub mod apply;
 pub mod census;
+pub mod firewall;
+pub mod firewall_legacy;
+pub mod firewall_rules;
 pub mod loopback;
 pub mod mark;
 pub mod observe;
@@ -14,3 +17,4 @@ pub mod rules;
 pub mod session;
 pub mod spec;
 pub mod step;
+pub mod switches;

@@ -6,6 +6,7 @@
 
 use ipnetwork::IpNetwork;
 
+use super::firewall::{self, FirewallHave};
 use super::mark::BridgeMark;
 use super::spec::{Attachment, Bridge, Gateway, VlanGateway, Vlans};
 use super::step::Step;
@@ -27,6 +28,7 @@ pub struct Have {
     pub masquerade: Vec<(String, IpNetwork)>,
     /// The port is under the spoof check with the pod's MAC.
     pub spoof_check: bool,
+    pub firewall: FirewallHave,
     /// ADD has finished once: neighbours know the pod, and plugins behind ours may have moved its default route.
     pub complete: bool,
 }
@@ -96,6 +98,7 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     if let Some(gateway) = &want.gateway {
         plan_gateway(want, gateway, have, &mut steps);
     }
+    firewall::plan_before_forwarding(want, have, &mut steps);
     for family in &want.forwarding {
         if !have.forwarding.contains(family) {
             steps.push(Step::Forward(*family));
@@ -108,6 +111,7 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
             steps.push(Step::Masquerade { network: want.identity.network.clone(), subnet: *subnet });
         }
     }
+    firewall::plan_passage(want, have, &mut steps);
     steps
 }
 

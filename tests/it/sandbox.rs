@@ -155,15 +155,3 @@ fn the_sandbox_is_private_and_hides_the_machine() {
         }
     });
 }
-
-/// Runs a tool of the distribution and returns what it printed.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().expect(program);
-    assert!(
-        output.status.success(),
-        "{program} {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}

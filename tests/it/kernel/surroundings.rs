@@ -82,7 +82,7 @@ fn a_batch_for_nobody_is_refused_and_not_waited_for() {
             }
             (bytes, first + 1..=first + 1)
         };
-        let refused = socket.batch(encode, || "nft -f -".to_owned()).unwrap_err();
+        let refused = socket.batch(encode, |_| "nft -f -".to_owned()).unwrap_err();
         assert!(refused.is_unsupported(), "{refused}");
     });
 }
