@@ -289,6 +289,23 @@ fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<If
     Ok(link::by_index(&mut node.route, index)?.and_then(|link| link.name.parse().ok()))
 }
 
+/// MTU in bytes of what carries the default route: IPv4's before IPv6's, the lowest metric first. `None` without one.
+pub fn uplink_mtu(session: &mut Session) -> kernel::Result<Option<u32>> {
+    for family in Family::BOTH {
+        let mut defaults = route::list(&mut session.node.route, family)?;
+        defaults.retain(|route| route.table == route::MAIN && route.dst.prefix() == 0);
+        defaults.sort_by_key(|route| route.priority.unwrap_or(0));
+        let Some((index, limit)) = defaults.iter().find_map(|route| Some((route.index?, route.mtu))) else {
+            continue;
+        };
+        if let Some(link) = link::by_index(&mut session.node.route, index)? {
+            // A route may carry less than its link.
+            return Ok(Some(limit.map_or(link.mtu, |limit| limit.min(link.mtu))));
+        }
+    }
+    Ok(None)
+}
+
 /// The name for a new host end: the first derived one that no link of somebody else has.
 pub fn free_host_end(session: &mut Session, identity: &mark::Identity) -> kernel::Result<IfName> {
     let mut attempt = 0;

@@ -3,6 +3,7 @@
 mod conntrack;
 mod containerd;
 mod cri;
+mod firewall;
 mod image;
 mod kernel;
 mod lab;
