@@ -133,7 +133,15 @@ struct Built {
 /// The binary as it is released. What cargo builds for a bench is not that: it ignores `panic = "abort"`.
 fn build() -> Result<Built> {
     let cargo = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--bin", "smarter-cni", "--example", "floor", "--message-format=json"])
+        .args([
+            "build",
+            "--release",
+            "--bin",
+            "smarter-cni",
+            "--example",
+            "floor",
+            "--message-format=json-render-diagnostics",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()?;

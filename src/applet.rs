@@ -85,6 +85,14 @@ fn find(name: &OsStr) -> Option<Applet> {
     APPLETS.iter().find(|(known, ..)| name == *known).map(|(_, applet, _)| *applet)
 }
 
+/// The plugin that answers to a name, if one does.
+pub fn plugin(name: &str) -> Option<Plugin> {
+    match find(OsStr::new(name)) {
+        Some(Applet::Plugin(plugin)) => Some(plugin),
+        _ => None,
+    }
+}
+
 /// The text of `--help`.
 pub fn help() -> String {
     let mut text = String::from(

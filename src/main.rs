@@ -41,12 +41,12 @@ fn run_plugin(plugin: applet::Plugin, rest: &[OsString]) -> ExitCode {
 fn unknown(word: Option<&OsStr>) -> ExitCode {
     let mut text = match word {
         None => format!("{}\nsmarter-cni: no command given\n", applet::help()),
-        Some(word) => format!("smarter-cni: there is no command {word:?}\n"),
+        Some(word) => format!("smarter-cni: there is no command \"{}\"\n", word.display()),
     };
-    match word.and_then(applet::suggestion) {
-        Some(name) => text.push_str(&format!("Did you mean `smarter-cni {name}`?\n")),
-        None if word.is_some() => text.push_str("`smarter-cni --help` lists the commands\n"),
-        None => {}
+    match (word.and_then(applet::suggestion), word) {
+        (Some(name), _) => text = format!("{text}Did you mean `smarter-cni {name}`?\n"),
+        (None, Some(_)) => text.push_str("`smarter-cni --help` lists the commands\n"),
+        (None, None) => {}
     }
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::from(USAGE)

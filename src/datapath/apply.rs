@@ -104,7 +104,8 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
         | Step::AcceptForward { .. }
         | Step::AcceptLegacy { .. } => run_firewall(session, step),
         Step::AwaitPort { link } => await_port(session, link),
-        Step::Forget { link, address } => forget(session, link, *address),
+        Step::ForgetNeighbour { link, address } => forget_neighbour(session, link, *address),
+        Step::ForgetConnections { address } => forget_connections(session, *address),
         _ => run_in_pod(pod(session)?, step),
     }
 }
@@ -302,15 +303,19 @@ fn announce(pod: &mut PodSide, name: &IfName) -> kernel::Result<()> {
     link::change(&mut pod.side.route, link.index, name.as_str(), &change).or_else(ignore)
 }
 
-fn forget(session: &mut Session, link: &IfName, address: IpAddr) -> kernel::Result<()> {
-    if let Some(bridge) = session.node.seen(link)? {
-        gone(neighbour::remove(&mut session.node.route, bridge.index, address))?;
+fn forget_neighbour(session: &mut Session, link: &IfName, address: IpAddr) -> kernel::Result<()> {
+    match session.node.seen(link)? {
+        Some(bridge) => neighbour::remove(&mut session.node.route, bridge.index, address),
+        None => Ok(()),
     }
-    // A node without connection tracking, or without connections, has nothing to forget: then no socket is opened.
-    if conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
-        conntrack::forget_address(session.netfilter()?, address).map(drop).or_else(ignore)?;
+}
+
+/// A node without connection tracking, or without connections, has nothing to forget: then no socket is opened.
+fn forget_connections(session: &mut Session, address: IpAddr) -> kernel::Result<()> {
+    if !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+        return Ok(());
     }
-    Ok(())
+    conntrack::forget_address(session.netfilter()?, address).map(drop).or_else(ignore)
 }
 
 /// Best effort, with a word in the log.

@@ -61,6 +61,7 @@ pub fn observe(
         masquerade: observe_masquerade(session, want)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
         firewall,
+        unclean: false,
         complete,
     };
     Ok(Ok(have))

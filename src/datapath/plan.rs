@@ -29,6 +29,9 @@ pub struct Have {
     /// The port is under the spoof check with the pod's MAC.
     pub spoof_check: bool,
     pub firewall: FirewallHave,
+    /// Connections of an earlier holder of the addresses may be left. Looking for them walks the whole table of the
+    /// kernel, so it is done only for a reason.
+    pub unclean: bool,
     /// ADD has finished once: neighbours know the pod, and plugins behind ours may have moved its default route.
     pub complete: bool,
 }
@@ -382,7 +385,10 @@ fn plan_arrival(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         return;
     }
     for address in &want.pod.addresses {
-        steps.push(Step::Forget { link: want.bridge.name.clone(), address: address.ip() });
+        steps.push(Step::ForgetNeighbour { link: want.bridge.name.clone(), address: address.ip() });
+        if have.unclean {
+            steps.push(Step::ForgetConnections { address: address.ip() });
+        }
     }
     if want.pod.up {
         steps.push(Step::Announce { link: want.pod.name.clone() });

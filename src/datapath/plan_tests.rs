@@ -102,7 +102,7 @@ fn assert_plan(want: &Attachment, have: &Have, expected: &str) {
 
 const ARRIVAL: &str = "
 node: await vethf3a1 up
-node: ip neigh del 172.38.0.7 dev smartnet0; conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7
+node: ip neigh del 172.38.0.7 dev smartnet0
 pod:  announce the addresses of eth0";
 
 const NEW_POD: &str = "
@@ -133,6 +133,14 @@ node: nft add rule ip smarter-cni masquerade ip saddr 172.38.0.0/16 ip daddr != 
 #[test]
 fn next_pod_only_adds_itself() {
     assert_plan(&attachment(), &node(), &format!("{NEW_POD}{ARRIVAL}"));
+}
+
+#[test]
+fn connections_of_an_earlier_holder_are_looked_for_only_with_a_reason() {
+    let have = Have { unclean: true, ..node() };
+    let forget = "\nnode: ip neigh del 172.38.0.7 dev smartnet0";
+    let more = format!("{forget}\nnode: conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7");
+    assert_plan(&attachment(), &have, &format!("{NEW_POD}{ARRIVAL}").replace(forget, &more));
 }
 
 #[test]
@@ -200,8 +208,8 @@ pod:  ip route add default via fd00::1 dev eth0
 node: ip addr add fd00::1/64 dev smartnet0
 node: sysctl -w net.ipv6.conf.all.forwarding=1
 node: await vethf3a1 up
-node: ip neigh del 172.38.0.7 dev smartnet0; conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7
-node: ip neigh del fd00::7 dev smartnet0; conntrack -D -s fd00::7; conntrack -D -r fd00::7
+node: ip neigh del 172.38.0.7 dev smartnet0
+node: ip neigh del fd00::7 dev smartnet0
 pod:  announce the addresses of eth0
 node: nft add rule ip6 smarter-cni masquerade ip6 saddr fd00::/64 ip6 daddr != fd00::/64 ip6 daddr != ff00::/8 \
          masquerade comment \"smartnet\"",
@@ -240,7 +248,7 @@ node: bridge vlan del vid 1 dev veth0100
 node: bridge vlan add vid 100 dev veth0100 pvid untagged
 node: ip addr add 172.38.0.1/16 dev smartnet0.100
 node: await vethf3a1 up
-node: ip neigh del 172.38.0.7 dev smartnet0; conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7
+node: ip neigh del 172.38.0.7 dev smartnet0
 pod:  announce the addresses of eth0",
     );
 }

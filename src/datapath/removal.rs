@@ -38,10 +38,11 @@ pub fn plan_removal(remains: &Remains) -> Vec<Step> {
     if let Some(port) = &remains.spoof_check {
         steps.push(Step::RemoveSpoofCheck { port: port.clone() });
     }
-    if let Some(link) = &remains.bridge {
-        for address in &remains.addresses {
-            steps.push(Step::Forget { link: link.clone(), address: *address });
+    for address in &remains.addresses {
+        if let Some(link) = &remains.bridge {
+            steps.push(Step::ForgetNeighbour { link: link.clone(), address: *address });
         }
+        steps.push(Step::ForgetConnections { address: *address });
     }
     steps
 }
@@ -71,7 +72,8 @@ mod tests {
             text(&remains()),
             [
                 "node: ip link del vethf3a1",
-                "node: ip neigh del 172.38.0.7 dev smartnet0; conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7"
+                "node: ip neigh del 172.38.0.7 dev smartnet0",
+                "node: conntrack -D -s 172.38.0.7; conntrack -D -r 172.38.0.7"
             ]
         );
     }

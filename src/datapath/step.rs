@@ -111,9 +111,13 @@ pub enum Step {
     AwaitPort {
         link: IfName,
     },
-    /// The old holder's neighbour entry and connections must not catch the new one's packets.
-    Forget {
+    /// The old holder's MAC must not get the new one's packets.
+    ForgetNeighbour {
         link: IfName,
+        address: IpAddr,
+    },
+    /// The old holder's connections, and what was translated for them, must not catch the new one's packets.
+    ForgetConnections {
         address: IpAddr,
     },
     /// Neighbours learn the new holder of the addresses.
@@ -160,13 +164,16 @@ impl Step {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::AwaitPort { .. } | Self::Forget { .. } | Self::Announce { .. } | Self::PodSettle { .. }
+            Self::AwaitPort { .. }
+                | Self::ForgetNeighbour { .. }
+                | Self::ForgetConnections { .. }
+                | Self::Announce { .. }
+                | Self::PodSettle { .. }
         )
     }
 }
 
 impl fmt::Display for Step {
-    #[expect(clippy::too_many_lines, reason = "one line of text per step, and nothing else")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateBridge { name, mac, mtu, vlan_filtering } => {
@@ -224,11 +231,9 @@ impl fmt::Display for Step {
                 write_route(f, link, route)
             }
             Self::AwaitPort { link } => write!(f, "node: await {link} up"),
-            Self::Forget { link, address } => {
-                write!(
-                    f,
-                    "node: ip neigh del {address} dev {link}; conntrack -D -s {address}; conntrack -D -r {address}"
-                )
+            Self::ForgetNeighbour { link, address } => write!(f, "node: ip neigh del {address} dev {link}"),
+            Self::ForgetConnections { address } => {
+                write!(f, "node: conntrack -D -s {address}; conntrack -D -r {address}")
             }
             Self::Announce { link } => write!(f, "pod:  announce the addresses of {link}"),
             Self::Masquerade { network, subnet } => {

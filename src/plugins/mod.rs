@@ -4,11 +4,13 @@
 //! into one answer. The datapath does the work; nothing here speaks to the kernel.
 
 pub mod bridge;
+mod evidence;
 pub mod host_local;
 pub mod loopback;
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::Path;
 
 use crate::Outcome;
 use crate::applet::Plugin;
@@ -18,6 +20,8 @@ use crate::cni::request::{self, Call, Request, Verb};
 use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::session::{Netns, OpenError};
+use crate::state::holders::LIBCNI_RESULTS;
+use crate::state::{BootId, Records, boot, record};
 
 /// Runs one plugin call: environment and standard input in, exactly one answer out.
 pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
@@ -39,7 +43,7 @@ fn dispatch(plugin: Plugin, request: &Request) -> Result<String> {
     }
     let added = match (plugin, request.verb) {
         (Plugin::Bridge, Verb::Add) => bridge::add(request)?,
-        (Plugin::HostLocal, Verb::Add) => host_local::add(request)?,
+        (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?.result,
         (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
         _ => return change(plugin, request).map(|()| String::new()),
     };
@@ -53,15 +57,32 @@ fn change(plugin: Plugin, request: &Request) -> Result<()> {
         (Plugin::Bridge, Verb::Check) => bridge::check(request),
         (Plugin::Bridge, Verb::Status) => bridge::status(request),
         (Plugin::Bridge, Verb::Gc) => bridge::gc(request),
-        (Plugin::HostLocal, Verb::Del) => host_local::del(request),
-        (Plugin::HostLocal, Verb::Check) => host_local::check(request),
-        (Plugin::HostLocal, Verb::Status) => host_local::status(request),
-        (Plugin::HostLocal, Verb::Gc) => host_local::gc(request),
+        (Plugin::HostLocal, Verb::Del) => with_leases(|ipam| host_local::del(request, ipam)),
+        (Plugin::HostLocal, Verb::Check) => with_leases(|ipam| host_local::check(request, ipam)),
+        (Plugin::HostLocal, Verb::Status) => with_leases(|ipam| host_local::status(request, ipam)),
+        (Plugin::HostLocal, Verb::Gc) => with_leases(|ipam| host_local::gc(request, ipam)),
         (Plugin::Loopback, Verb::Del) => loopback::del(request),
         (Plugin::Loopback, Verb::Check) => loopback::check(request),
         // `lo` belongs to its namespace: nothing to be unready for, nothing to collect.
         (Plugin::Loopback, Verb::Status | Verb::Gc) | (_, Verb::Add) => Ok(()),
     }
+}
+
+/// Runs host-local as a plugin of its own, which keeps its own records.
+fn with_leases<T>(call: impl FnOnce(&host_local::Ipam<'_>) -> Result<T>) -> Result<T> {
+    call(&host_local::Ipam {
+        records: &node_records()?,
+        libcni_results: Path::new(LIBCNI_RESULTS),
+        now: boot::boottime(),
+        evidence: &evidence::Kernel::default(),
+        caller: host_local::Caller::Runtime,
+    })
+}
+
+/// The attachment records of this node and this boot.
+fn node_records() -> Result<Records> {
+    let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
+    Ok(Records::at(Path::new(record::ROOT), boot))
 }
 
 /// Before any work: a runtime that passes the node's own namespace would have the node's `eth0` replaced.

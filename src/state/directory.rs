@@ -8,6 +8,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -142,23 +143,37 @@ impl Directory {
         }
     }
 
-    /// Inode number and size of what has the name, not following links; `None` when nothing has.
-    pub(super) fn stat(&self, name: &str) -> Result<Option<(u64, u64)>> {
+    /// Inode number of what has the name, not following links; `None` when nothing has.
+    pub(super) fn inode(&self, name: &str) -> Result<Option<u64>> {
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some((stat.st_ino, u64::try_from(stat.st_size).unwrap_or(0)))),
+            Ok(stat) => Ok(Some(stat.st_ino)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("stat", name, errno)),
         }
     }
 
-    /// May this process create files here? Writes nothing.
+    /// Can files be made here? Writes nothing.
     pub(super) fn writable(&self) -> Result<()> {
-        fs::accessat(&self.fd, ".", fs::Access::WRITE_OK, AtFlags::empty())
-            .map_err(|errno| Error::new("write", &self.path, errno))
+        let failed = |errno: Errno| Error::new("write", &self.path, errno);
+        fs::accessat(&self.fd, ".", fs::Access::WRITE_OK, AtFlags::empty()).map_err(failed)?;
+        let disk = fs::fstatvfs(&self.fd).map_err(failed)?;
+        // Zero in total means that the file system does not count (btrfs has no number of inodes).
+        let full = |free: u64, total: u64| total > 0 && free == 0;
+        if full(disk.f_bavail, disk.f_blocks) || full(disk.f_favail, disk.f_files) {
+            return Err(failed(Errno::NOSPC));
+        }
+        Ok(())
     }
 
     /// Every name with its inode number, sub-directories left out. Names that are not UTF-8 are none of ours.
     pub(super) fn each(&self, mut entry: impl FnMut(&str, u64)) -> Result<()> {
+        self.each_until(|name, inode| {
+            entry(name, inode);
+            ControlFlow::Continue(())
+        })
+    }
+
+    pub(super) fn each_until(&self, mut entry: impl FnMut(&str, u64) -> ControlFlow<()>) -> Result<()> {
         let failed = |errno: Errno| Error::new("read", &self.path, errno);
         // A descriptor of its own: the position in a directory belongs to the open file.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -170,8 +185,10 @@ impl Directory {
             if found.file_type() == FileType::Directory {
                 continue;
             }
-            if let Some(name) = text(found.file_name()) {
-                entry(name, found.ino());
+            if let Some(name) = text(found.file_name())
+                && entry(name, found.ino()).is_break()
+            {
+                break;
             }
         }
         Ok(())

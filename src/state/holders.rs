@@ -42,11 +42,15 @@ impl NetnsId {
 
 /// Judges by the attachment's own record, which is one of this boot. `now` is CLOCK_BOOTTIME.
 pub fn of_record(record: &Record, now: Duration) -> Liveness {
-    let (Some(path), Some(id)) = (&record.netns, record.netns_id) else { return Liveness::Alive };
-    if NetnsId::of(path) == Some(id) || now < record.created() + GRACE {
-        return Liveness::Alive;
+    if is_gone(record) && now >= record.created() + GRACE { Liveness::Dead } else { Liveness::Alive }
+}
+
+/// Is the namespace of the record gone, however young the record? Where it never had one, it is not.
+pub fn is_gone(record: &Record) -> bool {
+    match (&record.netns, record.netns_id) {
+        (Some(path), Some(id)) => NetnsId::of(path) != Some(id),
+        _ => false,
     }
-    Liveness::Dead
 }
 
 /// Judges an attachment without record by libcni's cache file `<results>/<network>-<container>-<interface>`, which

@@ -6,21 +6,22 @@
 //! after a reboot anyway.
 
 mod as_text;
+mod promised;
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::boot::{BootId, boottime};
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
-use crate::net::{IfName, Mac, Route, stable_hash};
+use crate::net::{IfName, stable_hash};
+
+pub use promised::{Flags, HostPort, Promised, PromisedAddress};
 
 /// Where the records of a node are; on a tmpfs.
 pub const ROOT: &str = "/run/smarter-cni";
@@ -64,70 +65,6 @@ pub struct Pod {
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub uid: Option<String>,
-}
-
-/// What the ADD told, or is going to tell, the runtime, and what it put into the kernel for that.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Promised {
-    #[serde(with = "as_text::option")]
-    pub bridge: Option<IfName>,
-    #[serde(with = "as_text::option")]
-    pub host_if: Option<IfName>,
-    #[serde(with = "as_text::option")]
-    pub host_mac: Option<Mac>,
-    #[serde(with = "as_text::option")]
-    pub pod_mac: Option<Mac>,
-    /// Of the pod's interface.
-    pub addresses: Vec<PromisedAddress>,
-    /// Of the bridge.
-    #[serde(with = "as_text::list")]
-    pub gateways: Vec<IpNetwork>,
-    #[serde(with = "as_text::routes")]
-    pub routes: Vec<Route>,
-    /// Bytes.
-    pub mtu: Option<u32>,
-    pub flags: Flags,
-    pub host_ports: Vec<HostPort>,
-    /// `ipam.type` of the configuration.
-    pub ipam: Option<String>,
-    /// `ipam.dataDir` where the leases are, if they are in host-local's format.
-    pub data_dir: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PromisedAddress {
-    #[serde(with = "as_text")]
-    pub address: IpNetwork,
-    #[serde(default)]
-    pub gateway: Option<IpAddr>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the bridge's configuration of its own")]
-pub struct Flags {
-    pub hairpin: bool,
-    pub isolated: bool,
-    pub promisc: bool,
-    pub vlan_filtering: bool,
-    pub preserve_default_vlan: bool,
-    pub ip_masq: bool,
-    pub mac_spoof_check: bool,
-    pub is_gateway: bool,
-    pub container_interface_disabled: bool,
-    pub vlan: Option<u16>,
-    pub trunk: Vec<u16>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPort {
-    /// `tcp`, `udp`, `sctp`.
-    pub protocol: String,
-    pub host_port: u16,
-    pub container_port: u16,
-    #[serde(default)]
-    pub host_ip: Option<IpAddr>,
 }
 
 impl Record {
@@ -191,6 +128,12 @@ impl Records {
 
     pub fn boot(&self) -> &BootId {
         &self.boot
+    }
+
+    /// A set of its own beside this one, for attachments whose death is suspected but not yet proven.
+    #[must_use]
+    pub fn suspects(&self) -> Self {
+        Self { directory: self.directory.with_file_name("suspects"), boot: self.boot.clone() }
     }
 
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
@@ -325,7 +268,7 @@ impl Names {
 fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     directory.each(|name, _| {
-        if name.starts_with(prefix) && !name.starts_with('.') && name.ends_with(".json") {
+        if name.starts_with(prefix) && !name.starts_with('.') && name.strip_suffix(".json").is_some() {
             names.push(name.to_owned());
         }
     })?;

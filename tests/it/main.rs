@@ -1,5 +1,6 @@
 //! Everything that needs the kernel or the finished binary: one program, one module per subject.
 
+mod bare_node;
 mod conntrack;
 mod containerd;
 mod cri;
@@ -8,7 +9,9 @@ mod image;
 mod kernel;
 mod lab;
 mod labnet;
+mod leases;
 mod nft;
 mod parity;
 mod podman;
 mod sandbox;
+mod vlan;

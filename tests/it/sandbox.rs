@@ -18,7 +18,7 @@ const OUTSIDE: &str = "SMARTER_CNI_SANDBOX";
 /// Set in the inner process to the path below every cgroup hierarchy where its daemons put their containers.
 const CGROUP: &str = "SMARTER_CNI_SANDBOX_CGROUP";
 /// Seconds until a test that hangs is ended, with its name in the report.
-const LIMIT: &str = "600";
+const LIMIT: &str = "300";
 
 /// The namespaces of tests that work with and without root.
 const NETWORK: &[&str] = &["--net", "--mount"];

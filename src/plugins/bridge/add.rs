@@ -21,7 +21,7 @@ use crate::datapath::session::{Netns, Session};
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
 use crate::net::IfName;
-use crate::plugins::netns_error;
+use crate::plugins::{netns_error, node_records};
 use crate::state::{NetnsId, Record, Records};
 
 pub fn add(request: &Request) -> Result<AddResult> {
@@ -35,12 +35,12 @@ pub fn add(request: &Request) -> Result<AddResult> {
         let mut session = Session::open(None).map_err(Error::internal)?;
         config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
     }
-    let records = super::node_records()?;
+    let records = node_records()?;
     let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
     match attempt.run() {
         Ok(result) => Ok(result),
         Err(error) => {
-            attempt.take_back(&error);
+            attempt.take_back();
             Err(error)
         }
     }
@@ -54,8 +54,14 @@ struct Attempt<'a> {
     host_end: IfName,
     records: &'a Records,
     record: Record,
+    /// An earlier run was killed on the way: what it leased is ours.
+    resumes: bool,
     session: Session,
     ipam: Option<Ipam<'a>>,
+    /// Addresses were leased, by this run or the one it resumes.
+    leased: bool,
+    /// Earlier holders of the addresses may have left connections.
+    unclean: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -81,26 +87,39 @@ impl<'a> Attempt<'a> {
                 return Err(already_attached(&identity, previous));
             }
         }
-        let resumed = previous.filter(|previous| previous.netns_id == here);
-        let host_end = match resumed.as_ref().and_then(|record| record.promised.host_if.clone()) {
+        let unfinished = previous.filter(|previous| previous.netns_id == here);
+        let host_end = match unfinished.as_ref().and_then(|record| record.promised.host_if.clone()) {
             Some(name) => name,
             None => observe::free_host_end(&mut session, &identity).map_err(Error::internal)?,
         };
-        let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name));
-        let record = match resumed {
-            Some(mut record) => {
-                record.complete = false;
-                record
-            }
-            None => super::new_record(request, records, &identity, config, host_end.clone()),
-        };
+        let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name, records));
+        let resumes = unfinished.is_some();
+        let mut record = unfinished
+            .unwrap_or_else(|| super::new_record(request, records, &identity, config, host_end.clone()));
+        record.complete = false;
         records.write(&record).map_err(Error::internal)?;
-        Ok(Self { request, config, identity, host_end, records, record, session, ipam })
+        Ok(Self {
+            request,
+            config,
+            identity,
+            host_end,
+            records,
+            record,
+            resumes,
+            session,
+            ipam,
+            leased: resumes,
+            unclean: false,
+        })
     }
 
     fn run(&mut self) -> Result<AddResult> {
-        let addresses = match &mut self.ipam {
-            Some(ipam) => want::complete_addresses(self.config, ipam.add(&self.record, self.records)?)?,
+        let addresses = match &self.ipam {
+            Some(ipam) => {
+                let leased = ipam.add(self.resumes.then_some(&self.record))?;
+                (self.leased, self.unclean) = (true, leased.unclean);
+                want::complete_addresses(self.config, leased.result)?
+            }
             None => AddResult::default(),
         };
         let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
@@ -124,9 +143,10 @@ impl<'a> Attempt<'a> {
     /// The kernel comes to carry what the attachment wants.
     fn converge(&mut self, want: &Attachment) -> Result<()> {
         let needed = host_needs(self.records, want);
-        let have = observe::observe(&mut self.session, want, false, &needed)
+        let mut have = observe::observe(&mut self.session, want, false, &needed)
             .map_err(Error::internal)?
             .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
+        have.unclean = self.unclean;
         let steps = plan(want, &have);
         if self.config.asked_for_iptables && steps.iter().any(|step| matches!(step, Step::Masquerade { .. }))
         {
@@ -136,14 +156,15 @@ impl<'a> Attempt<'a> {
     }
 
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
-    fn take_back(&mut self, because: &Error) {
-        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, false);
+    fn take_back(&mut self) {
+        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, None, false);
         if let Err(error) = removed {
             tracing::warn!("could not take everything back: {}; DEL will", error.msg);
             return;
         }
-        if let Some(ipam) = &mut self.ipam
-            && let Err(error) = ipam.take_back(&self.record, because)
+        // An ADD that IPAM refused got no address: what the container has then, it had before.
+        if let Some(ipam) = self.ipam.as_ref().filter(|_| self.leased)
+            && let Err(error) = ipam.del(Some(&self.record))
         {
             tracing::warn!("could not return the address: {}; DEL will", error.msg);
             return;

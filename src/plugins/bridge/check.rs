@@ -17,7 +17,7 @@ use crate::datapath::plan::{PodHave, plan};
 use crate::datapath::session::{Link, Netns, Session};
 use crate::datapath::step::Step;
 use crate::net::{IfName, Route, network_of};
-use crate::plugins::netns_error;
+use crate::plugins::{netns_error, node_records};
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(&request.config, &request.args)?;
@@ -25,7 +25,9 @@ pub fn check(request: &Request) -> Result<()> {
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
     if let Some(name) = &config.ipam {
-        Ipam::new(request, name).check()?;
+        let records = node_records()?;
+        let record = super::record_of(&records, &super::identity(request, request.attachment()?))?;
+        Ipam::new(request, name, &records).check(record.as_ref())?;
     }
     let previous = crate::plugins::previous_result(&NetConf::decode(&request.config)?, request)?;
     let previous = previous.ok_or_else(|| Error::internal("Required prevResult missing"))?;
@@ -208,7 +210,7 @@ fn check_drift(
     previous: &AddResult,
 ) -> Result<()> {
     let identity = super::identity(request, request.attachment()?);
-    let records = super::node_records()?;
+    let records = node_records()?;
     let Some(record) = super::record_of(&records, &identity)?.filter(|record| record.complete) else {
         return Ok(());
     };

@@ -3,6 +3,8 @@
 //! Needs only the network's name, the container and the interface. Goes on when one part fails, reports all failures at
 //! the end, and forgets the record last, so that a repeated DEL finds what is still to do.
 
+use std::net::IpAddr;
+
 use super::ipam::Ipam;
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
@@ -12,13 +14,13 @@ use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::plan_removal;
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::net::IfName;
-use crate::plugins::netns_error;
+use crate::plugins::{netns_error, node_records};
 use crate::state::Record;
 
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let identity = super::identity(request, target);
-    let records = super::node_records()?;
+    let records = node_records()?;
     let record = super::record_of(&records, &identity)?;
     let netns = match target.netns.as_deref().map(Netns::open) {
         None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
@@ -45,16 +47,18 @@ pub(super) fn remove_attachment(
     record: Option<&Record>,
     netns: Option<Netns>,
 ) -> Result<()> {
-    let records = super::node_records()?;
+    let records = node_records()?;
     let mut session = Session::open(netns).map_err(Error::internal)?;
     let mut failures = Vec::new();
     let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, &records, identity));
-    if let Err(error) = remove_links(&mut session, identity, &remembered, true) {
+    let request = &super::on_behalf_of(request, identity)?;
+    let ipam = remembered.promised.ipam.as_deref().map(|name| Ipam::new(request, name, &records));
+    let held = ipam.as_ref().and_then(|ipam| ipam.held(record));
+    if let Err(error) = remove_links(&mut session, identity, &remembered, held.as_deref(), true) {
         failures.push(error);
     }
-    if let Some(name) = remembered.promised.ipam.as_deref().filter(|_| failures.is_empty()) {
-        let released = Ipam::new(request, name).del(&remembered);
-        failures.extend(released.err());
+    if let Some(ipam) = ipam.filter(|_| failures.is_empty()) {
+        failures.extend(ipam.del(record).err());
     }
     if failures.is_empty()
         && let Err(error) = records.remove(&super::attachment_of(identity), super::PLUGIN)
@@ -73,12 +77,14 @@ fn join(mut first: Error, next: &Error) -> Error {
     first
 }
 
-/// Links, spoof check, neighbour entries and connections. `pod_side` also removes what has the interface's name in the
-/// pod, whoever made it, because that is what DEL asks for; a failed ADD must not.
+/// Links, spoof check, neighbour entries and connections. `held` are the addresses that are leased to the attachment now,
+/// as far as is known. `pod_side` also removes what has the interface's name in the pod, whoever made it, because that is
+/// what DEL asks for; a failed ADD must not.
 pub(super) fn remove_links(
     session: &mut Session,
     identity: &Identity,
     record: &Record,
+    held: Option<&[IpAddr]>,
     pod_side: bool,
 ) -> Result<()> {
     let mut ports: Vec<IfName> = record.promised.host_if.iter().cloned().collect();
@@ -90,7 +96,13 @@ pub(super) fn remove_links(
         remains.pod = None;
     }
     remains.bridge = remains.bridge.or_else(|| record.promised.bridge.clone());
-    remains.addresses.extend(record.promised.addresses.iter().map(|promised| promised.address.ip()));
+    let attached = remains.port.is_some() || remains.pod.is_some();
+    let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
+    match held {
+        // A late DEL: what was promised may by now belong to another pod, whose connections are not ours to cut.
+        Some(held) if !attached => remains.addresses = held.to_vec(),
+        held => remains.addresses.extend(promised.chain(held.into_iter().flatten().copied())),
+    }
     remains.addresses.sort_unstable();
     remains.addresses.dedup();
     if record.promised.flags.mac_spoof_check {

@@ -15,8 +15,6 @@ pub use add::add;
 pub use check::check;
 pub use del::del;
 
-use std::path::Path;
-
 use ipnetwork::IpNetwork;
 
 use self::config::{Config, RemovalConfig};
@@ -24,16 +22,17 @@ use self::ipam::Ipam;
 use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
-use crate::cni::request::{Request, Target};
+use crate::cni::request::{ContainerId, NetworkName, Request, Target};
 use crate::cni::result::{AddResult, Interface};
 use crate::datapath::census;
 use crate::datapath::mark::Identity;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
 use crate::net::{IfName, VlanId};
+use crate::plugins::node_records;
 use crate::state::holders;
 use crate::state::record::{self, Flags, Pod, Promised, PromisedAddress};
-use crate::state::{BootId, Liveness, Record, Records, boot};
+use crate::state::{Liveness, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
 const PLUGIN: &str = "bridge";
@@ -48,9 +47,10 @@ pub fn status(request: &Request) -> Result<()> {
             return Err(not_a_bridge(&bridge).with_code(Code::PluginNotAvailable));
         }
     }
-    node_records()?.writable().map_err(unavailable)?;
+    let records = node_records()?;
+    records.writable().map_err(unavailable)?;
     match common.ipam_type {
-        Some(name) => Ipam::new(request, &name).status(),
+        Some(name) => Ipam::new(request, &name, &records).status(),
         None => Ok(()),
     }
 }
@@ -90,7 +90,7 @@ pub fn gc(request: &Request) -> Result<()> {
         }
     }
     if let Some(name) = config.ipam_type {
-        failures.extend(Ipam::new(request, &name).gc().err());
+        failures.extend(Ipam::new(request, &name, &records).gc().err());
     }
     match failures.into_iter().next() {
         None => Ok(()),
@@ -123,10 +123,23 @@ fn attachment_of(identity: &Identity) -> record::Attachment<'_> {
     }
 }
 
-/// The attachment records of this node and this boot.
-fn node_records() -> Result<Records> {
-    let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
-    Ok(Records::at(Path::new(record::ROOT), boot))
+/// The request as if it were about that attachment, for verbs that find attachments by themselves: GC, and DEL after the
+/// network was renamed.
+fn on_behalf_of(request: &Request, attachment: &Identity) -> Result<Request> {
+    if request.target.as_ref().is_some_and(|target| identity(request, target) == *attachment) {
+        return Ok(request.clone());
+    }
+    let mut request = request.clone();
+    request.network = NetworkName::parse(&attachment.network)?;
+    let (container, if_name) = (ContainerId::parse(&attachment.container)?, attachment.if_name.clone());
+    for (name, value) in
+        [("CNI_CONTAINERID", container.as_str()), ("CNI_IFNAME", if_name.as_str()), ("CNI_NETNS", "")]
+    {
+        request.environment.retain(|(key, _)| key != name);
+        request.environment.push((name.into(), value.into()));
+    }
+    request.target = Some(Target { container, if_name, netns: None });
+    Ok(request)
 }
 
 fn record_of(records: &Records, identity: &Identity) -> Result<Option<Record>> {

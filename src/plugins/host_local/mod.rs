@@ -1,18 +1,109 @@
-use crate::cni::error::Result;
-use crate::cni::request::Request;
-use crate::cni::result::AddResult;
-pub fn add(_: &Request) -> Result<AddResult> {
-    Ok(AddResult::default())
+//! `host-local` and `smarter-ipam`: which address a pod gets, from ranges in the configuration and leases on this node.
+//!
+//! The same functions serve as a plugin of its own and inside the bridge plugin, with the same configuration, locking
+//! and files as the Go plugin. Refuses to touch links: what the kernel carries is told by [`Evidence`].
+
+mod add;
+mod allocate;
+mod config;
+mod journal;
+mod judge;
+mod look;
+mod range;
+mod remove;
+mod resolv;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cni::{Error, Result};
+use crate::state::record::Attachment;
+use crate::state::{self, Carried, Record, Records};
+
+pub use add::{Leased, add};
+pub use config::Config;
+pub use look::{check, status};
+pub use range::{Range, RangeSet};
+pub use remove::{del, gc, held_addresses};
+
+/// The name in the records of a call as a plugin of its own.
+pub const PLUGIN: &str = "host-local";
+
+/// What the kernel knows about addresses. It is asked only when the files do not tell, because asking costs
+/// milliseconds.
+pub trait Evidence {
+    /// The attachments of `network` whose links are there, with their addresses.
+    fn carried(&self, network: &str) -> Vec<Carried>;
+
+    /// Does any namespace carry the address? `None` when that cannot be found out.
+    fn carries(&self, address: IpAddr) -> Option<bool>;
 }
-pub fn del(_: &Request) -> Result<()> {
-    Ok(())
+
+/// For a caller that cannot ask the kernel: everything may be alive.
+#[derive(Clone, Copy, Debug)]
+pub struct NoEvidence;
+
+impl Evidence for NoEvidence {
+    fn carried(&self, _: &str) -> Vec<Carried> {
+        Vec::new()
+    }
+
+    fn carries(&self, _: IpAddr) -> Option<bool> {
+        None
+    }
 }
-pub fn check(_: &Request) -> Result<()> {
-    Ok(())
+
+/// Who calls, which decides who keeps the attachment's record.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller<'a> {
+    /// The runtime or a foreign plugin: the record is ours.
+    Runtime,
+    /// A plugin of this program, which keeps a record itself and has written it before an ADD. `previous` is the one
+    /// it found before that.
+    Plugin { previous: Option<&'a Record> },
 }
-pub fn status(_: &Request) -> Result<()> {
-    Ok(())
+
+/// The world around the leases.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations, reason = "the evidence need not be printable")]
+pub struct Ipam<'a> {
+    /// [`state::record::ROOT`] on a node.
+    pub records: &'a Records,
+    /// [`state::holders::LIBCNI_RESULTS`] on a node.
+    pub libcni_results: &'a Path,
+    /// CLOCK_BOOTTIME.
+    pub now: Duration,
+    pub evidence: &'a dyn Evidence,
+    pub caller: Caller<'a>,
 }
-pub fn gc(_: &Request) -> Result<()> {
-    Ok(())
+
+impl Ipam<'_> {
+    /// What is recorded of the attachment from before this call.
+    fn previous(&self, attachment: &Attachment<'_>) -> Result<Option<Record>> {
+        match self.caller {
+            Caller::Plugin { previous } => Ok(previous.cloned()),
+            Caller::Runtime => {
+                let mut records = self.records.of_attachment(attachment)?;
+                // Ours first; then any that tells of addresses, such as the one of our bridge plugin.
+                records.retain(|record| record.plugin == PLUGIN || !record.promised.addresses.is_empty());
+                records.sort_by_key(|record| record.plugin != PLUGIN);
+                Ok(records.into_iter().next())
+            }
+        }
+    }
+
+    fn keeps_record(&self) -> bool {
+        matches!(self.caller, Caller::Runtime)
+    }
 }
+
+/// Everything the state cannot do is an internal error to a runtime, as any plain error of the Go plugin.
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Error::internal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,7 @@ impl Seal {
 
     fn adjust(&self, directory: &Directory, name: &str, with: fn(u64, u64) -> u64) {
         let Ok(Some(seal)) = self.digest(directory) else { return };
-        let Ok(Some((inode, _))) = directory.stat(name) else { return };
+        let Ok(Some(inode)) = directory.inode(name) else { return };
         self.set(with(seal, digest(name, inode)));
     }
 

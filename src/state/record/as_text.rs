@@ -22,7 +22,7 @@ where
 }
 
 pub(super) mod option {
-    use super::*;
+    use super::{Deserialize, Deserializer, Display, Error, FromStr, Serialize, Serializer};
 
     #[expect(clippy::ref_option, reason = "the signature is serde's")]
     pub(in super::super) fn serialize<T: Display, S: Serializer>(
@@ -43,7 +43,7 @@ pub(super) mod option {
 }
 
 pub(super) mod list {
-    use super::*;
+    use super::{Deserialize, Deserializer, Display, Error, FromStr, Serializer};
 
     pub(in super::super) fn serialize<T: Display, S: Serializer>(
         values: &[T],
@@ -63,7 +63,7 @@ pub(super) mod list {
 }
 
 pub(super) mod routes {
-    use super::*;
+    use super::{Deserialize, Deserializer, IpAddr, IpNetwork, Route, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
     #[serde(remote = "Route")]

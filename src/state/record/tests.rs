@@ -1,4 +1,5 @@
 use super::*;
+use crate::net::{Mac, Route};
 
 fn boot(digit: char) -> BootId {
     BootId::parse(&digit.to_string().repeat(36)).unwrap()

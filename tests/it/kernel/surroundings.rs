@@ -80,7 +80,7 @@ fn a_batch_for_nobody_is_refused_and_not_waited_for() {
                 push_header(&mut bytes, kind, flags, sequence, 4);
                 bytes.extend([0, 0, high, low]);
             }
-            (bytes, first + 1..=first + 1)
+            (bytes, first..=first + 1)
         };
         let refused = socket.batch(encode, |_| "nft -f -".to_owned()).unwrap_err();
         assert!(refused.is_unsupported(), "{refused}");

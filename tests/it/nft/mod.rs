@@ -355,8 +355,8 @@ fn refusals_say_what_to_look_for() {
         assert_eq!(
             error.to_string(),
             "nft add rule ip smarter-cni postrouting ip saddr 10.0.0.0/8 ip daddr != 10.0.0.0/8 \
-             ip daddr != 224.0.0.0/4 masquerade comment \"x\": no such file or directory (the table, the chain or a \
-             set is missing, or the kernel lacks one of the modules nft_masq)"
+             ip daddr != 224.0.0.0/4 masquerade comment \"x\": no such file or directory; the table, the chain or a \
+             set is missing, or the kernel lacks one of the modules nft_masq"
         );
     });
 }

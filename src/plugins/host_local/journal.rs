@@ -1,0 +1,87 @@
+//! The record of an attachment whose ADD nobody but host-local keeps in mind.
+
+use std::net::IpAddr;
+
+use super::config::Config;
+use super::{Ipam, PLUGIN};
+use crate::cni::args::Args;
+use crate::cni::{IpConfig, Request, Result};
+use crate::state::Record;
+use crate::state::record::{Attachment, Pod, PromisedAddress};
+
+/// Our own record of the attachment, when no plugin of this program keeps one. Written before the first lease.
+pub(super) struct Journal<'a> {
+    ipam: &'a Ipam<'a>,
+    /// From before this call, unless it is void.
+    previous: Option<Record>,
+    record: Option<Record>,
+}
+
+impl<'a> Journal<'a> {
+    pub(super) fn new(ipam: &'a Ipam<'a>, previous: Option<Record>) -> Self {
+        Self { ipam, previous, record: None }
+    }
+
+    /// `held` is what the attachment has; with `more`, addresses are added to an attachment that is not in question.
+    pub(super) fn begin(
+        &mut self,
+        request: &Request,
+        config: &Config,
+        held: &[IpAddr],
+        more: bool,
+    ) -> Result<()> {
+        if !self.ipam.keeps_record() {
+            return Ok(());
+        }
+        let target = request.attachment()?;
+        let (network, container) = (request.network.as_str(), target.container.as_str());
+        let attachment = Attachment { network, container, if_name: &target.if_name };
+        let own = self.previous.take().filter(|record| record.plugin == PLUGIN);
+        let mut record = match &own {
+            // More addresses for an attachment that is there.
+            Some(own) if more => own.clone(),
+            _ => Record::begin(self.ipam.records, PLUGIN, &attachment, target.netns.as_deref()),
+        };
+        self.previous = own;
+        let pod = Args::parse_lenient(&request.args).pod().clone();
+        record.pod = Some(Pod { namespace: pod.namespace, name: pod.name, uid: pod.uid });
+        record.promised.data_dir = Some(config.data_dir.display().to_string());
+        record.promised.ipam = Some(PLUGIN.to_owned());
+        for address in held.iter().chain(&config.requested) {
+            remember(&mut record, PromisedAddress { address: (*address).into(), gateway: None });
+        }
+        self.ipam.records.write(&record)?;
+        self.record = Some(record);
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self, ips: &[IpConfig], held: &[IpAddr]) -> Result<()> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        // Requested ones that were refused would have failed the call.
+        record.promised.addresses.retain(|known| {
+            held.contains(&known.address.ip()) || ips.iter().any(|ip| ip.address.ip() == known.address.ip())
+        });
+        for ip in ips {
+            remember(record, PromisedAddress { address: ip.address, gateway: ip.gateway });
+        }
+        record.complete = true;
+        Ok(self.ipam.records.write(record)?)
+    }
+
+    pub(super) fn abandon(self) {
+        let Some(record) = self.record else { return };
+        let outcome = match &self.previous {
+            Some(previous) => self.ipam.records.write(previous),
+            None => self.ipam.records.remove(&record.attachment(), PLUGIN),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!("the record of a failed ADD stays: {error}");
+        }
+    }
+}
+
+fn remember(record: &mut Record, address: PromisedAddress) {
+    let addresses = &mut record.promised.addresses;
+    addresses.retain(|known| known.address.ip() != address.address.ip());
+    addresses.push(address);
+}

@@ -1,0 +1,155 @@
+//! DEL and GC: giving addresses back.
+//!
+//! Works with whatever is left: without namespace, with a configuration that became wrong, on a full or read-only disk.
+//! A file that cannot be removed is logged and passed over.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::add::held_by;
+use super::config::data_dir;
+use super::{Ipam, PLUGIN};
+use crate::cni::config::NetConf;
+use crate::cni::{Code, Error, Request, Result};
+use crate::net::IfName;
+use crate::state::holders::GRACE;
+use crate::state::lease::DATA_DIR;
+use crate::state::record::Attachment;
+use crate::state::{Holder, Lease, Locked, Record, Store};
+
+/// The addresses that are leased to the attachment now, without changing anything.
+pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    each_held(request, ipam, |_, address| addresses.push(address))?;
+    Ok(addresses)
+}
+
+/// Removes the leases of the attachment. One that is unknown is fine.
+pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
+    each_held(request, ipam, release)?;
+    if ipam.keeps_record() {
+        let target = request.attachment()?;
+        let (network, container) = (request.network.as_str(), target.container.as_str());
+        ipam.records.remove(&Attachment { network, container, if_name: &target.if_name }, PLUGIN)?;
+    }
+    Ok(())
+}
+
+/// Every lease of the attachment, under the lock.
+fn each_held(request: &Request, ipam: &Ipam<'_>, mut each: impl FnMut(&Locked<'_>, IpAddr)) -> Result<()> {
+    let target = request.attachment()?;
+    let network = request.network.as_str();
+    let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
+    let previous = ipam.previous(&attachment)?;
+    let holder = Holder::new(attachment.container, attachment.if_name);
+    for data_dir in data_dirs(request, previous.as_ref())? {
+        let Some(mut store) = Store::existing(&data_dir, network)? else { continue };
+        let locked = store.lock()?;
+        for address in held(&locked, &holder, previous.as_ref())? {
+            each(&locked, address);
+        }
+    }
+    Ok(())
+}
+
+/// Where the configuration says, and where an ADD under an older configuration has put them.
+fn data_dirs(request: &Request, previous: Option<&Record>) -> Result<Vec<PathBuf>> {
+    let configured = data_dir(&request.config)?;
+    let recorded = previous.and_then(|record| record.promised.data_dir.as_ref()).map(PathBuf::from);
+    let mut dirs: Vec<PathBuf> = configured.into_iter().chain(recorded).collect();
+    dirs.dedup();
+    if dirs.is_empty() {
+        dirs.push(DATA_DIR.into());
+    }
+    Ok(dirs)
+}
+
+/// The addresses that the holder has. Those of exactly this interface; only without any, those in files of the old
+/// format, which name a container alone.
+fn held(locked: &Locked<'_>, holder: &Holder, previous: Option<&Record>) -> Result<Vec<IpAddr>> {
+    let is_held = |address: &IpAddr| match locked.lease(*address) {
+        Ok(Some(Lease::Held(found))) => found == *holder,
+        _ => false,
+    };
+    // What a complete record tells need not be searched for, as long as nobody else makes leases here.
+    let told = previous.filter(|record| record.complete && !record.promised.addresses.is_empty());
+    if let Some(record) = told
+        && tells_all(locked)?
+    {
+        let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
+        return Ok(promised.filter(is_held).collect());
+    }
+    let all = held_by(locked, holder)?;
+    let exact: Vec<IpAddr> = all.iter().copied().filter(is_held).collect();
+    Ok(if exact.is_empty() { all } else { exact })
+}
+
+fn tells_all(locked: &Locked<'_>) -> Result<bool> {
+    let survey = locked.survey()?;
+    Ok(!survey.whole || locked.is_sealed(&survey)?)
+}
+
+fn release(locked: &Locked<'_>, address: IpAddr) {
+    if let Err(error) = locked.release(address) {
+        tracing::warn!("the lease of {address} stays: {error}");
+    }
+}
+
+/// Removes the leases of this network whose attachments the runtime does not know, and the records that belong to them.
+pub fn gc(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
+    let Some(valid) = NetConf::decode(&request.config)?.valid_attachments else {
+        return Err(Error::new(
+            Code::InvalidNetworkConfig,
+            "cni.dev/valid-attachments is missing: without the list of living attachments GC would free the addresses \
+             of running pods; send it, empty if there are none",
+        ));
+    };
+    let network = request.network.as_str();
+    let data_dir = data_dir(&request.config)?.unwrap_or_else(|| DATA_DIR.into());
+    let young = young(ipam, network)?;
+    let is_valid = |container: &str, if_name: Option<&IfName>| {
+        let fits =
+            |(id, name): &(String, String)| id == container && if_name.is_none_or(|it| it.as_str() == name);
+        valid.iter().any(fits)
+            || young.iter().any(|(id, name)| id == container && if_name.is_none_or(|it| it == name))
+    };
+    collect_leases(&data_dir, network, is_valid)?;
+    if ipam.keeps_record() {
+        for record in ipam.records.all()? {
+            let ours = record.plugin == PLUGIN && record.network == network;
+            if ours && !is_valid(&record.container_id, Some(&record.if_name)) {
+                ipam.records.remove(&record.attachment(), PLUGIN)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An ADD that runs beside this GC is not yet on the runtime's list.
+fn young(ipam: &Ipam<'_>, network: &str) -> Result<Vec<(String, IfName)>> {
+    let running = |record: &Record| {
+        record.network == network && !record.complete && ipam.now < record.created() + GRACE
+    };
+    let records = ipam.records.all()?.into_iter().filter(running);
+    Ok(records.map(|record| (record.container_id, record.if_name)).collect())
+}
+
+fn collect_leases(
+    data_dir: &Path,
+    network: &str,
+    is_valid: impl Fn(&str, Option<&IfName>) -> bool,
+) -> Result<()> {
+    let Some(mut store) = Store::existing(data_dir, network)? else { return Ok(()) };
+    let locked = store.lock()?;
+    for (address, lease) in locked.leases()? {
+        let valid = match &lease {
+            Lease::Held(holder) => is_valid(&holder.container, holder.if_name.as_ref()),
+            Lease::Damaged => false,
+        };
+        if !valid {
+            tracing::info!("{network}: {address} belongs to no attachment of the runtime ({lease:?}), freed");
+            release(&locked, address);
+        }
+    }
+    Ok(())
+}
