@@ -83,10 +83,8 @@ pub enum ForwardRule {
     Other,
 }
 
-/// How many accepts an interface needs in a chain.
-pub fn accepts_needed(chain: &ChainName) -> usize {
-    if chain.is_iptables() { 2 } else { 3 }
-}
+/// How many accepts an interface needs in a chain: out, replies, and what was sent there by name.
+pub const ACCEPTS: usize = 3;
 
 impl ForwardChain {
     /// Whether a packet that no other rule takes is lost here: by the first rule without any match, else by the policy.
@@ -99,7 +97,7 @@ impl ForwardChain {
     /// Whether all of our accepts stand where packets still reach them.
     pub fn accepts(&self) -> bool {
         let reached: Vec<_> = self.rules.iter().take_while(|rule| **rule != ForwardRule::DropAll).collect();
-        (0..accepts_needed(&self.name)).all(|at| reached.contains(&&ForwardRule::Ours(at)))
+        (0..ACCEPTS).all(|at| reached.contains(&&ForwardRule::Ours(at)))
     }
 }
 
@@ -116,7 +114,7 @@ pub fn plan_before_forwarding(want: &Attachment, have: &Have, steps: &mut Vec<St
     for family in want.forwarding.iter().copied().filter(|_| !firewall.without_nf_tables) {
         let ours = !have.forwarding.contains(&family) || firewall.switched_on.contains(&family);
         // A guard that stands already, for whichever network, would drop this one's packets too.
-        if !firewall.guards.contains(&family) && !(want.firewall.guard && ours) {
+        if !(firewall.guards.contains(&family) || want.firewall.guard && ours) {
             continue;
         }
         for interface in inside(want) {

@@ -3,6 +3,7 @@
 //! Only asked where the legacy filter table is loaded. A node whose `iptables` is the one on top of nf_tables never gets
 //! here.
 
+use super::firewall::ACCEPTS;
 use super::mark::OWNER;
 use crate::net::{Family, IfName};
 
@@ -22,27 +23,32 @@ pub fn loaded_tables(family: Family) -> &'static str {
 }
 
 /// The accepts of one interface, as arguments behind the name of the chain.
-pub fn accepts(interface: &IfName) -> [Vec<String>; 2] {
+pub fn accepts(interface: &IfName) -> [Vec<String>; ACCEPTS] {
     let comment = format!("{OWNER} {interface}");
     let rule = |matches: &[&str]| {
         let rest = ["-m", "comment", "--comment", &comment, "-j", "ACCEPT"];
         matches.iter().chain(&rest).map(|word| (*word).to_owned()).collect()
     };
     let name = interface.as_str();
-    [rule(&["-i", name]), rule(&["-o", name, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED,DNAT"])]
+    let into = |states| rule(&["-o", name, "-m", "conntrack", "--ctstate", states]);
+    [rule(&["-i", name]), into("RELATED,ESTABLISHED"), into("DNAT")]
 }
 
 /// As a person types it.
-pub fn typed(family: Family, operation: &str, rule: &[String]) -> String {
+fn typed(program: &str, operation: &str, rule: &[String]) -> String {
     let words = rule.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word.clone() });
     let words: Vec<_> = words.collect();
-    format!("{} -w {operation} {}", program(family), words.join(" "))
+    format!("{program} {operation} {}", words.join(" "))
+}
+
+/// What a person types to let the interface's packets through, in the words that all flavours of iptables share.
+pub fn commands(program: &str, interface: &IfName) -> String {
+    accepts(interface).map(|rule| typed(program, "-I FORWARD 1", &rule)).join("; ")
 }
 
 /// Whether the listing of `-S FORWARD` drops what no rule takes, without both accepts of the interface before that.
 pub fn lacks_accepts(listing: &str, interface: &IfName) -> bool {
-    let mut missing: Vec<String> =
-        accepts(interface).iter().map(|rule| typed(Family::V4, "", rule)).collect();
+    let mut missing: Vec<String> = accepts(interface).iter().map(|rule| typed("", "", rule)).collect();
     let mut drops = false;
     for line in listing.lines() {
         if let Some(policy) = line.strip_prefix("-P FORWARD ") {
@@ -77,7 +83,8 @@ mod tests {
         ));
         assert!(!lacks_accepts("-P FORWARD DROP\n-A FORWARD -j ACCEPT\n", &bridge()));
         let ours = "-A FORWARD -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
--A FORWARD -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
+-A FORWARD -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
+-A FORWARD -o smartnet0 -m conntrack --ctstate DNAT -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
 ";
         assert!(!lacks_accepts(&format!("-P FORWARD DROP\n{ours}"), &bridge()));
         assert!(!lacks_accepts(&format!("-P FORWARD ACCEPT\n{ours}-A FORWARD -j DROP\n"), &bridge()));
@@ -87,15 +94,12 @@ mod tests {
 
     #[test]
     fn the_commands_are_those_a_person_would_type() {
-        let [out, back] = accepts(&bridge()).map(|rule| typed(Family::V6, "-I FORWARD 1", &rule));
         assert_eq!(
-            out,
-            "ip6tables-legacy -w -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT"
-        );
-        assert_eq!(
-            back,
-            "ip6tables-legacy -w -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -m comment \
-             --comment \"smarter-cni smartnet0\" -j ACCEPT"
+            commands(program(Family::V6), &bridge()),
+            "ip6tables-legacy -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
+             ip6tables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
+             \"smarter-cni smartnet0\" -j ACCEPT; ip6tables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate DNAT -m \
+             comment --comment \"smarter-cni smartnet0\" -j ACCEPT"
         );
     }
 }

@@ -4,7 +4,7 @@
 //! Asks for all chains in one dump; only where a chain of somebody else stands on the forward hook are its rules looked
 //! at. Decides nothing: that is `firewall`'s.
 
-use super::firewall::{ChainName, FirewallHave, ForwardChain, ForwardRule, inside};
+use super::firewall::{ACCEPTS, ChainName, FirewallHave, ForwardChain, ForwardRule, inside};
 use super::firewall_legacy;
 use super::mark::OWNER;
 use super::rules::lock;
@@ -22,7 +22,6 @@ const CLAMP: &str = "mss_clamp";
 /// `NF_IP_PRI_FILTER` and `NF_IP_PRI_MANGLE`, linux/netfilter_ipv4.h.
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_MANGLE: i32 = -150;
-const REPLIES: [CtState; 2] = [CtState::Established, CtState::Related];
 
 /// Asks for what `want` is about; nothing for a network that the node does not route for.
 pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave) -> kernel::Result<()> {
@@ -73,9 +72,9 @@ fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
             lacking.map(|interface| (family, interface.clone())).collect()
         }
         Err(error) => {
-            for rule in inside.iter().flat_map(firewall_legacy::accepts) {
-                let typed = firewall_legacy::typed(family, "-I FORWARD 1", &rule);
-                tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does: {typed}");
+            for interface in inside {
+                let typed = firewall_legacy::commands(program, interface);
+                tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does, type: {typed}");
             }
             Vec::new()
         }
@@ -196,21 +195,21 @@ fn comment(interface: &IfName) -> String {
 
 /// Out of the interface everything; into it replies, and what was sent there by name (a hostPort). In the words that the
 /// chain's owner reads: `iptables` counts, and refuses a whole table in which it finds `ct state`.
-pub(super) fn accepts(chain: &ChainName, interface: &IfName) -> Vec<Rule> {
-    let through = |way| Expr::Interface(way, Op::Eq, NamePattern::Exact(interface.clone()));
-    let rule = |expressions: Vec<Expr>| Rule::new(expressions).comment(&comment(interface));
-    if chain.is_iptables() {
-        let asked_for = Expr::XtStateOrDnat(REPLIES.to_vec());
-        return vec![
-            rule(vec![through(Way::In), Expr::Counter, Expr::Accept]),
-            rule(vec![through(Way::Out), asked_for, Expr::Counter, Expr::Accept]),
-        ];
-    }
-    vec![
-        rule(vec![through(Way::In), Expr::Accept]),
-        rule(vec![through(Way::Out), Expr::State(REPLIES.to_vec()), Expr::Accept]),
-        rule(vec![through(Way::Out), Expr::Dnatted, Expr::Accept]),
-    ]
+pub(super) fn accepts(chain: &ChainName, interface: &IfName) -> [Rule; ACCEPTS] {
+    let iptables = chain.is_iptables();
+    let rule = |way, condition: Option<Expr>| {
+        let through = Expr::Interface(way, Op::Eq, NamePattern::Exact(interface.clone()));
+        let counter = iptables.then_some(Expr::Counter);
+        let words = [Some(through), condition, counter, Some(Expr::Accept)].into_iter().flatten();
+        Rule::new(words.collect::<Vec<_>>()).comment(&comment(interface))
+    };
+    let replies = vec![CtState::Established, CtState::Related];
+    let (replies, dnatted) = if iptables {
+        (Expr::XtState(replies), Expr::XtDnatted)
+    } else {
+        (Expr::State(replies), Expr::Dnatted)
+    };
+    [rule(Way::In, None), rule(Way::Out, Some(replies)), rule(Way::Out, Some(dnatted))]
 }
 
 /// The accepts at the beginning of the chain, in place of whatever we had there. `old` are handles.

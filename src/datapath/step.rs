@@ -267,9 +267,8 @@ impl fmt::Display for Step {
             ),
             Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
             Self::AcceptLegacy { family, interface } => {
-                let [out, back] = firewall_legacy::accepts(interface)
-                    .map(|rule| firewall_legacy::typed(*family, "-I FORWARD 1", &rule));
-                write!(f, "node: {out}; {back}")
+                let program = firewall_legacy::program(*family);
+                write!(f, "node: {}", firewall_legacy::commands(program, interface))
             }
             Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
         }
@@ -289,12 +288,7 @@ fn nft_family(family: Family) -> &'static str {
 fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
     if chain.is_iptables() {
         let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
-        let comment = format!("-m comment --comment \"{OWNER} {interface}\" -j ACCEPT");
-        return write!(
-            f,
-            "node: {program} -I FORWARD 1 -i {interface} {comment}; {program} -I FORWARD 1 -o {interface} -m conntrack \
-             --ctstate RELATED,ESTABLISHED,DNAT {comment}"
-        );
+        return write!(f, "node: {}", firewall_legacy::commands(program, interface));
     }
     write!(
         f,

@@ -121,7 +121,7 @@ mod tests {
         host.remember(advertisements.clone()).unwrap();
         assert_eq!(host.read().unwrap(), [forward.clone(), advertisements.clone()]);
         host.forget(std::slice::from_ref(&forward)).unwrap();
-        assert_eq!(host.read().unwrap(), [advertisements.clone()]);
+        assert_eq!(host.read().unwrap(), std::slice::from_ref(&advertisements));
         host.forget(&[advertisements]).unwrap();
         assert!(!directory.path().join("run/host.json").exists());
     }

@@ -191,7 +191,7 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
         Expr::Goto(chain) => verdict(VERDICT_GOTO, Some(chain)),
         Expr::XtComment(text) => vec![xt::comment(text)],
         Expr::XtState(states) => vec![xt::state(bits(states))],
-        Expr::XtStateOrDnat(states) => vec![xt::state(bits(states) | xt::STATE_DNAT)],
+        Expr::XtDnatted => vec![xt::state(xt::STATE_DNAT)],
     }
 }
 

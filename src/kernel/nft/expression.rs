@@ -146,8 +146,9 @@ pub enum Expr {
     /// `-m conntrack --ctstate` as `iptables-nft` writes it. With `State` in one of its chains, iptables 1.8.9 refuses
     /// to list the whole table ("incompatible, use 'nft' tool"). Needs the module xt_conntrack.
     XtState(Vec<CtState>),
-    /// The same with `DNAT` among the states: or the connection was rewritten by dnat.
-    XtStateOrDnat(Vec<CtState>),
+    /// `-m conntrack --ctstate DNAT`: [`Self::Dnatted`] as `iptables-nft` writes it. Not together with other states: the
+    /// translation that `nft list` shows would forget those.
+    XtDnatted,
 }
 
 impl Expr {
@@ -234,7 +235,7 @@ impl fmt::Display for Expr {
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::XtComment(text) => write!(f, "xt match comment \"{text}\""),
             Self::XtState(states) => write!(f, "xt match conntrack {}", names(states)),
-            Self::XtStateOrDnat(states) => write!(f, "xt match conntrack {},dnat", names(states)),
+            Self::XtDnatted => f.write_str("xt match conntrack dnat"),
         }
     }
 }

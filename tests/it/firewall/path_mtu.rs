@@ -119,7 +119,7 @@ fn the_default_route_with_the_lowest_metric_decides() {
         let _world = lab::world();
         Node.run("ip route replace default via 192.0.2.2 metric 500");
         Node.run("ip route del default metric 0");
-        Node.run("ip link add wwan0 mtu 1420 up type dummy");
+        Node.run("ip link add wwan0 mtu 1420 up type bridge");
         Node.run("ip addr add 198.18.0.1/24 dev wwan0");
         Node.run("ip route add default via 198.18.0.2 metric 100");
         assert_eq!(pod("pod", &network(&json!({"mtu": "auto"}))).link("eth0").unwrap()["mtu"], 1420);

@@ -35,7 +35,7 @@ fn an_uplink_that_listened_to_its_router_keeps_listening() {
         set("net/ipv4/ip_forward", "0");
         set("net/ipv6/conf/all/forwarding", "0");
         let _world = lab::world();
-        Node.run("ip link add off0 up type dummy");
+        Node.run("ip link add off0 up type bridge");
         set("net/ipv6/conf/up0/accept_ra", "1");
         set("net/ipv6/conf/off0/accept_ra", "0");
         // The mark of a route that the kernel learned: becoming a router takes those of uplinks that stop listening.
