@@ -1,85 +1,26 @@
-//! The packet filter's side of forwarding: what stands in chains of somebody else and in ours, and the transactions that
-//! put our part there.
+//! The packet filter's side of forwarding: the rules that let pods through chains of somebody else, our own chains, and
+//! the transactions that put both there.
 //!
-//! Asks for all chains in one dump; only where a chain of somebody else stands on the forward hook are its rules looked
-//! at. Decides nothing: that is `firewall`'s.
+//! Decides nothing: that is `firewall`'s. Whatever would be there twice if it were added twice is added under the node's
+//! lock, after another look.
 
-use super::firewall::{ACCEPTS, ChainName, FirewallHave, ForwardChain, ForwardRule, inside};
+use super::firewall::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
 use super::firewall_legacy;
+use super::firewall_observe::is_foreign;
 use super::mark::OWNER;
 use super::rules::lock;
-use super::session::Session;
-use super::spec::Attachment;
 use crate::kernel::nft::{
-    self, Chain, ChainInfo, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
-    NamePattern, Op, Policy, Position, Rule, RuleInfo, Set, Table, TableFamily, Transaction, Way,
+    self, Chain, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
+    NamePattern, Op, Position, Rule, RuleInfo, Set, Table, TableFamily, Transaction, Way,
 };
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
-const GUARD: &str = "forward_guard";
-const CLAMP: &str = "mss_clamp";
+pub(super) const GUARD: &str = "forward_guard";
+pub(super) const CLAMP: &str = "mss_clamp";
 /// `NF_IP_PRI_FILTER` and `NF_IP_PRI_MANGLE`, linux/netfilter_ipv4.h.
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_MANGLE: i32 = -150;
-
-/// Asks for what `want` is about; nothing for a network that the node does not route for.
-pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave) -> kernel::Result<()> {
-    if want.forwarding.is_empty() {
-        return Ok(());
-    }
-    let chains = match session.netfilter().and_then(|socket| nft::chains(socket, None)) {
-        Ok(chains) => chains,
-        // nfnetlink answers EINVAL to a question of a subsystem that it does not have.
-        Err(error) if error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL) => {
-            tracing::warn!(%error, "the node's packet filter stays as it is");
-            have.without_nf_tables = true;
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let socket = session.netfilter()?;
-    for family in &want.forwarding {
-        if has_chain(&chains, *family, GUARD) {
-            have.guards.push(*family);
-            have.guarded.extend(members(socket, *family, &inside_set(), want)?);
-        }
-        if want.firewall.clamp_mss && has_chain(&chains, *family, CLAMP) {
-            have.clamped.extend(members(socket, *family, &clamped_set(), want)?);
-        }
-    }
-    if want.firewall.accept {
-        for chain in chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)) {
-            have.foreign.extend(observe_foreign(socket, chain, &inside(want))?);
-        }
-        for family in &want.forwarding {
-            have.legacy.extend(observe_legacy(*family, &inside(want)));
-        }
-    }
-    Ok(())
-}
-
-/// Executes nothing unless the kernel names the old filter table.
-fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
-    let loaded = std::fs::read_to_string(firewall_legacy::loaded_tables(family)).unwrap_or_default();
-    if !loaded.lines().any(|table| table == "filter") {
-        return Vec::new();
-    }
-    let program = firewall_legacy::program(family);
-    match legacy::run(program, &["-S".to_owned(), "FORWARD".to_owned()]) {
-        Ok(listing) => {
-            let lacking = inside.iter().filter(|name| firewall_legacy::lacks_accepts(&listing, name));
-            lacking.map(|interface| (family, interface.clone())).collect()
-        }
-        Err(error) => {
-            for interface in inside {
-                let typed = firewall_legacy::commands(program, interface);
-                tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does, type: {typed}");
-            }
-            Vec::new()
-        }
-    }
-}
 
 /// Each rule at the beginning of the chain, unless it is there.
 pub fn accept_legacy(family: Family, interface: &IfName) -> kernel::Result<()> {
@@ -97,76 +38,7 @@ pub fn accept_legacy(family: Family, interface: &IfName) -> kernel::Result<()> {
     Ok(())
 }
 
-fn has_chain(chains: &[ChainInfo], family: Family, name: &str) -> bool {
-    chains.iter().any(|chain| chain.table == table(family) && chain.name == name)
-}
-
-fn members(
-    socket: &mut Socket,
-    family: Family,
-    set: &Set,
-    want: &Attachment,
-) -> kernel::Result<Vec<(Family, IfName)>> {
-    let mut found = Vec::new();
-    for interface in inside(want) {
-        if nft::element(socket, &table(family), set, &key(&interface))?.is_some() {
-            found.push((family, interface));
-        }
-    }
-    Ok(found)
-}
-
-/// A base chain through which packets of these families are forwarded, and that is not ours.
-fn is_foreign(chain: &ChainInfo, families: &[Family]) -> bool {
-    let forward =
-        chain.hook.as_ref().is_some_and(|hook| hook.point == HookPoint::Forward && hook.kind == Kind::Filter);
-    let name = chain_name(chain);
-    forward
-        && chain.table.name != OWNER
-        && name.is_some_and(|name| families.iter().any(|family| name.sees(*family)))
-}
-
-fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
-    let family = match chain.table.family {
-        TableFamily::Inet => None,
-        TableFamily::Ip => Some(Family::V4),
-        TableFamily::Ip6 => Some(Family::V6),
-        TableFamily::Bridge => return None,
-    };
-    Some(ChainName { family, table: chain.table.name.clone(), chain: chain.name.clone() })
-}
-
-fn observe_foreign(
-    socket: &mut Socket,
-    chain: &ChainInfo,
-    inside: &[IfName],
-) -> kernel::Result<Vec<ForwardChain>> {
-    let Some(name) = chain_name(chain) else { return Ok(Vec::new()) };
-    let rules = nft::rules(socket, &chain.table, &chain.name)?;
-    let policy_drops = chain.hook.as_ref().is_some_and(|hook| hook.policy == Policy::Drop);
-    let seen: Vec<_> = inside
-        .iter()
-        .map(|interface| ForwardChain {
-            name: name.clone(),
-            interface: interface.clone(),
-            policy_drops,
-            rules: classify(&name, interface, &rules),
-        })
-        .collect();
-    let lacking = seen.iter().any(|chain| chain.drops() && !chain.accepts());
-    // The kernel lets nobody else into a table whose maker asked for that, as firewalld does since 2.1.
-    if lacking && nft::table(socket, &chain.table)?.is_some_and(|table| table.owned) {
-        let interface = &inside[0];
-        tracing::warn!(
-            "chain {name} drops forwarded packets and belongs to its maker alone; pods of {interface} reach nothing \
-             beyond the node: firewall-cmd --permanent --zone=trusted --add-interface={interface} && firewall-cmd --reload"
-        );
-        return Ok(Vec::new());
-    }
-    Ok(seen)
-}
-
-fn classify(name: &ChainName, interface: &IfName, rules: &[RuleInfo]) -> Vec<ForwardRule> {
+pub(super) fn classify(name: &ChainName, interface: &IfName, rules: &[RuleInfo]) -> Vec<ForwardRule> {
     let wanted = accepts(name, interface);
     let family = foreign_table(name).family;
     let kind = |rule: &RuleInfo| match wanted.iter().position(|wanted| rule.is(family, wanted)) {
@@ -267,21 +139,21 @@ pub fn withdraw_accepts(socket: &mut Socket) -> kernel::Result<()> {
     Ok(())
 }
 
-fn table(family: Family) -> Table {
+pub(super) fn table(family: Family) -> Table {
     Table::new(if family == Family::V4 { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
 }
 
 /// Interfaces whose packets are forwarded where strangers' are not.
-fn inside_set() -> Set {
+pub(super) fn inside_set() -> Set {
     Set::new("bridges", &[DataType::IfName])
 }
 
 /// Interfaces whose connections are kept to what the route carries.
-fn clamped_set() -> Set {
+pub(super) fn clamped_set() -> Set {
     Set::new("clamped", &[DataType::IfName])
 }
 
-fn key(interface: &IfName) -> Vec<Datum> {
+pub(super) fn key(interface: &IfName) -> Vec<Datum> {
     vec![Datum::IfName(interface.clone())]
 }
 
