@@ -109,6 +109,9 @@ pub(crate) fn with(mut config: Value, key: &str, value: Value) -> Value {
     config
 }
 
+/// Sets of the node's links, not of pods.
+const OF_LINKS: [&str; 3] = ["pod_links", "bridges", "clamped"];
+
 /// The elements of our maps and sets that belong to pods, as `nft` lists them.
 pub(crate) fn elements() -> String {
     let mut all = String::new();
@@ -119,7 +122,7 @@ pub(crate) fn elements() -> String {
         for line in table.lines().map(str::trim) {
             let mut words = line.split_whitespace();
             match (words.next(), words.next()) {
-                (Some("set" | "map"), Some(name)) => set = if name == "pod_links" { "" } else { name },
+                (Some("set" | "map"), Some(name)) => set = if OF_LINKS.contains(&name) { "" } else { name },
                 (Some("chain"), _) => set = "",
                 (Some("type" | "}" | "flags") | None, _) => {}
                 _ if !set.is_empty() => writeln!(all, "{family} {set} {line}").unwrap(),

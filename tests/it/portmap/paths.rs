@@ -192,6 +192,8 @@ fn traffic_through_the_node_is_not_captured() {
     sandboxed(|| {
         let world = lab::world();
         let lan = lab::Netns::new("lan");
+        // A router before there were pods: what goes through it goes on.
+        Node.run("sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         Node.run("ip link add lan0 type veth peer name eth0 netns lan");
         Node.run("ip addr add 198.51.100.1/24 dev lan0");
         Node.run("ip -6 addr add 2001:db8:1::1/64 dev lan0 nodad");
