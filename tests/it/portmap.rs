@@ -109,9 +109,6 @@ pub(crate) fn with(mut config: Value, key: &str, value: Value) -> Value {
     config
 }
 
-/// Sets of the node's links, not of pods.
-const OF_LINKS: [&str; 3] = ["pod_links", "bridges", "clamped"];
-
 /// The elements of our maps and sets that belong to pods, as `nft` lists them.
 pub(crate) fn elements() -> String {
     let mut all = String::new();
@@ -122,7 +119,10 @@ pub(crate) fn elements() -> String {
         for line in table.lines().map(str::trim) {
             let mut words = line.split_whitespace();
             match (words.next(), words.next()) {
-                (Some("set" | "map"), Some(name)) => set = if OF_LINKS.contains(&name) { "" } else { name },
+                (Some("set" | "map"), Some(name)) => {
+                    let of_bridges = ["pod_links", "bridges", "clamped"].contains(&name);
+                    set = if of_bridges { "" } else { name };
+                }
                 (Some("chain"), _) => set = "",
                 (Some("type" | "}" | "flags") | None, _) => {}
                 _ if !set.is_empty() => writeln!(all, "{family} {set} {line}").unwrap(),

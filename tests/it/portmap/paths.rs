@@ -204,6 +204,9 @@ fn traffic_through_the_node_is_not_captured() {
         lan.run("ip route add default via 198.51.100.1");
         lan.run("ip -6 route add default via 2001:db8:1::1");
         world.run("ip route add 198.51.100.0/24 via 192.0.2.1");
+        // A router before there were pods: a node that becomes one for its pods forwards for nobody else.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         world.run("ip -6 route add 2001:db8:1::/64 via 2001:db8::1");
         let dns = Pod::mapped("dns", ports(&[("udp", 53, 53), ("tcp", 53, 53)]));
         let other = Pod::attached("other");
