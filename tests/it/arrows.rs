@@ -1,0 +1,1 @@
+//! Which room of the program may know which other.
