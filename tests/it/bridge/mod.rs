@@ -3,10 +3,14 @@
 //!
 //! VLANs need another kernel and have a file of their own.
 
+mod check;
 mod egress;
 mod gateway;
+mod node;
 mod pod;
 mod port;
+mod refusal;
+mod removal;
 mod reply;
 
 use std::fs;

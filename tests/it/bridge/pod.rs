@@ -117,7 +117,7 @@ fn dns_of_the_configuration_replaces_that_of_ipam() {
 }
 
 /// Plugins of ours, and one that is a shell script.
-fn with_script(name: &str, script: &str) -> tempfile::TempDir {
+pub(super) fn with_script(name: &str, script: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for plugin in ["bridge", "host-local"] {
         std::os::unix::fs::symlink(our_plugins().join(plugin), dir.path().join(plugin)).expect("link");
