@@ -1,21 +1,28 @@
 //! What the outside sees of a pod: masquerading, and what it leaves alone.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Network, refused};
+use super::{Network, refused, settle};
 use crate::lab::{
-    NODE, NODE_V6, Netns, Node, Place, WORLD, WORLD_V6, ask_tcp, ask_udp, eventually, serve_tcp, serve_udp,
-    world,
+    NODE, NODE_V6, Netns, Node, Place, WORLD, WORLD_V6, ask_tcp, ask_udp, serve_tcp, serve_udp, world,
 };
 use crate::sandbox::sandboxed;
 
-/// The gateway's IPv6 address can be used once the kernel has looked for duplicates.
-fn settle() {
-    eventually("br0 has no tentative address", Duration::from_secs(5), || {
-        Node.run("ip -6 addr show dev br0 tentative").trim().is_empty()
+#[test]
+fn nft_reads_back_what_it_lists_of_our_rules() {
+    sandboxed(|| {
+        let pod = Netns::new("pod");
+        let attached = Network::dual(&json!({"ipMasq": true, "macspoofchk": true})).add(&pod);
+        let saved = Node.run("nft list ruleset");
+        fs::write("/run/saved", &saved).expect("write");
+        Node.run("nft flush ruleset");
+        Node.run("nft -f /run/saved");
+        assert_eq!(Node.run("nft list ruleset"), saved);
+        attached.check();
     });
 }
 

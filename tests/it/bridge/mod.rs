@@ -16,6 +16,7 @@ mod reply;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -86,14 +87,13 @@ impl Network {
 
     fn attached(&self, pod: &Netns, added: Output) -> Attached {
         let network = self.clone().with(&json!({"prevResult": added.json}));
-        Attached { call: network.call("CHECK", pod), pod: Foreign(pod.path()), network, result: added.json }
+        Attached { call: network.call("CHECK", pod), pod: Foreign(pod.path()), result: added.json }
     }
 }
 
 /// A pod's interface after a successful ADD.
 struct Attached {
     /// With the result as the previous one.
-    network: Network,
     call: Plugin,
     pod: Foreign,
     result: Value,
@@ -163,6 +163,13 @@ fn flags(link: &Value) -> Vec<&str> {
 
 fn ping(from: &impl Place, to: impl std::fmt::Display) -> bool {
     from.command(&format!("ping -c 1 -W 1 {to}")).output().is_ok_and(|out| out.status.success())
+}
+
+/// The gateway's IPv6 address can be used once the kernel has looked for duplicates.
+fn settle() {
+    lab::eventually("br0 has no tentative address", Duration::from_secs(5), || {
+        Node.run("ip -6 addr show dev br0 tentative").trim().is_empty()
+    });
 }
 
 /// Whatever of pods is left on the node: host ends, leases, records, filter elements, neighbours. Shared things that

@@ -33,7 +33,7 @@ fn status_of_a_healthy_node_is_silent_and_writes_nothing() {
     sandboxed(|| {
         let pod = Netns::new("pod");
         let everything = || ["/run", "/var/lib/cni"].map(|dir| listing(Path::new(dir)));
-        let world = || (everything(), Node.run("ip -d addr"), Node.run("nft list ruleset"));
+        let world = || (everything(), Node.run("ip link"), Node.run("nft list ruleset"));
         let status = || assert_eq!(network().call_all("STATUS").succeed().stdout, "");
         let before = world();
         status();

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use super::{Attached, LEASES, Network, ping, remains};
+use super::{Attached, LEASES, Network, ping, remains, settle};
 use crate::lab::{Netns, Node, Place, Plugin};
 use crate::sandbox::sandboxed;
 
@@ -27,6 +27,7 @@ struct House {
 fn house() -> House {
     let (stays_netns, goes_netns) = (Netns::new("stays"), Netns::new("goes"));
     let stays = network().add(&stays_netns);
+    settle();
     assert!(ping(&Node, stays.address(0)));
     let before = remains().into_iter().collect();
     let goes = network().add(&goes_netns);
