@@ -6,6 +6,7 @@ mod bridge;
 mod conntrack;
 mod containerd;
 mod cri;
+mod firewall;
 mod image;
 mod kernel;
 mod lab;
