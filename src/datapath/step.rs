@@ -240,7 +240,7 @@ impl fmt::Display for Step {
                 let (family, multicast) = masquerade_words(*subnet);
                 write!(
                     f,
-                    "node: nft add rule {family} {OWNER} masquerade {family} saddr {subnet} {family} daddr != {subnet} {family} \
+                    "node: nft add rule {family} {OWNER} egress {family} saddr {subnet} {family} daddr != {subnet} {family} \
                      daddr != {multicast} masquerade comment \"{network}\""
                 )
             }
