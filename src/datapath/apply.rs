@@ -59,6 +59,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::Mark { link, alias } => {
             change(session, link, &Change { alias: Some(alias.clone()), ..Change::default() })
         }
+        Step::FixMac { link, mac } => change(session, link, &Change { mac: Some(*mac), ..Change::default() }),
         Step::Promiscuous { link } => {
             change(session, link, &Change { promiscuous: Some(true), ..Change::default() })
         }

@@ -24,6 +24,11 @@ pub enum Step {
         link: IfName,
         alias: String,
     },
+    /// From here on the bridge keeps this MAC, whatever ports come and go.
+    FixMac {
+        link: IfName,
+        mac: Mac,
+    },
     Promiscuous {
         link: IfName,
     },
@@ -181,6 +186,7 @@ impl fmt::Display for Step {
                 f.write_str(if *vlan_filtering { " vlan_filtering 1" } else { "" })
             }
             Self::Mark { link, alias } => write!(f, "node: ip link set {link} alias \"{alias}\""),
+            Self::FixMac { link, mac } => write!(f, "node: ip link set {link} address {mac}"),
             Self::Promiscuous { link } => write!(f, "node: ip link set {link} promisc on"),
             Self::RefuseAdvertisements { link } => {
                 write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=0")
