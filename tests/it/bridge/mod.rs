@@ -6,6 +6,7 @@
 mod check;
 mod egress;
 mod gateway;
+mod killed;
 mod node;
 mod pod;
 mod port;
