@@ -4,6 +4,7 @@
 //! VLANs need another kernel and have a file of their own.
 
 mod check;
+mod crowd;
 mod egress;
 mod gateway;
 mod killed;
@@ -13,6 +14,7 @@ mod port;
 mod refusal;
 mod removal;
 mod reply;
+mod turnover;
 
 use std::fs;
 use std::net::IpAddr;
