@@ -8,9 +8,9 @@
 //!  nouns       net   applet   conflist
 //! ```
 //!
-//! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules`, `loopback` and
-//! `hostports::{observe, apply, tables}` know the kernel; `spec`, `mark`, `plan`, `removal` and `step` are pure, as are all of
-//! `cni` and every `config.rs`.
+//! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules`, `loopback`,
+//! `hostports::{observe, apply, tables}`, `firewall_observe`, `firewall_rules` and `switches` know the kernel; `spec`, `mark`,
+//! `plan`, `firewall`, `firewall_legacy`, `removal` and `step` are pure, as are all of `cni` and every `config.rs`.
 //!
 //! # The walk of one ADD
 //!

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datapath::mark::Identity;
-use crate::datapath::spec::{Pod, Port};
+use crate::datapath::spec::{Firewall, Pod, Port};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -37,6 +37,7 @@ fn attachment() -> Attachment {
         forwarding: vec![Family::V4],
         masquerade: vec![net("172.38.0.0/16")],
         spoof_check: false,
+        firewall: Firewall::default(),
     }
 }
 
@@ -123,7 +124,7 @@ node: sysctl -w net.ipv6.conf.smartnet0.accept_ra=0
 node: ip link set smartnet0 up{NEW_POD}
 node: ip addr add 172.38.0.1/16 dev smartnet0
 node: sysctl -w net.ipv4.ip_forward=1{ARRIVAL}
-node: nft add rule ip smarter-cni masquerade ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
+node: nft add rule ip smarter-cni egress ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
          masquerade comment \"smartnet\""
     );
     assert_plan(&attachment(), &Have::default(), &expected);
@@ -210,7 +211,7 @@ node: await vethf3a1 up
 node: ip neigh del 172.38.0.7 dev smartnet0
 node: ip neigh del fd00::7 dev smartnet0
 pod:  announce the addresses of eth0
-node: nft add rule ip6 smarter-cni masquerade ip6 saddr fd00::/64 ip6 daddr != fd00::/64 ip6 daddr != ff00::/8 \
+node: nft add rule ip6 smarter-cni egress ip6 saddr fd00::/64 ip6 daddr != fd00::/64 ip6 daddr != ff00::/8 \
          masquerade comment \"smartnet\"",
     );
 }
@@ -341,7 +342,7 @@ node: ip link set vethf3a1 master smartnet0 up
 node: bridge link set dev vethf3a1 hairpin on
 node: ip addr add 172.38.0.1/16 dev smartnet0
 node: sysctl -w net.ipv4.ip_forward=1
-node: nft add rule ip smarter-cni masquerade ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
+node: nft add rule ip smarter-cni egress ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
          masquerade comment \"smartnet\"",
     );
 }

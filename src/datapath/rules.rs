@@ -14,7 +14,8 @@ use crate::kernel::{self, Socket};
 use crate::net::{IfName, Mac, stable_hash};
 use crate::state::lock::NodeLock;
 
-const MASQUERADE: &str = "masquerade";
+/// Not `masquerade`: that is a word of nft's language, and `nft -f` would not read back what `nft list` prints.
+const MASQUERADE: &str = "egress";
 const SPOOF_CHECK: &str = "spoof_check";
 /// `NF_IP_PRI_NAT_SRC`, linux/netfilter_ipv4.h: where source addresses are rewritten.
 const PRIORITY_SRCNAT: i32 = 100;
@@ -72,7 +73,7 @@ pub fn add_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> 
     nft::commit(socket, &masquerade_transaction(network, subnet))
 }
 
-fn lock() -> kernel::Result<NodeLock> {
+pub(super) fn lock() -> kernel::Result<NodeLock> {
     NodeLock::take().map_err(|error| kernel::Error::new(error.to_string(), std::io::ErrorKind::Other.into()))
 }
 
@@ -180,14 +181,14 @@ mod tests {
         assert_eq!(
             masquerade_transaction("smartnet", "172.38.0.0/16".parse().unwrap()).to_string(),
             "add table ip smarter-cni\n\
-             add chain ip smarter-cni masquerade { type nat hook postrouting priority 100; policy accept; }\n\
-             add rule ip smarter-cni masquerade ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
+             add chain ip smarter-cni egress { type nat hook postrouting priority 100; policy accept; }\n\
+             add rule ip smarter-cni egress ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
              masquerade comment \"smartnet\"\n"
         );
         assert_eq!(
             masquerade_transaction("smartnet", "fd00:26::/64".parse().unwrap()).to_string().lines().last(),
             Some(
-                "add rule ip6 smarter-cni masquerade ip6 saddr fd00:26::/64 ip6 daddr != fd00:26::/64 ip6 daddr != ff00::/8 \
+                "add rule ip6 smarter-cni egress ip6 saddr fd00:26::/64 ip6 daddr != fd00:26::/64 ip6 daddr != ff00::/8 \
                  masquerade comment \"smartnet\""
             )
         );

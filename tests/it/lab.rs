@@ -152,6 +152,10 @@ impl Netns {
         Self { name: name.to_owned() }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What CNI_NETNS says.
     pub(crate) fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
@@ -240,6 +244,7 @@ pub(crate) struct Plugin {
     environment: BTreeMap<String, String>,
     stdin: Vec<u8>,
     node: Option<String>,
+    wrapper: Vec<String>,
 }
 
 impl Plugin {
@@ -247,7 +252,13 @@ impl Plugin {
         let bin_dir = bin_dir.as_ref();
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned();
         let environment = [("PATH".to_owned(), path), ("CNI_PATH".to_owned(), bin_dir.display().to_string())];
-        Self { binary: bin_dir.join(name), environment: environment.into(), stdin: Vec::new(), node: None }
+        Self {
+            binary: bin_dir.join(name),
+            environment: environment.into(),
+            stdin: Vec::new(),
+            node: None,
+            wrapper: Vec::new(),
+        }
     }
 
     /// Runs the plugin in a namespace that plays the node, instead of the sandbox's own.
@@ -282,6 +293,12 @@ impl Plugin {
         self.env("CNI_IFNAME", name)
     }
 
+    /// Runs the plugin under a debugger such as strace: its words stand before the plugin's path.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
@@ -292,11 +309,13 @@ impl Plugin {
     }
 
     pub(crate) fn run(&self) -> Output {
-        let mut command = Command::new(&self.binary);
-        if let Some(node) = &self.node {
-            command = nsenter(node, "--");
-            command.arg(&self.binary);
-        }
+        let program = self.binary.clone().into_os_string();
+        let mut words = self.wrapper.iter().map(Into::into).chain([program]);
+        let mut command = match &self.node {
+            Some(node) => nsenter(node, "--"),
+            None => Command::new(words.next().expect("at least the plugin")),
+        };
+        command.args(words);
         let mut child = command
             .env_clear()
             .envs(&self.environment)

@@ -1,9 +1,12 @@
 //! Everything that needs the kernel or the finished binary: one program, one module per subject.
 
+mod arrows;
 mod bare_node;
+mod bridge;
 mod conntrack;
 mod containerd;
 mod cri;
+mod firewall;
 mod image;
 mod kernel;
 mod lab;

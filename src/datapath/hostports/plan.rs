@@ -335,17 +335,29 @@ pub struct Ends {
     pub answer_to: End,
 }
 
-/// Whether a flow is one that the mapping's coming or going would leave behind: it was sent to the port of this node (or to
-/// the one address), or on to the pod; or it is an answer to such a packet that was given after the flow was forgotten, and
-/// so began a flow of its own. `is_local` says what belongs to the node. Flows to the same port of somebody else are none of
-/// ours, and neither are those of masqueraded pods that happen to have the number.
-pub fn is_stale(mapping: &Mapping, flow: &Ends, is_local: impl Fn(IpAddr) -> bool) -> bool {
+/// What happens to a port while its flows are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Opens,
+    Closes,
+}
+
+/// Whether a flow is one that the mapping's coming or going would leave behind. When a port opens: sent to the port of this
+/// node (or to the one address), and not on to the pod. When it closes: sent on to the pod. Either way also an answer that was
+/// given after its flow was forgotten, and so began a flow of its own in the other direction. `is_local` says what belongs
+/// to the node. Flows to the same port of somebody else are none of ours, and neither are those of masqueraded pods that
+/// happen to have the number.
+pub fn is_stale(mapping: &Mapping, turn: Turn, flow: &Ends, is_local: impl Fn(IpAddr) -> bool) -> bool {
     let at_port = |(ip, port): End| {
         port == mapping.host_port && mapping.host_ip.map_or_else(|| is_local(ip), |own| own == ip)
     };
     let pod = (mapping.pod, mapping.pod_port);
-    let sent_on =
-        flow.to.1 == mapping.host_port && flow.to.0 != flow.answer_from.0 && flow.answer_from == pod;
-    let belated = at_port(flow.answer_to) && (flow.from == flow.answer_to || flow.from == pod);
-    at_port(flow.to) || sent_on || belated
+    let sent_on = flow.to.1 == mapping.host_port && flow.to.0 != pod.0 && flow.answer_from == pod;
+    match turn {
+        Turn::Opens => {
+            let belated = flow.from == flow.answer_to && at_port(flow.from);
+            belated || (at_port(flow.to) && !sent_on)
+        }
+        Turn::Closes => sent_on || (flow.from == pod && at_port(flow.answer_to)),
+    }
 }

@@ -407,13 +407,14 @@ mod tests {
             ],
             v6: vec![],
         };
-        let text = |rules: Vec<Rule>| rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let text =
+            |rules: Vec<Rule>| rules.iter().fold(String::new(), |text, rule| text + &format!("{rule}\n"));
         assert_eq!(
             text(limit_rules(&limits, Family::V4)),
             "ip saddr != 10.0.0.0/8 accept\niifname \"ppp*\" accept\niifname @pod_links return\niifname \"wwan*\" accept\n\
-             iifname \"eth0\" return\niifname \"lan*\" return\naccept"
+             iifname \"eth0\" return\niifname \"lan*\" return\naccept\n"
         );
-        assert_eq!(text(local_limit_rules(&limits, Family::V4)), "ip saddr != 10.0.0.0/8 accept");
+        assert_eq!(text(local_limit_rules(&limits, Family::V4)), "ip saddr != 10.0.0.0/8 accept\n");
         assert_eq!(text(local_limit_rules(&limits, Family::V6)), "");
     }
 

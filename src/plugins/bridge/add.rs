@@ -32,12 +32,16 @@ pub struct Added {
 }
 
 pub fn add(request: &Request) -> Result<Added> {
-    let config = Config::parse(&request.config, &request.args)?;
+    let mut config = Config::parse(&request.config, &request.args)?;
     config.refuse_contradictions()?;
     let target = request.attachment()?;
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
+    if config.mtu_auto {
+        let mut session = Session::open(None).map_err(Error::internal)?;
+        config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
+    }
     let records = node_records()?;
     let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
     match attempt.run() {

@@ -1,0 +1,228 @@
+//! Which room of the program may know which other: the picture in `src/lib.rs`, read off the source.
+//!
+//! Looks at every mention of `crate::<room>` outside comments and tests, and at what pure files take from `std`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Room → the rooms that it may mention. The edge, `main.rs` and `lib.rs`, wires all of them.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("net", &[]),
+    ("applet", &["net"]),
+    ("conflist", &["net", "applet"]),
+    ("cni", &["net", "applet"]),
+    ("kernel", &["net"]),
+    ("state", &["net"]),
+    ("datapath", &["net", "state"]),
+    ("plugins", &["net", "applet", "conflist", "cni", "state", "datapath"]),
+    ("install", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    ("doctor", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    // Its throw-away world is made of links that no plugin would make.
+    ("selftest", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins", "kernel"]),
+];
+
+/// The files of the datapath in which it speaks to the kernel; all others decide.
+const SPEAKERS: &[&str] = &[
+    "observe",
+    "apply",
+    "session",
+    "rules",
+    "loopback",
+    "census",
+    "hostports/observe",
+    "hostports/apply",
+    "hostports/tables",
+];
+
+/// Where nothing but arguments goes in and nothing but values comes out. `*` is any one directory.
+const PURE: &[&str] = &[
+    "net.rs",
+    "cni/",
+    "datapath/spec.rs",
+    "datapath/mark.rs",
+    "datapath/plan.rs",
+    "datapath/hostports.rs",
+    "datapath/hostports/plan.rs",
+    "datapath/hostports/limits.rs",
+    "datapath/removal.rs",
+    "datapath/step.rs",
+    "plugins/*/config.rs",
+    "plugins/*/want.rs",
+];
+/// The specification asks for the execution of foreign plugins, and this file is where.
+const IMPURE: &str = "cni/delegate.rs";
+const WORLD: &[&str] =
+    &["std::fs", "std::env", "std::process", "std::net::Tcp", "std::net::Udp", "Instant", "SystemTime"];
+
+#[test]
+fn no_room_knows_one_that_the_picture_keeps_from_it() {
+    let mut found = Vec::new();
+    let mut files = 0;
+    each_file(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "", &mut |path, source| {
+        files += 1;
+        found.extend(forbidden(path, source));
+    });
+    assert!(files > 50, "only {files} files were looked at");
+    assert!(found.is_empty(), "arrows that the picture in src/lib.rs forbids:\n{}", found.join("\n"));
+}
+
+fn each_file(dir: &Path, below: &str, each: &mut dyn FnMut(&str, &str)) {
+    for entry in fs::read_dir(dir).expect("src").map(|entry| entry.expect("an entry")) {
+        let name = entry.file_name().into_string().expect("UTF-8");
+        let path = format!("{below}{name}");
+        if entry.file_type().expect("a type").is_dir() {
+            each_file(&entry.path(), &format!("{path}/"), each);
+        } else if name.strip_suffix(".rs").is_some_and(|stem| !is_test(&path, stem)) {
+            each(&path, &fs::read_to_string(entry.path()).expect("source"));
+        }
+    }
+}
+
+fn is_test(path: &str, stem: &str) -> bool {
+    stem.ends_with("tests") || path.contains("/tests/")
+}
+
+/// What is wrong in one file; `path` is below `src`.
+fn forbidden(path: &str, source: &str) -> Vec<String> {
+    let code = without_tests_and_comments(path, source);
+    let (room, rest) = path.split_once('/').unwrap_or((path.trim_end_matches(".rs"), ""));
+    let mut found = Vec::new();
+    if !matches!(path, "main.rs" | "lib.rs") {
+        let allowed = ARROWS.iter().find(|(name, _)| *name == room).map(|(_, allowed)| *allowed);
+        let allowed = allowed.unwrap_or_else(|| panic!("src/{path}: the picture has no room {room:?}"));
+        let speaks = room == "datapath" && SPEAKERS.contains(&rest.trim_end_matches(".rs"));
+        for other in rooms(&code) {
+            if other != room && !allowed.contains(&other.as_str()) && !(speaks && other == "kernel") {
+                found.push(format!("src/{path}: {room} -> {other}"));
+            }
+        }
+    }
+    if path != IMPURE && PURE.iter().any(|pattern| covers(pattern, path)) {
+        let outside = WORLD.iter().filter(|word| code.contains(**word));
+        found.extend(outside.map(|word| format!("src/{path}: is pure and mentions {word}")));
+    }
+    found
+}
+
+fn covers(pattern: &str, path: &str) -> bool {
+    match pattern.split_once('*') {
+        None if pattern.ends_with('/') => path.starts_with(pattern),
+        None => path == pattern,
+        Some((before, after)) => {
+            let middle = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            middle.is_some_and(|middle| !middle.contains('/'))
+        }
+    }
+}
+
+/// Tests stand at the end of a file or in one of their own; code behind them would escape, so there must be none.
+fn without_tests_and_comments(path: &str, source: &str) -> String {
+    let mut code = String::new();
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once("\n#[cfg(test)]\n") {
+        code.push_str(before);
+        let item = after.lines().find(|line| !line.starts_with("#[")).unwrap_or_default();
+        if item.ends_with(';') {
+            // A module in another file.
+            rest = after.split_once(item).map_or("", |(_, behind)| behind);
+            continue;
+        }
+        let items =
+            ["fn ", "pub ", "pub(", "use ", "impl", "struct ", "enum ", "trait ", "const ", "static "];
+        let behind = after.lines().skip(1).find(|line| items.iter().any(|item| line.starts_with(item)));
+        assert_eq!(behind, None, "src/{path}: code behind the tests");
+        rest = "";
+    }
+    code.push_str(rest);
+    let lines = code.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every `x` of `crate::x`, also in groups. Upper case is a type of `lib.rs`.
+fn rooms(code: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => rooms.extend(word(rest)),
+            Some(group) => {
+                let mut depth = 0;
+                let mut begins = true;
+                for (at, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => begins = true,
+                        c if c.is_whitespace() => {}
+                        _ if begins => {
+                            rooms.extend(word(&group[at..]));
+                            begins = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    rooms
+}
+
+fn word(text: &str) -> Option<String> {
+    let word: String = text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+    let whole = !text[word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
+    (whole && !word.is_empty()).then_some(word)
+}
+
+#[test]
+fn forbidden_arrows_are_seen_however_they_are_drawn() {
+    let seen = |path: &str, source: &str| forbidden(path, source);
+    let arrow =
+        |path: &str, other: &str| vec![format!("src/{path}: {} -> {other}", path.split('/').next().unwrap())];
+    for (path, source, other) in [
+        ("cni/request.rs", "use crate::kernel::Socket;", "kernel"),
+        ("kernel/link.rs", "use crate::{\n    net::{Mac, IfName},\n    cni::Error,\n};", "cni"),
+        ("state/lease/file.rs", "fn f() { crate::datapath::apply(); }", "datapath"),
+        ("plugins/bridge/add.rs", "pub use crate::kernel::link;", "kernel"),
+        ("datapath/plan.rs", "use crate::kernel::link;", "kernel"),
+        ("datapath/rules.rs", "use crate::cni::Error;", "cni"),
+        (
+            "cni/wire.rs",
+            "#![x]\n#[cfg(test)]\n#[path = \"t.rs\"]\nmod tests;\nuse crate::state::Store;",
+            "state",
+        ),
+    ] {
+        assert_eq!(seen(path, source), arrow(path, other));
+    }
+    assert_eq!(seen("plugins/bridge/config.rs", "use std::fs;").len(), 1);
+    assert_eq!(seen("cni/wire.rs", "let now = std::time::Instant::now();").len(), 1);
+
+    for (path, source) in [
+        ("cni/request.rs", "// use crate::kernel::Socket;\nuse crate::net::Mac;"),
+        (
+            "cni/request.rs",
+            "fn f() {}\n#[cfg(test)]\nmod tests {\n    use std::fs;\n    use crate::state::Store;\n}",
+        ),
+        ("datapath/apply.rs", "use crate::kernel::link;"),
+        ("selftest/world.rs", "use crate::kernel::link;"),
+        ("main.rs", "use crate::kernel::link; use std::env;"),
+        ("plugins/bridge/add.rs", "use crate::Outcome;"),
+        ("cni/delegate.rs", "use std::process::Command;"),
+    ] {
+        assert_eq!(seen(path, source), Vec::<String>::new(), "{path}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "code behind the tests")]
+fn code_behind_the_tests_is_not_overlooked() {
+    forbidden("cni/x.rs", "fn a() {}\n#[cfg(test)]\nmod tests {}\nfn b() { crate::kernel::c(); }");
+}
+
+#[test]
+#[should_panic(expected = "the picture has no room")]
+fn a_new_room_must_be_drawn_first() {
+    forbidden("utils.rs", "");
+}
