@@ -14,6 +14,7 @@ pub enum Plugin {
     Bridge,
     HostLocal,
     Loopback,
+    Portmap,
 }
 
 impl Plugin {
@@ -23,6 +24,7 @@ impl Plugin {
             Self::Bridge => "bridge",
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
+            Self::Portmap => "portmap",
         }
     }
 }
@@ -47,6 +49,12 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
     (
         "smarter-loopback",
         Applet::Plugin(Plugin::Loopback),
+        "the same, under the name our own configuration uses",
+    ),
+    ("portmap", Applet::Plugin(Plugin::Portmap), "CNI plugin: lead ports of the node to a pod"),
+    (
+        "smarter-portmap",
+        Applet::Plugin(Plugin::Portmap),
         "the same, under the name our own configuration uses",
     ),
     (

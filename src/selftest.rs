@@ -110,6 +110,17 @@ fn send_tokens(
         let source = probe::token_arrives(&world.pod_a, &world.outside, to)?;
         expect_source(source, world::UPLINK.into()).map(|seen| format!("{seen}, the uplink's address"))
     })?;
+    let (port, at_pod) = (world::MAPPED.0, SocketAddr::new(b, world::MAPPED.1));
+    arrives("send a token from outside to the node's port that leads to pod-b", &|| {
+        let node = SocketAddr::new(world::UPLINK.into(), port);
+        let source = probe::token_is_led(&world.outside, node, &world.pod_b, at_pod)?;
+        expect_source(source, world::OUTSIDE.into())
+    })?;
+    arrives("send a token from the node to 127.0.0.1 and that port", &|| {
+        let node = SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), port);
+        let source = probe::token_is_led(&world.node, node, &world.pod_b, at_pod)?;
+        expect_source(source, network.gateway)
+    })?;
     arrives("send a token from outside to pod-a's address", &|| {
         probe::token_is_lost(&world.outside, &world.pod_a, SocketAddr::new(a, 8083))
     })

@@ -1,10 +1,12 @@
 //! Want, have, plan: what an attachment promises ([`spec`]), what the kernel carries ([`observe`]), the difference
 //! between the two as a list of steps ([`plan`], [`step`]) and the way these steps reach the kernel ([`apply`]).
 //!
-//! `spec`, `mark`, `plan` and `step` are pure; only `observe` and `apply` talk to the kernel.
+//! `spec`, `mark`, `plan` and `step` are pure; only `observe` and `apply` talk to the kernel. [`hostports`] is made the same
+//! way for the ports of the node that lead to pods.
 
 pub mod apply;
 pub mod census;
+pub mod hostports;
 pub mod loopback;
 pub mod mark;
 pub mod observe;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::kernel::Error;
 pub use crate::kernel::link::Link;
 pub use crate::kernel::netns::{Netns, OpenError};
 use crate::kernel::{self, Socket, link};
@@ -48,7 +49,7 @@ impl Side {
         }
         match self.look_up(name)? {
             Some(link) => Ok(link.index),
-            None => Err(kernel::Error::new(format!("ip link show {name}"), rustix::io::Errno::NODEV.into())),
+            None => Err(Error::new(format!("ip link show {name}"), rustix::io::Errno::NODEV.into())),
         }
     }
 

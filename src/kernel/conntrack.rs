@@ -80,6 +80,23 @@ pub fn forget(socket: &mut Socket, flow: &Flow) -> Result<()> {
     remove(socket, flow).map(|_| ())
 }
 
+/// The flows of a family whose first packet went to that port, whatever became of its address.
+pub fn flows_to_port(socket: &mut Socket, family: Family, protocol: u8, port: u16) -> Result<Vec<Flow>> {
+    // CTA_FILTER_F_CTA_PROTO_NUM and _PROTO_DST_PORT, net/netfilter/nf_conntrack_netlink.c.
+    const PROTOCOL: u32 = 1 << 3;
+    const DST_PORT: u32 = 1 << 5;
+    let tuple = PushConntrackAttrs::new(generic(family)).nested_tuple_orig();
+    let tuple = tuple.nested_tuple_proto().push_proto_num(protocol).push_proto_dst_port(port).end_nested();
+    let filter = tuple.end_nested().nested_filter().push_orig_flags(PROTOCOL | DST_PORT);
+    let question = filter.end_nested().end_nested();
+    // Kernels before 5.8 ignore the filter.
+    let asked = |flow: Flow| {
+        let Tuple { protocol: p, dst_port, .. } = flow.original;
+        ((p, dst_port) == (protocol, Some(port))).then_some(flow)
+    };
+    dump(socket, family, &question, asked)
+}
+
 /// Removes every flow from, to or translated to the address; returns how many there were.
 pub fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize> {
     if count()?.is_none() {

@@ -3,6 +3,8 @@
 //! A route with several next hops is several entries here, as IPv6 treats it anyway: each can be looked for and removed
 //! alone. Refuses to know blackholes, multicast and cached routes.
 
+mod lookup;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -17,6 +19,8 @@ use super::attribute::{attributes, ip_address, u8_at, u16_at, u32_at};
 use super::error::Result;
 use super::netlink::{Answer, NLM_F_CREATE, Socket, encoded};
 use crate::net::Family;
+
+pub use lookup::link_towards;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;

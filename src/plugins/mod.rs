@@ -7,6 +7,7 @@ pub mod bridge;
 mod evidence;
 pub mod host_local;
 pub mod loopback;
+pub mod portmap;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -45,6 +46,7 @@ fn dispatch(plugin: Plugin, request: &Request) -> Result<String> {
         (Plugin::Bridge, Verb::Add) => bridge::add(request)?,
         (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?.result,
         (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
+        (Plugin::Portmap, Verb::Add) => portmap::add(request)?,
         _ => return change(plugin, request).map(|()| String::new()),
     };
     wire::render(&added, request.version)
@@ -63,6 +65,10 @@ fn change(plugin: Plugin, request: &Request) -> Result<()> {
         (Plugin::HostLocal, Verb::Gc) => with_leases(|ipam| host_local::gc(request, ipam)),
         (Plugin::Loopback, Verb::Del) => loopback::del(request),
         (Plugin::Loopback, Verb::Check) => loopback::check(request),
+        (Plugin::Portmap, Verb::Del) => portmap::del(request),
+        (Plugin::Portmap, Verb::Check) => portmap::check(request),
+        (Plugin::Portmap, Verb::Status) => portmap::status(request),
+        (Plugin::Portmap, Verb::Gc) => portmap::gc(request),
         // `lo` belongs to its namespace: nothing to be unready for, nothing to collect.
         (Plugin::Loopback, Verb::Status | Verb::Gc) | (_, Verb::Add) => Ok(()),
     }

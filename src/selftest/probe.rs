@@ -14,7 +14,17 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 /// Sends a random token and returns the address from which it arrived.
 pub(super) fn token_arrives(from: &Host, to: &Host, address: SocketAddr) -> Result<IpAddr> {
-    let listener = listen(to, address)?;
+    token_is_led(from, address, to, address)
+}
+
+/// Sends a random token to one address, listens for it at another, and returns the address from which it arrived.
+pub(super) fn token_is_led(
+    from: &Host,
+    address: SocketAddr,
+    to: &Host,
+    listens: SocketAddr,
+) -> Result<IpAddr> {
+    let listener = listen(to, listens)?;
     let token = token().map_err(tried("make a token"))?;
     let mut stream = connect(from, address, PATIENCE)
         .map_err(|error| format!("{} cannot connect to {address}: {error}", from.name))?;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::world::{Host, World, plugin_directory};
 use super::{Result, tried};
@@ -63,7 +63,7 @@ impl Runtime {
             if command == "DEL" { plugins.iter().rev().collect() } else { plugins.iter().collect() };
         for plugin in ordered {
             let mut config = plugin.as_object().cloned().unwrap_or_default();
-            self.complete(&mut config, previous.as_ref());
+            self.complete(&mut config, pod, previous.as_ref());
             let output = self.execute(command, pod, &config)?;
             if command == "ADD" {
                 previous = Some(serde_json::from_str(&output).map_err(tried("read the plugin's answer"))?);
@@ -72,9 +72,14 @@ impl Runtime {
         Ok(previous)
     }
 
-    fn complete(&self, config: &mut Map<String, Value>, previous: Option<&Value>) {
+    fn complete(&self, config: &mut Map<String, Value>, pod: &Host, previous: Option<&Value>) {
         for key in ["name", "cniVersion"] {
             config.insert(key.to_owned(), self.list[key].clone());
+        }
+        let capable = config.remove("capabilities").is_some_and(|wants| wants["portMappings"] == true);
+        if let Some((host_port, container_port)) = pod.mapped_port.filter(|_| capable) {
+            let mapping = json!({"hostPort": host_port, "containerPort": container_port, "protocol": "tcp"});
+            config.insert("runtimeConfig".to_owned(), json!({ "portMappings": [mapping] }));
         }
         if let Some(previous) = previous {
             config.insert("prevResult".to_owned(), previous.clone());

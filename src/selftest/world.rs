@@ -20,6 +20,8 @@ use crate::net::IfName;
 /// The node's address on its uplink, and the host it reaches there (RFC 5737, documentation).
 pub(super) const UPLINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The port of the node that leads to `pod-b`, and the port there.
+pub(super) const MAPPED: (u16, u16) = (8083, 8080);
 const PLACE: &str = "/run/smarter-cni-selftest";
 
 /// A network namespace with a name for people and a path for CNI.
@@ -28,6 +30,8 @@ pub(super) struct Host {
     pub name: &'static str,
     pub path: String,
     pub netns: Netns,
+    /// Port of the node and port of this pod.
+    pub mapped_port: Option<(u16, u16)>,
 }
 
 #[derive(Debug)]
@@ -46,9 +50,9 @@ impl World {
         fs::create_dir_all(PLACE).map_err(tried("make a place for the namespaces"))?;
         let node = Netns::current().map_err(|error| error.to_string())?;
         let world = Self {
-            node: Host { name: "node", path: "/proc/self/ns/net".to_owned(), netns: node },
+            node: Host { name: "node", path: "/proc/self/ns/net".to_owned(), netns: node, mapped_port: None },
             pod_a: new_host("pod-a")?,
-            pod_b: new_host("pod-b")?,
+            pod_b: Host { mapped_port: Some(MAPPED), ..new_host("pod-b")? },
             outside: new_host("outside")?,
         };
         world.connect_uplink().map_err(|error| format!("connect the uplink: {error}"))?;
@@ -153,7 +157,7 @@ fn new_host(name: &'static str) -> Result<Host> {
     made.join().map_err(|_| "a thread died".to_owned())?.map_err(tried("make a network namespace"))?;
     let path = path.display().to_string();
     let netns = Netns::open(&path).map_err(|error| error.to_string())?;
-    Ok(Host { name, path, netns })
+    Ok(Host { name, path, netns, mapped_port: None })
 }
 
 /// Where a runtime would look for plugins.

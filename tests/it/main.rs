@@ -12,5 +12,6 @@ mod leases;
 mod nft;
 mod parity;
 mod podman;
+mod portmap;
 mod sandbox;
 mod vlan;

@@ -14,7 +14,7 @@ use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::plan_removal;
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::net::IfName;
-use crate::plugins::{netns_error, node_records};
+use crate::plugins::{netns_error, node_records, portmap};
 use crate::state::Record;
 
 pub fn del(request: &Request) -> Result<()> {
@@ -57,6 +57,8 @@ pub(super) fn remove_attachment(
     if let Err(error) = remove_links(&mut session, identity, &remembered, held.as_deref(), true) {
         failures.push(error);
     }
+    // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
+    failures.extend(portmap::remove_recorded(&identity.container, &identity.if_name).err());
     if let Some(ipam) = ipam.filter(|_| failures.is_empty()) {
         failures.extend(ipam.del(record).err());
     }

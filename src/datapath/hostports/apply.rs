@@ -1,0 +1,125 @@
+//! Tells the kernel about host ports: what is shared first, then the way for 127.0.0.1, then all elements of the pod in one
+//! transaction, and at last the flows that must not go on.
+
+use super::observe::route_localnet_key;
+use super::plan::{Step, is_stale};
+use super::{Mapping, tables};
+use crate::datapath::session::Session;
+use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
+use crate::kernel::{self, Socket, address, conntrack, sysctl};
+
+/// Runs the steps of one plan; on failure some may have been made.
+pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
+    steps.iter().for_each(|step| tracing::debug!("{step}"));
+    let mut shared = Vec::new();
+    let mut elements = Vec::new();
+    let mut mappings = Vec::new();
+    for step in steps {
+        match step {
+            Step::Base(family) => shared.extend(tables::missing_base(session.netfilter()?, *family)?),
+            Step::Siblings(subnet) => shared.extend(tables::missing_siblings(session.netfilter()?, *subnet)?),
+            Step::Limits(family, limits) => {
+                shared.extend(tables::missing_limits(session.netfilter()?, *family, limits)?);
+            }
+            Step::RouteLocalnet(_) => {}
+            Step::PodLink(..) | Step::Remove(_) | Step::Add(..) => elements.push(change(step)),
+            Step::ForgetFlows(mapping) => mappings.push(*mapping),
+        }
+    }
+    if !shared.is_empty() {
+        nft::commit(session.netfilter()?, &Transaction { commands: shared }).map_err(without_fib)?;
+    }
+    for step in steps {
+        if let Step::RouteLocalnet(link) = step {
+            sysctl::write(&route_localnet_key(link), "1")?;
+        }
+    }
+    if !elements.is_empty() {
+        nft::commit(session.netfilter()?, &elements.into_iter().flatten().collect())?;
+    }
+    forget_flows(session, &mappings);
+    Ok(())
+}
+
+/// Runs a removal: everything at once where the kernel still has what it had a moment ago, else piece by piece.
+pub fn apply_removal(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
+    let outcome = apply(session, steps);
+    if outcome.as_ref().is_err_and(kernel::Error::is_missing) {
+        for step in steps {
+            match apply(session, std::slice::from_ref(step)) {
+                Err(error) if !error.is_missing() => return Err(error),
+                _ => {}
+            }
+        }
+        return Ok(());
+    }
+    outcome
+}
+
+fn change(step: &Step) -> Vec<Command> {
+    match step {
+        Step::PodLink(family, link) => {
+            let elements = vec![Element::of([Datum::IfName(link.clone())])];
+            vec![Command::AddElements { table: tables::table(*family), set: tables::pod_links(), elements }]
+        }
+        Step::Remove(entry) => {
+            let elements = vec![Element::of(tables::key_of(entry))];
+            let (table, set) = (tables::table(entry.family()), tables::set_of(entry));
+            vec![Command::DeleteElements { table, set, elements }]
+        }
+        Step::Add(entry, comment) => {
+            let elements = vec![tables::element(entry, comment)];
+            let (table, set) = (tables::table(entry.family()), tables::set_of(entry));
+            vec![Command::AddElements { table, set, elements }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The kernel answers ENOENT for an expression that it does not have.
+fn without_fib(error: kernel::Error) -> kernel::Error {
+    if error.is_missing() {
+        return error.with_hint(
+            "does this kernel have fib and nat? modules nft_fib_ipv4, nft_fib_ipv6, nft_nat, nft_masq",
+        );
+    }
+    error
+}
+
+/// A node without connection tracking, or without connections, has nothing to forget. What cannot be forgotten ends by
+/// itself, later: no reason to refuse a pod.
+fn forget_flows(session: &mut Session, mappings: &[Mapping]) {
+    if mappings.is_empty() || !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+        return;
+    }
+    let Ok(own) = address::all(&mut session.node.route) else { return };
+    let is_local =
+        |ip: std::net::IpAddr| ip.is_loopback() || own.iter().any(|address| address.address.ip() == ip);
+    let forgotten = session.netfilter().and_then(|socket| {
+        mappings.iter().try_fold(0, |sum, mapping| Ok(sum + forget_stale(socket, mapping, is_local)?))
+    });
+    match forgotten {
+        Ok(count) => tracing::debug!("{count} flows forgotten"),
+        Err(error) => tracing::warn!(%error, "flows of a host port may go to its former holder for a while"),
+    }
+}
+
+fn forget_stale(
+    socket: &mut Socket,
+    mapping: &Mapping,
+    is_local: impl Fn(std::net::IpAddr) -> bool,
+) -> kernel::Result<usize> {
+    let flows =
+        conntrack::flows_to_port(socket, mapping.family(), mapping.protocol.number(), mapping.host_port)?;
+    let mut forgotten = 0;
+    for flow in flows {
+        let reply_port = flow.reply.src_port.unwrap_or(0);
+        let stale =
+            is_stale(mapping, flow.original.dst, mapping.host_port, flow.reply.src, reply_port, &is_local);
+        if stale {
+            conntrack::forget(socket, &flow)?;
+            forgotten += 1;
+        }
+    }
+    Ok(forgotten)
+}

@@ -1,0 +1,130 @@
+//! Processes of this node that listen on a port: a mapped port takes their clients away.
+//!
+//! Reads `/proc/net/{tcp,tcp6,udp,udp6}` of the calling thread's namespace (proc_net_tcp in the kernel's documentation);
+//! the parser is pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Mapping, Protocol};
+use crate::net::Family;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub protocol: Protocol,
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+impl Listener {
+    /// Whether the mapping takes packets away that would reach it. A socket on `::` takes IPv4 too, unless it was told
+    /// not to, which these files do not say.
+    pub fn is_shadowed_by(&self, mapping: &Mapping) -> bool {
+        if (self.protocol, self.port) != (mapping.protocol, mapping.host_port) {
+            return false;
+        }
+        if self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+            return true;
+        }
+        let same_family = Family::of(self.address) == mapping.family();
+        same_family && (self.address.is_unspecified() || mapping.host_ip.is_none_or(|ip| ip == self.address))
+    }
+}
+
+/// What listens on one of the ports. A file that is missing, or that cannot be read, tells nothing.
+pub fn load(mappings: &[Mapping]) -> Vec<Listener> {
+    let mut found = Vec::new();
+    for (protocol, files) in [(Protocol::Tcp, ["tcp", "tcp6"]), (Protocol::Udp, ["udp", "udp6"])] {
+        if !mappings.iter().any(|mapping| mapping.protocol == protocol) {
+            continue;
+        }
+        for file in files {
+            let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+            let listeners = text.lines().filter_map(|line| parse(protocol, line));
+            found.extend(listeners.filter(|listener| mappings.iter().any(|m| listener.is_shadowed_by(m))));
+        }
+    }
+    found
+}
+
+/// One line: `  0: 0100007F:1F90 00000000:0000 0A …`. `None` for the heading, and for sockets with a peer.
+fn parse(protocol: Protocol, line: &str) -> Option<Listener> {
+    // `TCP_LISTEN` and, of a UDP socket that is bound and not connected, `TCP_CLOSE`; net/tcp_states.h.
+    let waiting = if protocol == Protocol::Tcp { "0A" } else { "07" };
+    let mut words = line.split_whitespace().skip(1);
+    let (address, port) = words.next()?.split_once(':')?;
+    let (_, state) = (words.next()?, words.next()?);
+    if state != waiting {
+        return None;
+    }
+    // 32-bit words as the machine has them.
+    let word =
+        |at: usize| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let address = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
+        32 => {
+            let mut bytes = [0; 16];
+            for at in 0..4 {
+                bytes[at * 4..at * 4 + 4].copy_from_slice(&word(at)?);
+            }
+            let address = Ipv6Addr::from(bytes);
+            address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+        }
+        _ => return None,
+    };
+    Some(Listener { protocol, address, port: u16::from_str_radix(port, 16).ok()? })
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+
+    fn listener(address: &str, port: u16) -> Listener {
+        Listener { protocol: Protocol::Tcp, address: address.parse().unwrap(), port }
+    }
+
+    #[test]
+    fn listening_sockets_are_read_and_others_are_not() {
+        let tcp = |line| parse(Protocol::Tcp, line);
+        assert_eq!(tcp("  sl  local_address rem_address   st tx_queue rx_queue tr"), None);
+        assert_eq!(
+            tcp(
+                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0"
+            ),
+            Some(listener("127.0.0.1", 8080))
+        );
+        assert_eq!(tcp("   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000"), None);
+        assert_eq!(
+            tcp("   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 0"),
+            Some(listener("::", 22))
+        );
+        assert_eq!(
+            tcp("   0: 0000000000000000FFFF00000100007F:0016 00000000000000000000000000000000:0000 0A 0"),
+            Some(listener("127.0.0.1", 22))
+        );
+        let udp = parse(Protocol::Udp, "  10: 00000000:0035 00000000:0000 07 00000000:00000000");
+        assert_eq!(udp.map(|found| found.port), Some(53));
+        assert_eq!(parse(Protocol::Udp, "  10: 0100007F:0035 0100007F:9000 01 00000000:00000000"), None);
+    }
+
+    #[test]
+    fn a_mapping_shadows_what_would_have_got_the_packet() {
+        let mapping = |host_ip: Option<&str>, pod: &str| Mapping {
+            protocol: Protocol::Tcp,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            host_port: 8080,
+            pod: pod.parse().unwrap(),
+            pod_port: 80,
+        };
+        let v4 = mapping(None, "10.1.2.5");
+        assert!(listener("0.0.0.0", 8080).is_shadowed_by(&v4) && listener("::", 8080).is_shadowed_by(&v4));
+        assert!(listener("127.0.0.1", 8080).is_shadowed_by(&v4));
+        assert!(!listener("0.0.0.0", 8081).is_shadowed_by(&v4));
+        assert!(!listener("fd00::1", 8080).is_shadowed_by(&v4));
+        let at = mapping(Some("192.0.2.1"), "10.1.2.5");
+        assert!(
+            listener("192.0.2.1", 8080).is_shadowed_by(&at) && listener("0.0.0.0", 8080).is_shadowed_by(&at)
+        );
+        assert!(!listener("127.0.0.1", 8080).is_shadowed_by(&at));
+        assert!(!listener("0.0.0.0", 8080).is_shadowed_by(&mapping(None, "fd00::5")));
+    }
+}

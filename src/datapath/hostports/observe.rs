@@ -1,0 +1,229 @@
+//! Asks the kernel what it has of host ports, key by key: the maps are never read whole for an ADD, however many pods have
+//! mappings. Decides nothing.
+
+use std::net::IpAddr;
+
+use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, entries, siblings};
+use super::{Entry, HostPorts, Mapping, Owner, tables};
+use crate::datapath::session::Session;
+use crate::kernel::nft::{self, Datum};
+use crate::kernel::{self, Socket, link, route, sysctl};
+use crate::net::{Family, IfName};
+
+/// Whose a mapping with that comment is. Asked for mappings only.
+pub type Judge<'a> = dyn Fn(&Mapping, &str) -> Holder + 'a;
+
+pub fn observe(session: &mut Session, want: &HostPorts, judge: &Judge<'_>) -> kernel::Result<Have> {
+    let pod_link = observe_pod_link(session, want)?;
+    let mut found = Vec::new();
+    for family in want.families() {
+        let link = match family {
+            Family::V4 => pod_link.as_ref().map(|link| link.name.clone()),
+            Family::V6 => link_towards(session, want, family)?,
+        };
+        found.push(observe_table(session.netfilter()?, want, family, link.as_ref(), judge)?);
+    }
+    Ok(Have { tables: found, pod_link })
+}
+
+fn observe_pod_link(session: &mut Session, want: &HostPorts) -> kernel::Result<Option<PodLink>> {
+    let Some(name) = link_towards(session, want, Family::V4)? else { return Ok(None) };
+    let value = sysctl::read(&route_localnet_key(&name))?;
+    Ok(Some(PodLink { name, route_localnet: value.as_deref() == Some("1") }))
+}
+
+pub(super) fn route_localnet_key(link: &IfName) -> String {
+    format!("net/ipv4/conf/{link}/route_localnet")
+}
+
+/// Where the node sends packets to the pod, whoever attached it. A pod without a way to it is not this plugin's failure.
+fn link_towards(session: &mut Session, want: &HostPorts, family: Family) -> kernel::Result<Option<IfName>> {
+    let pods = want.pods.iter().map(ipnetwork::IpNetwork::ip);
+    let Some(pod) = pods.into_iter().find(|pod| Family::of(*pod) == family) else { return Ok(None) };
+    if !want.mappings.iter().any(|mapping| mapping.family() == family) {
+        return Ok(None);
+    }
+    let socket = &mut session.node.route;
+    let Some(index) = route::link_towards(socket, pod)? else { return Ok(None) };
+    Ok(link::by_index(socket, index)?.and_then(|link| link.name.parse().ok()))
+}
+
+fn observe_table(
+    socket: &mut Socket,
+    want: &HostPorts,
+    family: Family,
+    link: Option<&IfName>,
+    judge: &Judge<'_>,
+) -> kernel::Result<TableHave> {
+    let base = tables::missing_base(socket, family)?.is_empty();
+    let siblings = match siblings(want, family) {
+        Some(subnet) => tables::missing_siblings(socket, subnet)?.is_empty(),
+        None => true,
+    };
+    let limits = tables::missing_limits(socket, family, &want.limits)?.is_empty();
+    let pod_link = match link {
+        Some(link) => {
+            let key = [Datum::IfName(link.clone())];
+            nft::element(socket, &tables::table(family), &tables::pod_links(), &key)?.is_some()
+        }
+        None => true,
+    };
+    let elements = observe_elements(socket, want, family, judge)?;
+    Ok(TableHave { family, base, siblings, limits, pod_link, elements })
+}
+
+fn observe_elements(
+    socket: &mut Socket,
+    want: &HostPorts,
+    family: Family,
+    judge: &Judge<'_>,
+) -> kernel::Result<Vec<Found>> {
+    let mut keys: Vec<Entry> = entries(want, family).into_iter().map(|(entry, _)| entry).collect();
+    let mappings: Vec<_> = want.mappings.iter().filter(|mapping| mapping.family() == family).collect();
+    for name in tables::known_limits(socket, family)? {
+        keys.extend(mappings.iter().map(|mapping| Entry::Limited(name.clone(), **mapping)));
+    }
+    // What stands in the way under another key: the port on all addresses, or on one.
+    for mapping in &mappings {
+        match mapping.host_ip {
+            Some(_) => keys.push(Entry::Port(Mapping { host_ip: None, ..**mapping })),
+            None => keys.push(Entry::PortAt(family, mapping.protocol, mapping.host_port)),
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup_by(|a, b| a.has_key_of(b));
+    let mut found = Vec::new();
+    for key in keys {
+        let Some((entry, comment)) = look_up(socket, &key)? else { continue };
+        if let Entry::PortAt(family, protocol, port) = entry
+            && mappings.iter().any(|m| m.host_ip.is_none() && (m.protocol, m.host_port) == (protocol, port))
+        {
+            let theirs = mappings_at(socket, family)?.into_iter();
+            let theirs = theirs.filter(|(m, _)| (m.protocol, m.host_port) == (protocol, port));
+            found.extend(theirs.map(|(mapping, comment)| judged(Entry::Port(mapping), comment, judge)));
+        }
+        found.push(judged(entry, comment, judge));
+    }
+    Ok(found)
+}
+
+fn judged(entry: Entry, comment: String, judge: &Judge<'_>) -> Found {
+    let holder = match &entry {
+        Entry::Port(mapping) => judge(mapping, &comment),
+        _ => Holder::Ours,
+    };
+    Found { entry, comment, holder }
+}
+
+/// What has the key of the entry.
+fn look_up(socket: &mut Socket, entry: &Entry) -> kernel::Result<Option<(Entry, String)>> {
+    let table = tables::table(entry.family());
+    let Some(element) = nft::element(socket, &table, &tables::set_of(entry), &tables::key_of(entry))? else {
+        return Ok(None);
+    };
+    let there = match entry {
+        Entry::Port(_) => tables::mapping_of(&element).map(Entry::Port),
+        other => Some(other.clone()),
+    };
+    let comment = element.comment.map(|comment| comment.as_str().to_owned()).unwrap_or_default();
+    Ok(there.map(|there| (there, comment)))
+}
+
+/// Mappings of single addresses of the node: there are few, and they are asked for only when a port is on both sides.
+fn mappings_at(socket: &mut Socket, family: Family) -> kernel::Result<Vec<(Mapping, String)>> {
+    let elements = nft::elements(socket, &tables::table(family), &tables::hostports_at(family))?;
+    let mapping = |element: nft::Element| {
+        let mapping = tables::mapping_of(&element)?;
+        Some((mapping, element.comment.map(|comment| comment.as_str().to_owned()).unwrap_or_default()))
+    };
+    Ok(elements.into_iter().filter_map(mapping).collect())
+}
+
+/// What the kernel has of a container's mappings. Elements that name another container stay, and so do those of another
+/// attachment of this one: they lead to another address. Without addresses all that name the container are meant.
+pub fn observe_remains(
+    session: &mut Session,
+    container: &str,
+    mappings: &[Mapping],
+    addresses: &[IpAddr],
+) -> kernel::Result<Remains> {
+    let mut remains = Remains { elements: Vec::new(), mappings: mappings.to_vec() };
+    let mut addresses = addresses.to_vec();
+    let any = addresses.is_empty();
+    for family in Family::BOTH {
+        let of_family: Vec<_> =
+            mappings.iter().filter(|mapping| mapping.family() == family).copied().collect();
+        if of_family.is_empty() {
+            continue;
+        }
+        let socket = session.netfilter()?;
+        let limits = tables::known_limits(socket, family)?;
+        for mapping in of_family {
+            let Some((Entry::Port(there), comment)) = look_up(socket, &Entry::Port(mapping))? else {
+                continue;
+            };
+            if !Owner::is_named_by(container, &comment) || !(any || addresses.contains(&there.pod)) {
+                continue;
+            }
+            remains.elements.push(Entry::Port(there));
+            addresses.push(there.pod);
+            let limited = limits.iter().map(|name| Entry::Limited(name.clone(), mapping));
+            find_ours(socket, container, limited, &mut remains.elements)?;
+        }
+        idle_ports(socket, family, &mut remains.elements)?;
+        let pods = addresses.iter().filter(|address| Family::of(**address) == family);
+        let sets = [Entry::LocalClients, Entry::Hairpin, Entry::AllClients];
+        let clients = pods.flat_map(|pod| sets.map(|set| set(*pod)));
+        find_ours(socket, container, clients, &mut remains.elements)?;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    remains.elements.retain(|entry| seen.insert(entry.clone()));
+    Ok(remains)
+}
+
+fn find_ours(
+    socket: &mut Socket,
+    container: &str,
+    entries: impl Iterator<Item = Entry>,
+    found: &mut Vec<Entry>,
+) -> kernel::Result<()> {
+    for entry in entries {
+        if let Some((there, comment)) = look_up(socket, &entry)?
+            && Owner::is_named_by(container, &comment)
+        {
+            found.push(there);
+        }
+    }
+    Ok(())
+}
+
+/// Ports of single addresses that nobody else has on another one.
+fn idle_ports(socket: &mut Socket, family: Family, elements: &mut Vec<Entry>) -> kernel::Result<()> {
+    let leaving: Vec<Mapping> = elements
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Port(mapping) if mapping.host_ip.is_some() && mapping.family() == family => Some(*mapping),
+            _ => None,
+        })
+        .collect();
+    if leaving.is_empty() {
+        return Ok(());
+    }
+    let all = mappings_at(socket, family)?;
+    for mapping in &leaving {
+        let stays = all.iter().any(|(other, _)| {
+            (other.protocol, other.host_port) == (mapping.protocol, mapping.host_port)
+                && !leaving.contains(other)
+        });
+        let port = Entry::PortAt(family, mapping.protocol, mapping.host_port);
+        if !stays && look_up(socket, &port)?.is_some() {
+            elements.push(port);
+        }
+    }
+    Ok(())
+}
+
+/// Whether this kernel has nf_tables. Asks for a table, changes nothing.
+pub fn available(session: &mut Session) -> kernel::Result<()> {
+    nft::table(session.netfilter()?, &tables::table(Family::V4)).map(drop)
+}

@@ -1,0 +1,433 @@
+//! What host ports look like in nf_tables: the tables `ip smarter-cni` and `ip6 smarter-cni`.
+//!
+//! Maps from (protocol, port) and (address, protocol, port) to the pod, sets of pods whose clients are masqueraded, and a
+//! few rules that never change. Keys are never ranges, so that kernels before 5.6 have them too.
+
+use std::net::Ipv6Addr;
+
+use ipnetwork::IpNetwork;
+
+use super::limits::{CHAIN, Condition, Match, Pattern};
+use super::{Entry, Limits, Mapping, Protocol};
+use crate::datapath::mark::OWNER;
+use crate::kernel::nft::{
+    self, Chain, Command, Comment, DataType, Datum, Element, Expr, Field, HookPoint, Instruction, Kind,
+    NamePattern, Op, Position, Rule, Set, Side, Table, TableFamily, Way,
+};
+use crate::kernel::{self, Socket};
+use crate::net::{Family, IfName};
+
+const TO_PODS: &str = "to_pods";
+const PREROUTING: &str = "prerouting";
+const OUTPUT: &str = "output";
+const POSTROUTING: &str = "postrouting";
+const GUARD: &str = "guard";
+/// linux/netfilter_ipv4.h: `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`, `NF_IP_PRI_RAW`.
+const PRIORITY_DSTNAT: i32 = -100;
+const PRIORITY_SRCNAT: i32 = 100;
+const PRIORITY_RAW: i32 = -300;
+
+pub fn table(family: Family) -> Table {
+    Table::new(if family == Family::V4 { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
+}
+
+fn address(family: Family) -> DataType {
+    if family == Family::V4 { DataType::Ipv4Addr } else { DataType::Ipv6Addr }
+}
+
+const PORT: [DataType; 2] = [DataType::InetProto, DataType::InetService];
+
+fn port_at(family: Family) -> [DataType; 3] {
+    [address(family), DataType::InetProto, DataType::InetService]
+}
+
+pub fn hostports(family: Family) -> Set {
+    Set::map("hostports", &PORT, &[address(family), DataType::InetService])
+}
+
+pub fn hostports_at(family: Family) -> Set {
+    Set::map("hostports_at", &port_at(family), &[address(family), DataType::InetService])
+}
+
+/// Interfaces that lead to pods.
+pub fn pod_links() -> Set {
+    Set::new("pod_links", &[DataType::IfName])
+}
+
+/// The set that an entry is in.
+pub fn set_of(entry: &Entry) -> Set {
+    let family = entry.family();
+    let name = entry.set();
+    match entry {
+        Entry::Port(Mapping { host_ip: None, .. }) => hostports(family),
+        Entry::Port(_) => hostports_at(family),
+        Entry::PortAt(..) | Entry::Limited(_, Mapping { host_ip: None, .. }) => Set::new(&name, &PORT),
+        Entry::Limited(..) => Set::new(&name, &port_at(family)),
+        Entry::LocalClients(_) | Entry::AllClients(_) => Set::new(&name, &[address(family)]),
+        Entry::Hairpin(_) => Set::new(&name, &[address(family), address(family)]),
+    }
+}
+
+pub fn key_of(entry: &Entry) -> Vec<Datum> {
+    match entry {
+        Entry::Port(mapping) | Entry::Limited(_, mapping) => {
+            let mut key: Vec<Datum> = mapping.host_ip.map(Datum::Address).into_iter().collect();
+            key.extend([Datum::Protocol(mapping.protocol.number()), Datum::Port(mapping.host_port)]);
+            key
+        }
+        Entry::PortAt(_, protocol, port) => vec![Datum::Protocol(protocol.number()), Datum::Port(*port)],
+        Entry::LocalClients(address) | Entry::AllClients(address) => vec![Datum::Address(*address)],
+        Entry::Hairpin(address) => vec![Datum::Address(*address), Datum::Address(*address)],
+    }
+}
+
+pub fn element(entry: &Entry, comment: &str) -> Element {
+    let mut element = Element::of(key_of(entry));
+    if let Entry::Port(mapping) = entry {
+        element.value = Some(vec![Datum::Address(mapping.pod), Datum::Port(mapping.pod_port)]);
+    }
+    element.comment = (!comment.is_empty()).then(|| Comment::new(comment));
+    element
+}
+
+/// The mapping that an element of `hostports` or `hostports_at` says.
+pub fn mapping_of(element: &Element) -> Option<Mapping> {
+    let (host_ip, protocol, host_port) = match element.key.as_slice() {
+        [Datum::Protocol(protocol), Datum::Port(port)] => (None, *protocol, *port),
+        [Datum::Address(ip), Datum::Protocol(protocol), Datum::Port(port)] => (Some(*ip), *protocol, *port),
+        _ => return None,
+    };
+    let Some([Datum::Address(pod), Datum::Port(pod_port)]) = element.value.as_deref() else { return None };
+    let protocol = Protocol::ALL.into_iter().find(|known| known.number() == protocol)?;
+    Some(Mapping { protocol, host_ip, host_port, pod: *pod, pod_port: *pod_port })
+}
+
+fn loopback() -> IpNetwork {
+    "127.0.0.0/8".parse().expect("a network written in this line")
+}
+
+/// Every chain and the rules that are always in it.
+fn skeleton(family: Family) -> Vec<(Chain, Vec<Rule>)> {
+    let (src, dst) = (Field::Address(family, Side::Source), Field::Address(family, Side::Destination));
+    let port = Field::Port(Side::Destination);
+    let dnat = |fields: &[Field], map: Set| {
+        Rule::new([Expr::Dnat { family, fields: fields.to_vec(), map: map.name }])
+    };
+    let lookup = |fields: &[Field], set: &str| Expr::Lookup {
+        fields: fields.to_vec(),
+        op: Op::Eq,
+        set: set.to_owned(),
+    };
+    let local = || vec![Expr::LocalDestination, Expr::Jump(TO_PODS.to_owned())];
+    let mut output = local();
+    let mut postrouting = vec![
+        Rule::new([Expr::Dnatted, lookup(&[dst], "all_clients"), Expr::Masquerade]),
+        Rule::new([Expr::Dnatted, lookup(&[src, dst], "hairpin"), Expr::Masquerade]),
+    ];
+    if family == Family::V4 {
+        let rule = [Expr::Dnatted, Expr::from(loopback()), lookup(&[dst], "local_clients"), Expr::Masquerade];
+        postrouting.push(Rule::new(rule));
+    } else {
+        // A packet from ::1 cannot leave the node: who asks there had better reach a process of the node, or nobody.
+        output.insert(0, Expr::not_to(IpNetwork::V6(Ipv6Addr::LOCALHOST.into())));
+    }
+    let nat = |name, point, priority| Chain::base(name, Kind::Nat, point, priority);
+    let mut chains = vec![
+        (
+            Chain::regular(TO_PODS),
+            vec![
+                dnat(&[dst, Field::Protocol, port], hostports_at(family)),
+                dnat(&[Field::Protocol, port], hostports(family)),
+            ],
+        ),
+        (nat(PREROUTING, HookPoint::Prerouting, PRIORITY_DSTNAT), vec![Rule::new(local())]),
+        (nat(OUTPUT, HookPoint::Output, PRIORITY_DSTNAT), vec![Rule::new(output)]),
+        (nat(POSTROUTING, HookPoint::Postrouting, PRIORITY_SRCNAT), postrouting),
+    ];
+    if family == Family::V4 {
+        let outside = || Expr::Interface(Way::In, Op::Ne, NamePattern::Exact(lo()));
+        let from_or_to = |side| Rule::new([outside(), Expr::Address(side, Op::Eq, loopback()), Expr::Drop]);
+        chains.push((
+            Chain::base(GUARD, Kind::Filter, HookPoint::Prerouting, PRIORITY_RAW),
+            vec![from_or_to(Side::Destination), from_or_to(Side::Source)],
+        ));
+    }
+    chains
+}
+
+fn lo() -> IfName {
+    "lo".parse().expect("a name written in this line")
+}
+
+fn sets(family: Family) -> Vec<Set> {
+    let one = address(family);
+    vec![
+        hostports(family),
+        hostports_at(family),
+        Set::new("hostports_at_ports", &PORT),
+        Set::new("local_clients", &[one]),
+        Set::new("all_clients", &[one]),
+        Set::new("hairpin", &[one, one]),
+        pod_links(),
+    ]
+}
+
+/// What makes the table complete; nothing when it is. Chains that lack a rule get it; the one whose order counts is made
+/// anew.
+pub fn missing_base(socket: &mut Socket, family: Family) -> kernel::Result<Vec<Command>> {
+    let table = table(family);
+    let mut rules = Vec::new();
+    for (chain, wanted) in skeleton(family) {
+        let has = nft::rules(socket, &table, &chain.name)?;
+        let missing: Vec<_> =
+            wanted.iter().filter(|rule| !has.iter().any(|has| has.is(table.family, rule))).cloned().collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let again = chain.name == TO_PODS && !has.is_empty();
+        if again {
+            rules.push(Command::FlushChain { table: table.clone(), chain: chain.name.clone() });
+        }
+        let added = if again { wanted } else { missing };
+        rules.extend(added.into_iter().map(|rule| add_rule(&table, &chain.name, rule)));
+    }
+    if rules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut commands = declarations(family);
+    commands.extend(rules);
+    Ok(commands)
+}
+
+/// Table, sets and chains: declaring what is there already is nothing.
+fn declarations(family: Family) -> Vec<Command> {
+    let table = table(family);
+    let mut commands = vec![Command::AddTable { table: table.clone(), comment: None }];
+    commands.extend(sets(family).into_iter().map(|set| Command::AddSet { table: table.clone(), set }));
+    let chains = skeleton(family).into_iter();
+    commands.extend(chains.map(|(chain, _)| Command::AddChain { table: table.clone(), chain }));
+    commands
+}
+
+/// The whole of what a node gets with its first mapping.
+pub fn base_commands(family: Family) -> Vec<Command> {
+    let table = table(family);
+    let mut commands = declarations(family);
+    for (chain, rules) in skeleton(family) {
+        commands.extend(rules.into_iter().map(|rule| add_rule(&table, &chain.name, rule)));
+    }
+    commands
+}
+
+fn add_rule(table: &Table, chain: &str, rule: Rule) -> Command {
+    Command::AddRule { table: table.clone(), chain: chain.to_owned(), rule }
+}
+
+/// Pods of one subnet answer each other directly, past the node that knows the translation; with the node's address as
+/// client they cannot.
+pub fn siblings_rule(subnet: IpNetwork) -> Rule {
+    let dst = Field::Address(Family::of(subnet.ip()), Side::Destination);
+    Rule::new([
+        Expr::Dnatted,
+        Expr::from(subnet),
+        Expr::Address(Side::Destination, Op::Eq, subnet),
+        Expr::Lookup { fields: vec![dst], op: Op::Eq, set: "local_clients".to_owned() },
+        Expr::Masquerade,
+    ])
+}
+
+/// The rule for a subnet, unless it is there.
+pub fn missing_siblings(socket: &mut Socket, subnet: IpNetwork) -> kernel::Result<Vec<Command>> {
+    let table = table(Family::of(subnet.ip()));
+    let rule = siblings_rule(subnet);
+    let there = nft::rules(socket, &table, POSTROUTING)?.iter().any(|has| has.is(table.family, &rule));
+    Ok(if there { Vec::new() } else { vec![add_rule(&table, POSTROUTING, rule)] })
+}
+
+fn name_pattern(pattern: &Pattern) -> NamePattern {
+    let name = pattern.name().clone();
+    if pattern.is_prefix() { NamePattern::Prefix(name) } else { NamePattern::Exact(name) }
+}
+
+/// A packet for which the condition does not hold.
+fn broken(condition: &Condition) -> Expr {
+    let op = if condition.negated { Op::Eq } else { Op::Ne };
+    match &condition.matches {
+        Match::Interface(pattern) => Expr::Interface(Way::In, op, name_pattern(pattern)),
+        Match::From(from) => Expr::Address(Side::Source, op, *from),
+        Match::To(to) => Expr::Address(Side::Destination, op, *to),
+    }
+}
+
+/// Who may not use a limited port leaves the hook (`accept` ends it) before the maps are asked; who may, returns to them.
+fn limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
+    let from = |pattern: &Pattern| Expr::Interface(Way::In, Op::Eq, name_pattern(pattern));
+    let mut rules: Vec<_> =
+        limits.conditions(family).iter().map(|c| Rule::new([broken(c), Expr::Accept])).collect();
+    if !limits.allowed.is_empty() || !limits.denied.is_empty() {
+        let fields = vec![Field::Interface(Way::In)];
+        let pods = Expr::Lookup { fields, op: Op::Eq, set: pod_links().name };
+        rules.push(Rule::new([pods, Expr::Return]));
+    }
+    rules.extend(limits.denied.iter().map(|pattern| Rule::new([from(pattern), Expr::Accept])));
+    if !limits.allowed.is_empty() {
+        rules.extend(limits.allowed.iter().map(|pattern| Rule::new([from(pattern), Expr::Return])));
+        rules.push(Rule::new([Expr::Accept]));
+    }
+    rules
+}
+
+/// The node's own packets come in nowhere: what asks for an interface never holds for them, what refuses one always does.
+fn local_limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
+    let rules = limits.conditions(family).iter().filter_map(|condition| match condition {
+        Condition { matches: Match::Interface(_), negated: true } => None,
+        Condition { matches: Match::Interface(_), negated: false } => Some(Rule::new([Expr::Accept])),
+        other => Some(Rule::new([broken(other), Expr::Accept])),
+    });
+    rules.collect()
+}
+
+/// The chains of the limits and the ways to them, as far as they are missing.
+pub fn missing_limits(socket: &mut Socket, family: Family, limits: &Limits) -> kernel::Result<Vec<Command>> {
+    let Some(name) = limits.chain(family) else { return Ok(Vec::new()) };
+    let table = table(family);
+    let at = format!("{name}_at");
+    let mut commands = vec![
+        Command::AddSet { table: table.clone(), set: pod_links() },
+        Command::AddSet { table: table.clone(), set: Set::new(&name, &PORT) },
+        Command::AddSet { table: table.clone(), set: Set::new(&at, &port_at(family)) },
+    ];
+    let before = commands.len();
+    let local = (OUTPUT, format!("{name}_local"), local_limit_rules(limits, family));
+    let outside = (PREROUTING, name.clone(), limit_rules(limits, family));
+    for (hook, chain, wanted) in [outside, local] {
+        if wanted.is_empty() {
+            continue;
+        }
+        let has = nft::rules(socket, &table, &chain)?;
+        let same = has.len() == wanted.len()
+            && has.iter().zip(&wanted).all(|(has, rule)| has.is(table.family, rule));
+        if !same {
+            commands.push(Command::AddChain { table: table.clone(), chain: Chain::regular(&chain) });
+            commands.push(Command::FlushChain { table: table.clone(), chain: chain.clone() });
+            commands.extend(wanted.into_iter().map(|rule| add_rule(&table, &chain, rule)));
+        }
+        let entered = nft::rules(socket, &table, hook)?;
+        for rule in ways_to(family, &name, &at, &chain) {
+            if !entered.iter().any(|has| has.is(table.family, &rule)) {
+                // In front of the way to the maps.
+                let position = Position::First;
+                let (table, chain) = (table.clone(), hook.to_owned());
+                commands.push(Command::InsertRule { table, chain, position, rule });
+            }
+        }
+    }
+    Ok(if commands.len() == before { Vec::new() } else { commands })
+}
+
+fn ways_to(family: Family, set: &str, set_at: &str, chain: &str) -> [Rule; 2] {
+    let port = [Field::Protocol, Field::Port(Side::Destination)];
+    let at = [Field::Address(family, Side::Destination), port[0], port[1]];
+    let way = |fields: &[Field], set: &str| {
+        let lookup = Expr::Lookup { fields: fields.to_vec(), op: Op::Eq, set: set.to_owned() };
+        Rule::new([lookup, Expr::Jump(chain.to_owned())])
+    };
+    [way(&port, set), way(&at, set_at)]
+}
+
+/// The names of all limits that this table knows.
+pub fn known_limits(socket: &mut Socket, family: Family) -> kernel::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for hook in [PREROUTING, OUTPUT] {
+        for rule in nft::rules(socket, &table(family), hook)? {
+            let target = rule.instructions.iter().find_map(|instruction| match instruction {
+                Instruction::Verdict { chain: Some(chain), .. } => Some(chain.as_str()),
+                _ => None,
+            });
+            if let Some(name) = target.filter(|target| target.starts_with(CHAIN)) {
+                names.push(name.strip_suffix("_local").unwrap_or(name).to_owned());
+            }
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::nft::Transaction;
+
+    fn text(commands: Vec<Command>) -> String {
+        Transaction { commands }.to_string()
+    }
+
+    #[test]
+    fn the_tables_are_complete_in_one_transaction() {
+        assert_eq!(
+            text(base_commands(Family::V4)),
+            "add table ip smarter-cni\n\
+             add map ip smarter-cni hostports { type inet_proto . inet_service : ipv4_addr . inet_service; }\n\
+             add map ip smarter-cni hostports_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }\n\
+             add set ip smarter-cni hostports_at_ports { type inet_proto . inet_service; }\n\
+             add set ip smarter-cni local_clients { type ipv4_addr; }\n\
+             add set ip smarter-cni all_clients { type ipv4_addr; }\n\
+             add set ip smarter-cni hairpin { type ipv4_addr . ipv4_addr; }\n\
+             add set ip smarter-cni pod_links { type ifname; }\n\
+             add chain ip smarter-cni to_pods\n\
+             add chain ip smarter-cni prerouting { type nat hook prerouting priority -100; policy accept; }\n\
+             add chain ip smarter-cni output { type nat hook output priority -100; policy accept; }\n\
+             add chain ip smarter-cni postrouting { type nat hook postrouting priority 100; policy accept; }\n\
+             add chain ip smarter-cni guard { type filter hook prerouting priority -300; policy accept; }\n\
+             add rule ip smarter-cni to_pods dnat ip to ip daddr . meta l4proto . th dport map @hostports_at\n\
+             add rule ip smarter-cni to_pods dnat ip to meta l4proto . th dport map @hostports\n\
+             add rule ip smarter-cni prerouting fib daddr type local jump to_pods\n\
+             add rule ip smarter-cni output fib daddr type local jump to_pods\n\
+             add rule ip smarter-cni postrouting ct status dnat ip daddr @all_clients masquerade\n\
+             add rule ip smarter-cni postrouting ct status dnat ip saddr . ip daddr @hairpin masquerade\n\
+             add rule ip smarter-cni postrouting ct status dnat ip saddr 127.0.0.0/8 ip daddr @local_clients masquerade\n\
+             add rule ip smarter-cni guard iifname != \"lo\" ip daddr 127.0.0.0/8 drop\n\
+             add rule ip smarter-cni guard iifname != \"lo\" ip saddr 127.0.0.0/8 drop\n"
+        );
+        let v6 = text(base_commands(Family::V6));
+        assert!(v6.contains("output ip6 daddr != ::1 fib daddr type local jump to_pods\n"), "{v6}");
+        assert!(!v6.contains("guard") && !v6.contains("127.0.0"), "{v6}");
+    }
+
+    #[test]
+    fn limits_leave_the_hook_before_the_maps_are_asked() {
+        let pattern = |text| Pattern::parse(text, '*').unwrap();
+        let limits = Limits {
+            allowed: vec![pattern("eth0"), pattern("lan*")],
+            denied: vec![pattern("wwan*")],
+            v4: vec![
+                Condition { negated: false, matches: Match::From("10.0.0.0/8".parse().unwrap()) },
+                Condition { negated: true, matches: Match::Interface(pattern("ppp*")) },
+            ],
+            v6: vec![],
+        };
+        let text = |rules: Vec<Rule>| rules.iter().map(|rule| format!("{rule}\n")).collect::<String>();
+        assert_eq!(
+            text(limit_rules(&limits, Family::V4)),
+            "ip saddr != 10.0.0.0/8 accept\niifname \"ppp*\" accept\niifname @pod_links return\niifname \"wwan*\" accept\n\
+             iifname \"eth0\" return\niifname \"lan*\" return\naccept\n"
+        );
+        assert_eq!(text(local_limit_rules(&limits, Family::V4)), "ip saddr != 10.0.0.0/8 accept\n");
+        assert_eq!(text(local_limit_rules(&limits, Family::V6)), "");
+    }
+
+    #[test]
+    fn an_element_reads_back_as_its_mapping() {
+        for host_ip in [None, Some("192.0.2.1".parse().unwrap())] {
+            let mapping = Mapping {
+                protocol: Protocol::Udp,
+                host_ip,
+                host_port: 5353,
+                pod: "10.1.2.5".parse().unwrap(),
+                pod_port: 53,
+            };
+            assert_eq!(mapping_of(&element(&Entry::Port(mapping), "shop/dns c1")), Some(mapping));
+        }
+    }
+}

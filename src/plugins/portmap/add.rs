@@ -1,0 +1,110 @@
+//! ADD: the pod's ports are open when it returns, or nothing of it is left.
+
+use super::config::{Config, HostIp};
+use super::{attachment, del, judge, lock, new_record, wanted};
+use crate::cni::error::{Code, Context, Error, Result};
+use crate::cni::request::Request;
+use crate::cni::result::AddResult;
+use crate::cni::wire;
+use crate::datapath::hostports::plan::{Conflict, plan};
+use crate::datapath::hostports::{HostPorts, Owner, apply, listeners, observe};
+use crate::datapath::session::Session;
+use crate::net::Family;
+use crate::plugins::node_records;
+use crate::state::{Record, Records};
+
+pub fn add(request: &Request) -> Result<AddResult> {
+    let mut config = Config::parse(request).context("failed to parse config")?;
+    let target = request.attachment()?;
+    let previous = config.previous.take().ok_or_else(|| {
+        Error::internal("must be called as chained plugin")
+            .with_details("list it in \"plugins\" behind the plugin that attaches the pod")
+    })?;
+    // An old version of the specification may have no words for this result; better known before anything is done.
+    wire::render(&previous, request.version)?;
+    let want = wanted(&config, request, target);
+    warn(&config, &want);
+    if want.mappings.is_empty() {
+        return Ok(previous);
+    }
+    refuse_listeners(&config, &want)?;
+    let records = node_records()?;
+    let _lock = lock()?;
+    // A repeated or an interrupted ADD: what it promised then may be something else now.
+    if let Some(earlier) =
+        records.read(&attachment(request, target), super::PLUGIN).map_err(Error::internal)?
+    {
+        del::remove_locked(&records, &earlier)?;
+    }
+    let mut record = new_record(request, target, &records, &config);
+    records.write(&record).map_err(Error::internal)?;
+    let opened = open(&records, &record, &want).and_then(|()| {
+        record.complete = true;
+        records.write(&record).map_err(Error::internal)
+    });
+    if let Err(error) = opened {
+        if let Err(left) = del::remove_locked(&records, &record) {
+            tracing::warn!("could not take everything back: {}; DEL will", left.msg);
+        }
+        return Err(error);
+    }
+    Ok(previous)
+}
+
+/// The kernel comes to carry what is wanted.
+fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<()> {
+    let failed = |error: crate::datapath::session::Error| {
+        Error::internal(format!("unable to set up nftables rules for port mappings: {error}"))
+    };
+    let mut session = Session::open(None).map_err(failed)?;
+    let have = observe::observe(&mut session, want, &judge(records, record.attachment())).map_err(failed)?;
+    let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
+    apply::apply(&mut session, &steps).map_err(failed)
+}
+
+pub(super) fn refused(conflict: &Conflict) -> Error {
+    let theirs = conflict.theirs.port_words();
+    Error::new(Code::Internal, conflict).with_details(format!(
+        "{} has {theirs}; delete it, or give one of the two another hostPort or another hostIP",
+        Owner::words(&conflict.comment)
+    ))
+}
+
+/// What works, but not as one might think.
+fn warn(config: &Config, want: &HostPorts) {
+    if config.asked_for_iptables && !want.mappings.is_empty() {
+        tracing::warn!("backend iptables: nftables maps the ports, with the same effect");
+    }
+    for port in &config.ports {
+        let Some(family) = Family::BOTH.into_iter().find(|family| match port.host_ip {
+            HostIp::Any => false,
+            HostIp::AllOf(its) => its == *family,
+            HostIp::One(ip) => Family::of(ip) == *family,
+        }) else {
+            continue;
+        };
+        if !config.pods.iter().any(|pod| Family::of(pod.ip()) == family) {
+            tracing::warn!(
+                "hostPort {}/{} is for {family:?} only, and the pod has no such address: nothing leads there",
+                port.host_port,
+                port.protocol
+            );
+        }
+    }
+}
+
+/// A process of the node that listens on the port gets no more clients. Sometimes that is meant.
+fn refuse_listeners(config: &Config, want: &HostPorts) -> Result<()> {
+    for listener in listeners::load(&want.mappings) {
+        let words = format!(
+            "hostPort {}/{} is in use: a process of this node listens on {}",
+            listener.port, listener.protocol, listener.address
+        );
+        if config.strict {
+            return Err(Error::internal(words)
+                .with_details("stop the process, or take another hostPort, or leave out strictHostPorts"));
+        }
+        tracing::warn!("{words}; its clients reach the pod now");
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! CHECK: every port that ADD opened still leads to the pod. The plan of an ADD must be empty.
+
+use super::config::Config;
+use super::{add, attachment, judge, wanted};
+use crate::cni::error::{Error, Result};
+use crate::cni::request::Request;
+use crate::datapath::hostports::observe;
+use crate::datapath::hostports::plan::{Step, plan};
+use crate::datapath::session::Session;
+use crate::plugins::node_records;
+
+pub fn check(request: &Request) -> Result<()> {
+    let config = Config::parse(request)?;
+    let target = request.attachment()?;
+    if config.previous.is_none() {
+        return Err(Error::internal("Required prevResult missing"));
+    }
+    let want = wanted(&config, request, target);
+    if want.mappings.is_empty() {
+        return Ok(());
+    }
+    let records = node_records()?;
+    let mut session = Session::open(None).map_err(Error::internal)?;
+    let have = observe::observe(&mut session, &want, &judge(&records, attachment(request, target)))
+        .map_err(Error::internal)?;
+    let steps = plan(&want, &have).map_err(|conflict| add::refused(&conflict))?;
+    let missing: Vec<_> = steps.iter().filter(|step| !step.is_transient()).map(Step::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::internal(format!("missing hostport rules: {}", missing.join("; ")))
+        .with_details("run what is listed, or restart the pod"))
+}

@@ -1,0 +1,76 @@
+//! DEL: no port leads to the pod any more, whatever is left of its configuration.
+//!
+//! What is to be removed is known from the attachment's record. Without one, the ports that the request still lists are
+//! looked at, and those that name the container go.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use super::{PLUGIN, config, lock, mappings, recorded_mappings};
+use crate::cni::error::{Error, Result};
+use crate::cni::request::Request;
+use crate::datapath::hostports::plan::plan_removal;
+use crate::datapath::hostports::{Mapping, apply, observe};
+use crate::datapath::session::Session;
+use crate::net::IfName;
+use crate::plugins::node_records;
+use crate::state::{Record, Records};
+
+pub fn del(request: &Request) -> Result<()> {
+    let target = request.attachment()?;
+    let container = target.container.as_str();
+    if remove_recorded(container, &target.if_name)? {
+        return Ok(());
+    }
+    let ports = config::ports_leniently(&request.config);
+    if ports.is_empty() {
+        return Ok(());
+    }
+    // Keys of elements do not say where they lead.
+    let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let listed = mappings(&ports, &anywhere.map(IpNetwork::from));
+    let _lock = lock()?;
+    remove(container, &listed, &[])
+}
+
+/// Removes what the container's records for that interface promise, in whatever network they were made; whether there were
+/// any. Also for the plugin that made the interface: a configuration may have lost this one meanwhile.
+pub fn remove_recorded(container: &str, if_name: &IfName) -> Result<bool> {
+    let records = node_records()?;
+    let mut found = records.of_container(container).map_err(Error::internal)?;
+    found.retain(|record| record.plugin == PLUGIN && record.if_name == *if_name);
+    for record in &found {
+        remove_record(&records, record)?;
+    }
+    Ok(!found.is_empty())
+}
+
+pub(super) fn remove_record(records: &Records, record: &Record) -> Result<()> {
+    let _lock = lock()?;
+    remove_locked(records, record)
+}
+
+/// Elements and flows first, the record last: a removal that fails is repeated.
+pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<()> {
+    let (mappings, addresses) = recorded_mappings(record);
+    remove(&record.container_id, &mappings, &addresses)?;
+    if let Err(error) = records.remove(&record.attachment(), PLUGIN) {
+        // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
+        tracing::warn!(%error, "could not forget the port mappings");
+    }
+    Ok(())
+}
+
+fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result<()> {
+    if mappings.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: crate::datapath::session::Error| {
+        Error::internal(format!("error deleting nftables rules: {error}"))
+            .with_details("DEL again when the cause is gone")
+    };
+    let mut session = Session::open(None).map_err(failed)?;
+    let remains = observe::observe_remains(&mut session, container, mappings, addresses).map_err(failed)?;
+    apply::apply_removal(&mut session, &plan_removal(&remains)).map_err(failed)
+}

@@ -1,0 +1,186 @@
+//! The `portmap` plugin: ports of the node that lead to a pod. Chained behind whichever plugin attached the pod, and passes
+//! that one's result on as it is.
+//!
+//! Configuration in `config`, the verbs in `add`, `del`, `check` and here. What is promised is kept in an attachment record,
+//! so that removal needs to be told nothing but the container.
+
+mod add;
+mod check;
+mod conditions;
+pub mod config;
+mod del;
+
+pub use add::add;
+pub use check::check;
+pub use del::{del, remove_recorded};
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use self::config::{Config, HostIp, Port};
+use crate::cni::args::Args;
+use crate::cni::config::NetConf;
+use crate::cni::error::{Code, Context, Error, Result};
+use crate::cni::request::{Request, Target};
+use crate::datapath::hostports::plan::Holder;
+use crate::datapath::hostports::{HostPorts, Mapping, Owner, Protocol, observe};
+use crate::datapath::session::Session;
+use crate::net::Family;
+use crate::plugins::node_records;
+use crate::state::lock::NodeLock;
+use crate::state::record::{self, HostPort, Pod, PromisedAddress};
+use crate::state::{Record, Records, holders};
+
+/// Whose records these are.
+const PLUGIN: &str = "portmap";
+
+/// STATUS: whether an ADD of this network would work. Reads only.
+pub fn status(request: &Request) -> Result<()> {
+    Config::parse(request).context("failed to parse config")?;
+    node_records()?.writable().map_err(unavailable)?;
+    let mut session = Session::open(None).map_err(unavailable)?;
+    observe::available(&mut session).map_err(unavailable)
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::new(Code::PluginNotAvailable, error)
+}
+
+/// GC: mappings of attachments that are not in the runtime's list go.
+pub fn gc(request: &Request) -> Result<()> {
+    let config = NetConf::decode(&request.config).context("failed to parse network configuration")?;
+    let valid = config.valid_attachments.ok_or_else(|| {
+        Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments").with_details(
+            "an empty list frees every attachment of the network; leaving the list out frees none",
+        )
+    })?;
+    let records = node_records()?;
+    let stays = |record: &Record| {
+        valid.iter().any(|(id, name)| *id == record.container_id && name == record.if_name.as_str())
+    };
+    let all = records.all().map_err(Error::internal)?;
+    let ours = all.iter().filter(|record| record.plugin == PLUGIN);
+    let mut failures = Vec::new();
+    for record in ours.filter(|record| record.network == request.network.as_str() && !stays(record)) {
+        failures.extend(del::remove_record(&records, record).err());
+    }
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(error) => Err(error.context("GC could not free everything")),
+    }
+}
+
+/// Two pods that want one port must not both find it free.
+fn lock() -> Result<NodeLock> {
+    NodeLock::take().map_err(Error::internal)
+}
+
+fn attachment<'a>(request: &'a Request, target: &'a Target) -> record::Attachment<'a> {
+    record::Attachment {
+        network: request.network.as_str(),
+        container: target.container.as_str(),
+        if_name: &target.if_name,
+    }
+}
+
+/// What the configuration asks for, where the pod has an address for it.
+fn wanted(config: &Config, request: &Request, target: &Target) -> HostPorts {
+    let args = Args::parse_lenient(&request.args);
+    let pod = args.pod();
+    let name = pod.namespace.as_ref().zip(pod.name.as_ref());
+    HostPorts {
+        owner: Owner {
+            container: target.container.as_str().to_owned(),
+            pod: name.map(|(namespace, name)| format!("{namespace}/{name}")),
+        },
+        mappings: mappings(&config.ports, &config.pods),
+        pods: config.pods.clone(),
+        snat: config.snat,
+        masq_all: config.masq_all,
+        limits: config.limits.clone(),
+    }
+}
+
+fn mappings(ports: &[Port], pods: &[IpNetwork]) -> Vec<Mapping> {
+    let mut mappings = Vec::new();
+    for pod in pods.iter().map(IpNetwork::ip) {
+        let of_family = ports.iter().filter_map(|port| {
+            let host_ip = port.host_ip.in_family(Family::of(pod))?;
+            let Port { protocol, host_port, container_port: pod_port, .. } = *port;
+            Some(Mapping { protocol, host_ip, host_port, pod, pod_port })
+        });
+        mappings.extend(of_family);
+    }
+    mappings
+}
+
+/// What is about to be done, before it is.
+fn new_record(request: &Request, target: &Target, records: &Records, config: &Config) -> Record {
+    let mut record = Record::begin(records, PLUGIN, &attachment(request, target), target.netns.as_deref());
+    let args = Args::parse_lenient(&request.args);
+    let pod = args.pod();
+    record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
+    record.promised.addresses =
+        config.pods.iter().map(|pod| PromisedAddress { address: *pod, gateway: None }).collect();
+    record.promised.host_ports = config.ports.iter().map(recorded).collect();
+    record
+}
+
+fn recorded(port: &Port) -> HostPort {
+    HostPort {
+        protocol: port.protocol.name().to_owned(),
+        host_port: port.host_port,
+        container_port: port.container_port,
+        host_ip: match port.host_ip {
+            HostIp::Any => None,
+            HostIp::AllOf(Family::V4) => Some(Ipv4Addr::UNSPECIFIED.into()),
+            HostIp::AllOf(Family::V6) => Some(Ipv6Addr::UNSPECIFIED.into()),
+            HostIp::One(ip) => Some(ip),
+        },
+    }
+}
+
+/// The mappings of a record, and the addresses they lead to.
+fn recorded_mappings(record: &Record) -> (Vec<Mapping>, Vec<IpAddr>) {
+    let port = |port: &HostPort| {
+        Some(Port {
+            protocol: Protocol::from_name(&port.protocol)?,
+            host_port: port.host_port,
+            container_port: port.container_port,
+            host_ip: match port.host_ip {
+                None => HostIp::Any,
+                Some(ip) if ip.is_unspecified() => HostIp::AllOf(Family::of(ip)),
+                Some(ip) => HostIp::One(ip),
+            },
+        })
+    };
+    let ports: Vec<_> = record.promised.host_ports.iter().filter_map(port).collect();
+    let pods: Vec<_> = record.promised.addresses.iter().map(|promised| promised.address).collect();
+    (mappings(&ports, &pods), pods.iter().map(IpNetwork::ip).collect())
+}
+
+/// Whose mapping is it? Answered from records, which are read only when a port is taken. Death must be proven: without
+/// records to look at, everybody lives.
+fn judge<'a>(records: &'a Records, ours: record::Attachment<'a>) -> impl Fn(&Mapping, &str) -> Holder + 'a {
+    move |mapping, comment| {
+        let promises = |record: &Record| {
+            record.plugin == PLUGIN && recorded_mappings(record).0.iter().any(|m| m.same_port(mapping))
+        };
+        if Owner::is_named_by(ours.container, comment) {
+            let leads_there =
+                |record: &Record| record.promised.addresses.iter().any(|a| a.address.ip() == mapping.pod);
+            let of_container = records.of_container(ours.container).unwrap_or_default();
+            let other = of_container
+                .iter()
+                .any(|record| record.attachment() != ours && promises(record) && leads_there(record));
+            return if other { Holder::SameContainer } else { Holder::Ours };
+        }
+        let Ok(all) = records.all() else { return Holder::Alive };
+        let lives = all
+            .iter()
+            .filter(|record| Owner::is_named_by(&record.container_id, comment) && promises(record))
+            .any(|record| !holders::is_gone(record));
+        if lives { Holder::Alive } else { Holder::Dead }
+    }
+}
