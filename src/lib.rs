@@ -8,8 +8,9 @@
 //!  nouns       net   applet   conflist
 //! ```
 //!
-//! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules` and `loopback`
-//! know the kernel; `spec`, `mark`, `plan`, `removal` and `step` are pure, as are all of `cni` and every `config.rs`.
+//! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules`, `loopback`,
+//! `hostports::{observe, apply, tables}`, `firewall_observe`, `firewall_rules` and `switches` know the kernel; `spec`, `mark`,
+//! `plan`, `firewall`, `firewall_legacy`, `removal` and `step` are pure, as are all of `cni` and every `config.rs`.
 //!
 //! # The walk of one ADD
 //!
@@ -22,8 +23,8 @@
 //! 6. [`datapath::observe`] asks the kernel what there is: a [`datapath::plan::Have`].
 //! 7. [`datapath::plan::plan`] lists the difference as [`datapath::step::Step`]s, without touching anything.
 //! 8. [`datapath::apply`] tells the kernel, step by step. On failure links and rules, lease and record are taken back.
-//! 9. `plugins::bridge` completes the record and returns a `cni::result::AddResult`.
-//! 10. [`cni::wire::render`] writes it in the caller's version, and `main` prints it.
+//! 9. `plugins::bridge` returns a `cni::result::AddResult`, which [`cni::wire::render`] writes in the caller's version.
+//! 10. `main` prints it and then has the record completed: an attachment is final once the runtime knows of it.
 //!
 //! CHECK walks the same way and demands that step 7 finds nothing; DEL applies [`datapath::removal`].
 
@@ -38,17 +39,24 @@ pub mod selftest;
 pub mod state;
 
 /// What a role has to say: one text for standard output, one for standard error, one exit code.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
     pub status: u8,
+    /// To be done once the answer is out.
+    pub completion: Option<plugins::Completion>,
 }
 
 impl Outcome {
     /// Success with an answer.
     pub fn printed(stdout: impl Into<String>) -> Self {
         Self { stdout: stdout.into(), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn and_then_complete(self, completion: plugins::Completion) -> Self {
+        Self { completion: Some(completion), ..self }
     }
 
     /// Success with words for people only.

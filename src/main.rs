@@ -59,6 +59,9 @@ fn say(outcome: &smarter_cni::Outcome) -> ExitCode {
         let _ = writeln!(io::stderr(), "smarter-cni: could not write the answer to standard output: {error}");
         return ExitCode::FAILURE;
     }
+    if let Some(completion) = &outcome.completion {
+        completion.complete();
+    }
     ExitCode::from(outcome.status)
 }
 

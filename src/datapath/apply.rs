@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
+use super::firewall_rules;
 use super::observe::forwarding_key;
 use super::rules;
 use super::session::{PodSide, Session};
 use super::step::Step;
+use super::switches;
 use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use crate::kernel::route::RouteEntry;
 use crate::kernel::vlan::PortVlan;
@@ -76,7 +78,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             let index = session.node.index(link)?;
             gone(address::remove(&mut session.node.route, index, link.as_str(), *address))
         }
-        Step::Forward(family) => sysctl::write(forwarding_key(*family), "1"),
+        Step::Forward(family) => switches::turn(forwarding_key(*family), "1"),
         Step::SetPort { link, hairpin, isolated } => {
             let index = session.node.index(link)?;
             link::set_port(&mut session.node.route, index, link.as_str(), *hairpin, *isolated)
@@ -96,10 +98,40 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             rules::add_spoof_check(session.netfilter()?, port, mac)
         }
         Step::RemoveSpoofCheck { port } => rules::remove_spoof_check(session.netfilter()?, port),
+        Step::GuardForward { .. }
+        | Step::KeepAdvertisements { .. }
+        | Step::ClampMss { .. }
+        | Step::AcceptForward { .. }
+        | Step::AcceptLegacy { .. } => run_firewall(session, step),
         Step::AwaitPort { link } => await_port(session, link),
         Step::ForgetNeighbour { link, address } => forget_neighbour(session, link, *address),
         Step::ForgetConnections { address } => forget_connections(session, *address),
         _ => run_in_pod(pod(session)?, step),
+    }
+}
+
+/// A pod is not refused because somebody else's firewall cannot be changed or the kernel lacks a module: it is started,
+/// and the log says what it lacks. But nothing is opened to strangers.
+fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
+    match step {
+        Step::GuardForward { family, interface } => {
+            firewall_rules::guard_forward(session.netfilter()?, *family, interface)
+        }
+        Step::KeepAdvertisements { link } => {
+            optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))
+        }
+        Step::ClampMss { family, interface } => {
+            firewall_rules::clamp_mss(session.netfilter()?, *family, interface).or_else(ignore)
+        }
+        Step::AcceptForward { chain, interface } => {
+            firewall_rules::accept_forward(session.netfilter()?, chain, interface).or_else(ignore)
+        }
+        Step::AcceptLegacy { family, interface } => firewall_rules::accept_legacy(*family, interface)
+            .or_else(|error| {
+                tracing::warn!("legacy iptables drops what pods send; type: {step}");
+                ignore(error)
+            }),
+        other => unreachable!("{other} is no step of the firewall"),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use ipnetwork::IpNetwork;
 
+use super::firewall::FirewallHave;
 use super::mark::{self, OWNER, VethMark};
 use super::plan::{BridgeHave, Have, PodHave, PortHave, PortVlan, VlanGatewayHave};
 use super::removal::Remains;
 use super::rules;
 use super::session::{Session, Side};
 use super::spec::{Attachment, Pod};
+use super::{firewall_observe, switches};
 use crate::kernel::link::{Link, OperState};
 use crate::kernel::{self, address, link, route, sysctl, vlan};
 use crate::net::{Family, IfName, Mac, Route};
@@ -40,6 +42,8 @@ pub fn observe(
     let pod = session.look_up_in_pod(&want.pod.name)?;
     let connected = port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod));
     let pod_mac = pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac);
+    let forwarding = observe_forwarding(&want.forwarding)?;
+    let firewall = observe_firewall(session, want, &forwarding)?;
     let have = Have {
         port: port
             .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
@@ -53,9 +57,10 @@ pub fn observe(
             }
             _ => None,
         },
-        forwarding: observe_forwarding(&want.forwarding)?,
+        forwarding,
         masquerade: observe_masquerade(session, want)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
+        firewall,
         unclean: false,
         complete,
     };
@@ -216,6 +221,25 @@ pub(super) fn forwarding_key(family: Family) -> &'static str {
     }
 }
 
+/// Asked for as little as decides: most nodes have no firewall of somebody else, and everything of ours stands.
+fn observe_firewall(
+    session: &mut Session,
+    want: &Attachment,
+    forwarding: &[Family],
+) -> kernel::Result<FirewallHave> {
+    let mut have = FirewallHave::default();
+    firewall_observe::observe(session, want, &mut have)?;
+    let unguarded: Vec<_> =
+        forwarding.iter().copied().filter(|family| !have.guards.contains(family)).collect();
+    if want.firewall.guard && !unguarded.is_empty() {
+        have.switched_on = switches::switched_on(&unguarded)?;
+    }
+    if want.forwarding.contains(&Family::V6) && !forwarding.contains(&Family::V6) {
+        have.listeners = switches::listeners(&mut session.node, want)?;
+    }
+    Ok(have)
+}
+
 fn observe_masquerade(session: &mut Session, want: &Attachment) -> kernel::Result<Vec<(String, IpNetwork)>> {
     let mut found = Vec::new();
     for subnet in &want.masquerade {
@@ -264,6 +288,23 @@ pub fn observe_remains(
 fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<IfName>> {
     let Some(index) = master else { return Ok(None) };
     Ok(link::by_index(&mut node.route, index)?.and_then(|link| link.name.parse().ok()))
+}
+
+/// MTU in bytes of what carries the default route: IPv4's before IPv6's, the lowest metric first. `None` without one.
+pub fn uplink_mtu(session: &mut Session) -> kernel::Result<Option<u32>> {
+    for family in Family::BOTH {
+        let mut defaults = route::list(&mut session.node.route, family)?;
+        defaults.retain(|route| route.table == route::MAIN && route.dst.prefix() == 0);
+        defaults.sort_by_key(|route| route.priority.unwrap_or(0));
+        let Some((index, limit)) = defaults.iter().find_map(|route| Some((route.index?, route.mtu))) else {
+            continue;
+        };
+        if let Some(link) = link::by_index(&mut session.node.route, index)? {
+            // A route may carry less than its link.
+            return Ok(Some(limit.map_or(link.mtu, |limit| limit.min(link.mtu))));
+        }
+    }
+    Ok(None)
 }
 
 /// The name for a new host end: the first derived one that no link of somebody else has.

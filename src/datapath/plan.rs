@@ -6,6 +6,7 @@
 
 use ipnetwork::IpNetwork;
 
+use super::firewall::{self, FirewallHave};
 use super::mark::BridgeMark;
 use super::spec::{Attachment, Bridge, Gateway, VlanGateway, Vlans};
 use super::step::Step;
@@ -27,6 +28,7 @@ pub struct Have {
     pub masquerade: Vec<(String, IpNetwork)>,
     /// The port is under the spoof check with the pod's MAC.
     pub spoof_check: bool,
+    pub firewall: FirewallHave,
     /// Connections of an earlier holder of the addresses may be left. Looking for them walks the whole table of the
     /// kernel, so it is done only for a reason.
     pub unclean: bool,
@@ -99,6 +101,7 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     if let Some(gateway) = &want.gateway {
         plan_gateway(want, gateway, have, &mut steps);
     }
+    firewall::plan_before_forwarding(want, have, &mut steps);
     for family in &want.forwarding {
         if !have.forwarding.contains(family) {
             steps.push(Step::Forward(*family));
@@ -111,6 +114,7 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
             steps.push(Step::Masquerade { network: want.identity.network.clone(), subnet: *subnet });
         }
     }
+    firewall::plan_passage(want, have, &mut steps);
     steps
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datapath::mark::Identity;
-use crate::datapath::spec::{Pod, Port};
+use crate::datapath::spec::{Firewall, Pod, Port};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -37,6 +37,7 @@ fn attachment() -> Attachment {
         forwarding: vec![Family::V4],
         masquerade: vec![net("172.38.0.0/16")],
         spoof_check: false,
+        firewall: Firewall::default(),
     }
 }
 

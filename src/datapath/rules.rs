@@ -72,7 +72,7 @@ pub fn add_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> 
     nft::commit(socket, &masquerade_transaction(network, subnet))
 }
 
-fn lock() -> kernel::Result<NodeLock> {
+pub(super) fn lock() -> kernel::Result<NodeLock> {
     NodeLock::take().map_err(|error| kernel::Error::new(error.to_string(), std::io::ErrorKind::Other.into()))
 }
 

@@ -21,6 +21,18 @@ pub struct Attachment {
     pub masquerade: Vec<IpNetwork>,
     /// Frames of the pod carry its own MAC as source, or are dropped.
     pub spoof_check: bool,
+    pub firewall: Firewall,
+}
+
+/// What the node's packet filters do where it forwards for this network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Firewall {
+    /// Accept this network's packets where a chain of somebody else drops what is forwarded.
+    pub accept: bool,
+    /// Where forwarding was off before us, keep strangers' packets unforwarded.
+    pub guard: bool,
+    /// Keep TCP segments to what the route carries.
+    pub clamp_mss: bool,
 }
 
 impl Attachment {

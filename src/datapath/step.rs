@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::firewall::ChainName;
+use super::firewall_legacy;
 use super::mark::OWNER;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
@@ -129,6 +131,29 @@ pub enum Step {
     RemoveSpoofCheck {
         port: IfName,
     },
+    /// Strangers' packets are not forwarded; the interface's are.
+    GuardForward {
+        family: Family,
+        interface: IfName,
+    },
+    /// An uplink takes router advertisements also when the node forwards.
+    KeepAdvertisements {
+        link: IfName,
+    },
+    ClampMss {
+        family: Family,
+        interface: IfName,
+    },
+    /// Lets the interface's packets through a chain of somebody else.
+    AcceptForward {
+        chain: ChainName,
+        interface: IfName,
+    },
+    /// The same where the chain is in the old x_tables.
+    AcceptLegacy {
+        family: Family,
+        interface: IfName,
+    },
     RemovePodLink {
         link: IfName,
     },
@@ -225,6 +250,26 @@ impl fmt::Display for Step {
                     "node: nft delete element bridge {OWNER} spoof_ports {{ {port} }} and its spoof_allowed"
                 )
             }
+            Self::GuardForward { family, interface } => write!(
+                f,
+                "node: nft add element {} {OWNER} bridges {{ \"{interface}\" }}; nft add rule {0} {OWNER} forward_guard \
+                 iifname != @bridges oifname != @bridges drop",
+                nft_family(*family)
+            ),
+            Self::KeepAdvertisements { link } => {
+                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=2")
+            }
+            Self::ClampMss { family, interface } => write!(
+                f,
+                "node: nft add element {} {OWNER} clamped {{ \"{interface}\" }}; nft add rule {0} {OWNER} mss_clamp iifname \
+                 @clamped tcp flags syn tcp option maxseg size set rt mtu, and the same with oifname",
+                nft_family(*family)
+            ),
+            Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
+            Self::AcceptLegacy { family, interface } => {
+                let program = firewall_legacy::program(*family);
+                write!(f, "node: {}", firewall_legacy::commands(program, interface))
+            }
             Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
         }
     }
@@ -233,6 +278,29 @@ impl fmt::Display for Step {
 /// The nft family of a subnet and the multicast range that is never masqueraded in it.
 pub fn masquerade_words(subnet: IpNetwork) -> (&'static str, &'static str) {
     if subnet.is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") }
+}
+
+fn nft_family(family: Family) -> &'static str {
+    if family == Family::V4 { "ip" } else { "ip6" }
+}
+
+/// In the words of the program that owns the chain.
+fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
+    if chain.is_iptables() {
+        let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
+        return write!(f, "node: {}", firewall_legacy::commands(program, interface));
+    }
+    write!(
+        f,
+        "node: nft insert rule {chain} iifname \"{interface}\" accept comment \"{OWNER} {interface}\""
+    )?;
+    for matches in ["ct state established,related", "ct status dnat"] {
+        write!(
+            f,
+            "; nft insert rule {chain} oifname \"{interface}\" {matches} accept comment \"{OWNER} {interface}\""
+        )?;
+    }
+    Ok(())
 }
 
 fn mtu_words(mtu: Option<u32>) -> String {

@@ -80,21 +80,26 @@ pub fn forget(socket: &mut Socket, flow: &Flow) -> Result<()> {
     remove(socket, flow).map(|_| ())
 }
 
-/// The flows of a family whose first packet went to that port, whatever became of its address.
-pub fn flows_to_port(socket: &mut Socket, family: Family, protocol: u8, port: u16) -> Result<Vec<Flow>> {
+/// The flows of a family that use the port on the side that did not begin: those whose first packet went to it, and those
+/// whose answers do.
+pub fn flows_at_port(socket: &mut Socket, family: Family, protocol: u8, port: u16) -> Result<Vec<Flow>> {
     // CTA_FILTER_F_CTA_PROTO_NUM and _PROTO_DST_PORT, net/netfilter/nf_conntrack_netlink.c.
     const PROTOCOL: u32 = 1 << 3;
     const DST_PORT: u32 = 1 << 5;
-    let tuple = PushConntrackAttrs::new(generic(family)).nested_tuple_orig();
-    let tuple = tuple.nested_tuple_proto().push_proto_num(protocol).push_proto_dst_port(port).end_nested();
-    let filter = tuple.end_nested().nested_filter().push_orig_flags(PROTOCOL | DST_PORT);
-    let question = filter.end_nested().end_nested();
-    // Kernels before 5.8 ignore the filter.
-    let asked = |flow: Flow| {
-        let Tuple { protocol: p, dst_port, .. } = flow.original;
-        ((p, dst_port) == (protocol, Some(port))).then_some(flow)
-    };
-    dump(socket, family, &question, asked)
+    let at_port = |tuple: &Tuple| (tuple.protocol, tuple.dst_port) == (protocol, Some(port));
+    let mut found = Vec::new();
+    for original in [true, false] {
+        let attributes = PushConntrackAttrs::new(generic(family));
+        let tuple = if original { attributes.nested_tuple_orig() } else { attributes.nested_tuple_reply() };
+        let tuple = tuple.nested_tuple_proto().push_proto_num(protocol).push_proto_dst_port(port);
+        let filter = tuple.end_nested().end_nested().nested_filter();
+        let flags = PROTOCOL | DST_PORT;
+        let filter = if original { filter.push_orig_flags(flags) } else { filter.push_reply_flags(flags) };
+        // Kernels before 5.8 ignore the filter.
+        let asked = |flow: Flow| at_port(if original { &flow.original } else { &flow.reply }).then_some(flow);
+        found.extend(dump(socket, family, &filter.end_nested().end_nested(), asked)?);
+    }
+    Ok(found)
 }
 
 /// Removes every flow from, to or translated to the address; returns how many there were.

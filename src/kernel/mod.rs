@@ -4,6 +4,7 @@ pub mod address;
 mod attribute;
 pub mod conntrack;
 pub mod error;
+pub mod legacy;
 pub mod link;
 pub mod neighbour;
 pub mod netlink;

@@ -22,7 +22,7 @@ use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::session::{Netns, OpenError};
 use crate::state::holders::LIBCNI_RESULTS;
-use crate::state::{BootId, Records, boot, record};
+use crate::state::{BootId, Record, Records, boot, record};
 
 /// Runs one plugin call: environment and standard input in, exactly one answer out.
 pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
@@ -33,23 +33,45 @@ pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl R
         Err(error) => return Outcome::failed(error.reply("")),
     };
     match dispatch(plugin, &request) {
-        Ok(answer) => Outcome::printed(answer),
+        Ok(outcome) => outcome,
         Err(error) => Outcome::failed(error.reply(request.version.as_str())),
     }
 }
 
-fn dispatch(plugin: Plugin, request: &Request) -> Result<String> {
+/// What makes an attachment final: the runtime has been told. Until then a repeated ADD carries on from the record,
+/// afterwards it is one too many.
+#[derive(Clone, Debug)]
+pub struct Completion(Record);
+
+impl Completion {
+    /// After the answer was printed. Failing leaves a record that the next verb treats as unfinished, which loses nothing.
+    pub fn complete(&self) {
+        let written = node_records().and_then(|records| records.write(&self.0).map_err(Error::internal));
+        if let Err(error) = written {
+            tracing::warn!(
+                "the attachment works, but its record says that it is not finished: {}",
+                error.msg
+            );
+        }
+    }
+}
+
+fn dispatch(plugin: Plugin, request: &Request) -> Result<Outcome> {
     if matches!(request.verb, Verb::Add | Verb::Del) {
         refuse_own_namespace(request)?;
     }
     let added = match (plugin, request.verb) {
-        (Plugin::Bridge, Verb::Add) => bridge::add(request)?,
+        (Plugin::Bridge, Verb::Add) => {
+            let added = bridge::add(request)?;
+            let answer = wire::render(&added.result, request.version)?;
+            return Ok(Outcome::printed(answer).and_then_complete(Completion(added.record)));
+        }
         (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?.result,
         (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
         (Plugin::Portmap, Verb::Add) => portmap::add(request)?,
-        _ => return change(plugin, request).map(|()| String::new()),
+        _ => return change(plugin, request).map(|()| Outcome::default()),
     };
-    wire::render(&added, request.version)
+    wire::render(&added, request.version).map(Outcome::printed)
 }
 
 /// The verbs that print nothing.

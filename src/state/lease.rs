@@ -280,6 +280,13 @@ impl Locked<'_> {
         self.directory.remove(&name).map(|_| ())
     }
 
+    /// Removes what a writer that was killed left.
+    pub fn sweep(&self) {
+        if let Err(error) = self.directory.remove(TEMPORARY) {
+            tracing::warn!("{error}");
+        }
+    }
+
     /// Makes the leases of attachments that the kernel still carries, where their files are gone. Returns how many.
     pub fn rebuild(&self, carried: &[Carried]) -> Result<usize> {
         if carried.is_empty() {

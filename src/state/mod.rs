@@ -8,6 +8,7 @@ pub mod boot;
 mod directory;
 mod error;
 pub mod holders;
+pub mod host;
 pub mod lease;
 pub mod lock;
 pub mod record;

@@ -10,7 +10,6 @@ mod promised;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -168,9 +167,8 @@ impl Records {
         Ok(records)
     }
 
-    /// All of them, in the order of their file names. What killed writers left is removed on the way.
+    /// All of them, in the order of their file names.
     pub fn all(&self) -> Result<Vec<Record>> {
-        self.sweep()?;
         self.with_prefix("")
     }
 
@@ -181,10 +179,13 @@ impl Records {
         Directory::existing(existing)?.map_or(Ok(()), |directory| directory.writable())
     }
 
-    /// Removes the record, also a damaged one or one of another boot. Nothing there is fine.
+    /// Removes the record, also a damaged one or one of another boot, and what a killed writer left of it. Nothing there is
+    /// fine.
     pub fn remove(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<()> {
         let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
-        directory.remove(&file_name(attachment, plugin)).map(|_| ())
+        let name = file_name(attachment, plugin);
+        directory.remove(&temporary_name(&name))?;
+        directory.remove(&name).map(|_| ())
     }
 
     /// Is there a record of the attachment? Answers from file names, without reading.
@@ -236,23 +237,6 @@ impl Records {
         }
         Ok(())
     }
-
-    fn sweep(&self) -> Result<()> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
-        let mut stale = Vec::new();
-        directory.each(|name, _| {
-            if let Some((_, writer)) = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.'))
-                && let Some((pid, _)) = writer.split_once('-')
-                && !Path::new("/proc").join(pid).exists()
-            {
-                stale.push(name.to_owned());
-            }
-        })?;
-        for name in stale {
-            directory.remove(&name)?;
-        }
-        Ok(())
-    }
 }
 
 /// The attachments that have a record of whatever boot and plugin.
@@ -290,9 +274,10 @@ fn file_name(attachment: &Attachment<'_>, plugin: &str) -> String {
 }
 
 /// Of this process and call alone; the process's number tells whether its writer is gone.
+/// A runtime does not run two verbs for one attachment at once, so one name is enough, and whoever finds it knows that
+/// its writer was killed.
 fn temporary_name(name: &str) -> String {
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    format!(".{name}.{}-{}.new", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
+    format!(".{name}.new")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod bare_node;
 mod conntrack;
 mod containerd;
 mod cri;
+mod firewall;
 mod image;
 mod kernel;
 mod lab;

@@ -1,6 +1,7 @@
 //! Host ports with real packets: who reaches a pod by a port of its node, who must not, and what stays behind.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(clippy::needless_pass_by_value, reason = "configurations are written where they are used")]
 
 mod changes;
 mod conflicts;
@@ -9,6 +10,7 @@ mod paths;
 mod removal;
 mod scale;
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -120,7 +122,7 @@ pub(crate) fn elements() -> String {
                 (Some("set" | "map"), Some(name)) => set = if name == "pod_links" { "" } else { name },
                 (Some("chain"), _) => set = "",
                 (Some("type" | "}" | "flags") | None, _) => {}
-                _ if !set.is_empty() => all.push_str(&format!("{family} {set} {line}\n")),
+                _ if !set.is_empty() => writeln!(all, "{family} {set} {line}").unwrap(),
                 _ => {}
             }
         }

@@ -2,15 +2,26 @@
 //! transaction, and at last the flows that must not go on.
 
 use super::observe::route_localnet_key;
-use super::plan::{Step, is_stale};
-use super::{Mapping, tables};
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use super::plan::{Ends, Step, Turn, is_stale};
+use super::{Entry, Mapping, tables};
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
 use crate::kernel::{self, Socket, address, conntrack, sysctl};
 
+/// Before a look for flows. Whoever had a port answers what it had received, after its flow was forgotten: that begins a flow
+/// of its own, to which the client's next packets belong. So where there was a flow, it is looked for again.
+const LOOKS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50)];
+
 /// Runs the steps of one plan; on failure some may have been made.
 pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
-    steps.iter().for_each(|step| tracing::debug!("{step}"));
+    for step in steps {
+        tracing::debug!("{step}");
+    }
     let mut shared = Vec::new();
     let mut elements = Vec::new();
     let mut mappings = Vec::new();
@@ -23,7 +34,12 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
             }
             Step::RouteLocalnet(_) => {}
             Step::PodLink(..) | Step::Remove(_) | Step::Add(..) => elements.push(change(step)),
-            Step::ForgetFlows(mapping) => mappings.push(*mapping),
+            Step::ForgetFlows(mapping) => {
+                let opens =
+                    |step: &Step| matches!(step, Step::Add(Entry::Port(opened), _) if opened == mapping);
+                let turn = if steps.iter().any(opens) { Turn::Opens } else { Turn::Closes };
+                mappings.push((*mapping, turn));
+            }
         }
     }
     if !shared.is_empty() {
@@ -88,38 +104,49 @@ fn without_fib(error: kernel::Error) -> kernel::Error {
 
 /// A node without connection tracking, or without connections, has nothing to forget. What cannot be forgotten ends by
 /// itself, later: no reason to refuse a pod.
-fn forget_flows(session: &mut Session, mappings: &[Mapping]) {
+fn forget_flows(session: &mut Session, mappings: &[(Mapping, Turn)]) {
     if mappings.is_empty() || !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
         return;
     }
     let Ok(own) = address::all(&mut session.node.route) else { return };
-    let is_local =
-        |ip: std::net::IpAddr| ip.is_loopback() || own.iter().any(|address| address.address.ip() == ip);
-    let forgotten = session.netfilter().and_then(|socket| {
-        mappings.iter().try_fold(0, |sum, mapping| Ok(sum + forget_stale(socket, mapping, is_local)?))
-    });
-    match forgotten {
-        Ok(count) => tracing::debug!("{count} flows forgotten"),
-        Err(error) => tracing::warn!(%error, "flows of a host port may go to its former holder for a while"),
+    let is_local = |ip: IpAddr| ip.is_loopback() || own.iter().any(|address| address.address.ip() == ip);
+    for pause in LOOKS {
+        thread::sleep(pause);
+        let forgotten = session.netfilter().and_then(|socket| {
+            mappings.iter().try_fold(0, |sum, mapping| Ok(sum + forget_stale(socket, mapping, &is_local)?))
+        });
+        match forgotten {
+            Ok(0) => return,
+            Ok(count) => tracing::debug!("{count} flows forgotten"),
+            Err(error) => {
+                return tracing::warn!(%error, "flows of a host port may go to its former holder for a while");
+            }
+        }
     }
 }
 
 fn forget_stale(
     socket: &mut Socket,
-    mapping: &Mapping,
-    is_local: impl Fn(std::net::IpAddr) -> bool,
+    (mapping, turn): &(Mapping, Turn),
+    is_local: &dyn Fn(IpAddr) -> bool,
 ) -> kernel::Result<usize> {
-    let flows =
-        conntrack::flows_to_port(socket, mapping.family(), mapping.protocol.number(), mapping.host_port)?;
+    let protocol = mapping.protocol.number();
+    let flows = conntrack::flows_at_port(socket, mapping.family(), protocol, mapping.host_port)?;
     let mut forgotten = 0;
-    for flow in flows {
-        let reply_port = flow.reply.src_port.unwrap_or(0);
-        let stale =
-            is_stale(mapping, flow.original.dst, mapping.host_port, flow.reply.src, reply_port, &is_local);
-        if stale {
-            conntrack::forget(socket, &flow)?;
-            forgotten += 1;
-        }
+    for flow in flows.iter().filter(|flow| is_stale(mapping, *turn, &ends(flow), is_local)) {
+        conntrack::forget(socket, flow)?;
+        forgotten += 1;
     }
     Ok(forgotten)
+}
+
+fn ends(flow: &conntrack::Flow) -> Ends {
+    let source = |tuple: &conntrack::Tuple| (tuple.src, tuple.src_port.unwrap_or(0));
+    let destination = |tuple: &conntrack::Tuple| (tuple.dst, tuple.dst_port.unwrap_or(0));
+    Ends {
+        from: source(&flow.original),
+        to: destination(&flow.original),
+        answer_from: source(&flow.reply),
+        answer_to: destination(&flow.reply),
+    }
 }

@@ -74,7 +74,7 @@ fn parse(protocol: Protocol, line: &str) -> Option<Listener> {
     Some(Listener { protocol, address, port: u16::from_str_radix(port, 16).ok()? })
 }
 
-#[cfg(all(test, target_endian = "little"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -82,6 +82,7 @@ mod tests {
         Listener { protocol: Protocol::Tcp, address: address.parse().unwrap(), port }
     }
 
+    #[cfg(target_endian = "little")]
     #[test]
     fn listening_sockets_are_read_and_others_are_not() {
         let tcp = |line| parse(Protocol::Tcp, line);

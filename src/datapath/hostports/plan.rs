@@ -19,6 +19,7 @@ pub struct Have {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something of its own that can be missing")]
 pub struct TableHave {
     pub family: Family,
     /// Maps, sets, chains and their own rules are all there.
@@ -322,20 +323,41 @@ pub fn plan_removal(remains: &Remains) -> Vec<Step> {
     remains.elements.iter().cloned().map(Step::Remove).chain(flows).collect()
 }
 
-/// Whether a flow is one that the mapping's coming or going would leave behind: it was sent to the port of this node (or to
-/// the one address), or it was sent on to the pod. `is_local` says what belongs to the node. A flow to the same port of
-/// somebody else is none of ours.
-pub fn is_stale(
-    mapping: &Mapping,
-    original_dst: IpAddr,
-    original_port: u16,
-    reply_src: IpAddr,
-    reply_port: u16,
-    is_local: impl FnOnce(IpAddr) -> bool,
-) -> bool {
-    if original_port != mapping.host_port {
-        return false;
+/// An address and a port.
+pub type End = (IpAddr, u16);
+
+/// One flow: where its first packet came from and went to, and the same of its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub from: End,
+    pub to: End,
+    pub answer_from: End,
+    pub answer_to: End,
+}
+
+/// What happens to a port while its flows are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Opens,
+    Closes,
+}
+
+/// Whether a flow is one that the mapping's coming or going would leave behind. When a port opens: sent to the port of this
+/// node (or to the one address), and not on to the pod. When it closes: sent on to the pod. Either way also an answer that was
+/// given after its flow was forgotten, and so began a flow of its own in the other direction. `is_local` says what belongs
+/// to the node. Flows to the same port of somebody else are none of ours, and neither are those of masqueraded pods that
+/// happen to have the number.
+pub fn is_stale(mapping: &Mapping, turn: Turn, flow: &Ends, is_local: impl Fn(IpAddr) -> bool) -> bool {
+    let at_port = |(ip, port): End| {
+        port == mapping.host_port && mapping.host_ip.map_or_else(|| is_local(ip), |own| own == ip)
+    };
+    let pod = (mapping.pod, mapping.pod_port);
+    let sent_on = flow.to.1 == mapping.host_port && flow.to.0 != pod.0 && flow.answer_from == pod;
+    match turn {
+        Turn::Opens => {
+            let belated = flow.from == flow.answer_to && at_port(flow.from);
+            belated || (at_port(flow.to) && !sent_on)
+        }
+        Turn::Closes => sent_on || (flow.from == pod && at_port(flow.answer_to)),
     }
-    let sent_on = original_dst != reply_src && (reply_src, reply_port) == (mapping.pod, mapping.pod_port);
-    sent_on || mapping.host_ip.map_or_else(|| is_local(original_dst), |ip| ip == original_dst)
 }

@@ -1,6 +1,8 @@
 //! Plans as text: what is missing, who is refused, what goes.
 
-use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, is_stale, plan, plan_removal};
+use super::plan::{
+    Ends, Found, Have, Holder, PodLink, Remains, TableHave, Turn, is_stale, plan, plan_removal,
+};
 use super::{Entry, HostPorts, Limits, Mapping, Owner, Protocol};
 use crate::net::Family;
 
@@ -118,8 +120,7 @@ fn udp_and_sctp_flows_are_forgotten_when_the_port_changes_hands() {
             mappings: vec![want.mappings[0], want.mappings[2]],
         })
         .iter()
-        .map(|step| format!("{step}\n"))
-        .collect::<String>(),
+        .fold(String::new(), |text, step| text + &format!("{step}\n")),
         "node: nft delete element ip smarter-cni hostports { tcp . 53 : 10.1.2.5 . 80 }\n\
          node: conntrack -D -f ipv4 -p udp --orig-port-dst 53\n"
     );
@@ -185,21 +186,36 @@ fn the_first_network_of_a_container_keeps_the_port() {
 }
 
 #[test]
-fn a_flow_is_stale_when_it_was_sent_to_the_node_or_on_to_the_pod() {
+fn a_flow_is_stale_when_it_would_stay_with_the_former_holder() {
     let any = mapping(Protocol::Udp, None, 53, "10.1.2.5");
     let at = mapping(Protocol::Udp, Some("192.0.2.1"), 53, "10.1.2.5");
     let local = |ip: std::net::IpAddr| ip.to_string().starts_with("192.0.2.");
-    for (mapping, dst, port, reply, reply_port, stale) in [
-        (any, "192.0.2.7", 53, "192.0.2.7", 53, true),
-        (any, "192.0.2.7", 53, "10.1.2.9", 80, true),
-        (any, "198.51.100.1", 53, "10.1.2.5", 80, true),
-        (any, "198.51.100.1", 53, "198.51.100.1", 53, false),
-        (any, "192.0.2.7", 54, "192.0.2.7", 54, false),
-        (any, "10.1.2.5", 53, "10.1.2.5", 53, false),
-        (at, "192.0.2.1", 53, "192.0.2.1", 53, true),
-        (at, "192.0.2.7", 53, "192.0.2.7", 53, false),
+    let client = ("198.51.100.9", 40_000);
+    let node = ("192.0.2.7", 53);
+    let pod = ("10.1.2.5", 80);
+    let before = ("10.1.2.9", 80);
+    let elsewhere = ("198.51.100.1", 53);
+    for (mapping, from, to, answer_from, answer_to, opens, closes) in [
+        (any, client, node, node, client, true, false),
+        (any, client, node, before, client, true, false),
+        (any, client, node, pod, client, false, true),
+        // The address was the node's when the flow began.
+        (any, client, elsewhere, pod, client, false, true),
+        (any, client, elsewhere, elsewhere, client, false, false),
+        (any, client, ("192.0.2.7", 54), ("192.0.2.7", 54), client, false, false),
+        (any, client, ("10.1.2.5", 53), ("10.1.2.5", 53), client, false, false),
+        // Answers that came too late to belong to a flow.
+        (any, node, client, client, node, true, false),
+        (any, pod, client, client, node, false, true),
+        (any, ("10.1.2.9", 7777), client, client, node, false, false),
+        (any, elsewhere, client, client, elsewhere, false, false),
+        (at, client, ("192.0.2.1", 53), ("192.0.2.1", 53), client, true, false),
+        (at, client, node, node, client, false, false),
     ] {
-        let reply = reply.parse().unwrap();
-        assert_eq!(is_stale(&mapping, dst.parse().unwrap(), port, reply, reply_port, local), stale, "{dst}");
+        let end = |(ip, port): (&str, u16)| (ip.parse().unwrap(), port);
+        let flow =
+            Ends { from: end(from), to: end(to), answer_from: end(answer_from), answer_to: end(answer_to) };
+        assert_eq!(is_stale(&mapping, Turn::Opens, &flow, local), opens, "{flow:?}");
+        assert_eq!(is_stale(&mapping, Turn::Closes, &flow, local), closes, "{flow:?}");
     }
 }

@@ -407,7 +407,8 @@ mod tests {
             ],
             v6: vec![],
         };
-        let text = |rules: Vec<Rule>| rules.iter().map(|rule| format!("{rule}\n")).collect::<String>();
+        let text =
+            |rules: Vec<Rule>| rules.iter().fold(String::new(), |text, rule| text + &format!("{rule}\n"));
         assert_eq!(
             text(limit_rules(&limits, Family::V4)),
             "ip saddr != 10.0.0.0/8 accept\niifname \"ppp*\" accept\niifname @pod_links return\niifname \"wwan*\" accept\n\

@@ -92,7 +92,7 @@ fn modules(expressions: &[Expr]) -> Vec<&'static str> {
                 Expr::Dnat { .. } => "nft_nat",
                 Expr::Masquerade => "nft_masq",
                 Expr::XtComment(_) => "nft_compat, xt_comment",
-                Expr::XtState(_) => "nft_compat, xt_conntrack",
+                Expr::XtState(_) | Expr::XtDnatted => "nft_compat, xt_conntrack",
                 _ => return None,
             })
         })

@@ -11,9 +11,9 @@ use super::TableFamily;
 use super::expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 use super::number::{
     CT_STATE, CT_STATUS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER,
-    META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER,
-    NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TCP_SYN, TRANSPORT_HEADER, VERDICT_ACCEPT,
-    VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    META_IIFKIND, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFKIND, META_OIFNAME,
+    META_PROTOCOL, NETWORK_HEADER, NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TCP_SYN,
+    TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
 };
 use super::xt;
 use crate::net::Family;
@@ -128,6 +128,13 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
             };
             vec![load(Field::Interface(*way), REGISTER), compare(*op, bytes)]
         }
+        Expr::Kind(way, op, kind) => {
+            let key = if *way == Way::In { META_IIFKIND } else { META_OIFKIND };
+            // The whole of a name's 16 bytes, as `nft` compares it.
+            let mut name = kind.as_bytes().to_vec();
+            name.resize(16, 0);
+            vec![Instruction::Meta { key, register: REGISTER }, compare(*op, name)]
+        }
         Expr::Address(side, op, network) => address(family, *side, *op, *network),
         Expr::Ether(side, op, mac) => vec![load(Field::Ether(*side), REGISTER), compare(*op, mac.0.to_vec())],
         Expr::Protocol(op, number) => vec![load(Field::Protocol, REGISTER), compare(*op, vec![*number])],
@@ -184,6 +191,7 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
         Expr::Goto(chain) => verdict(VERDICT_GOTO, Some(chain)),
         Expr::XtComment(text) => vec![xt::comment(text)],
         Expr::XtState(states) => vec![xt::state(bits(states))],
+        Expr::XtDnatted => vec![xt::state(xt::STATE_DNAT)],
     }
 }
 

@@ -11,6 +11,7 @@ use netlink_bindings::traits::NetlinkRequest;
 use super::bytecode::{Instruction, compile};
 use super::data::{Comment, DataType, Datum, split};
 use super::message::{self, COMMENT};
+use super::number::{VERDICT_ACCEPT, VERDICT_DROP};
 use super::{
     Element, Hook, HookPoint, Kind, Policy, Rule, Set, Table, TableFamily, decode, lift, raw,
     without_nf_tables,
@@ -23,15 +24,19 @@ pub struct TableInfo {
     /// Unique in the network namespace, never used again.
     pub handle: u64,
     pub comment: Option<Comment>,
+    /// NFT_TABLE_F_OWNER: only the process that made it can change it.
+    pub owned: bool,
 }
 
 /// One table; `None` when it is missing.
 pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
+    const NFT_TABLE_F_OWNER: u32 = 2;
     let read = |answer: Answer<'_>| {
         let (_, attributes) = OpGettableDo::decode_reply(answer.payload);
         Some(TableInfo {
             handle: attributes.get_handle().ok()?,
             comment: attributes.get_userdata().ok().and_then(comment),
+            owned: attributes.get_flags().is_ok_and(|flags| flags & NFT_TABLE_F_OWNER != 0),
         })
     };
     socket
@@ -59,6 +64,38 @@ impl RuleInfo {
     pub fn is(&self, family: TableFamily, rule: &Rule) -> bool {
         self.comment == rule.comment && self.instructions == compile(family, &rule.expressions)
     }
+
+    /// What the rule does with every packet. `None` for a rule that matches anything at all, even with a limit, and for
+    /// one that hands the packet on.
+    pub fn verdict_for_all(&self) -> Option<Ending> {
+        let mut ending = None;
+        for instruction in &self.instructions {
+            match instruction {
+                Instruction::Counter => {}
+                Instruction::XtMatch { name, .. } if name == "comment" => {}
+                Instruction::Other { name, .. } if name == "log" => {}
+                Instruction::Verdict { code: VERDICT_ACCEPT, .. } => ending = Some(Ending::Accept),
+                Instruction::Verdict { code: VERDICT_DROP, .. } => ending = Some(Ending::Drop),
+                Instruction::Other { name, .. } if name == "reject" => ending = Some(Ending::Drop),
+                // `-j REJECT` of iptables; NFTA_TARGET_NAME comes with its zero.
+                Instruction::Other { name, data }
+                    if name == "target" && data.windows(7).any(|word| word == b"REJECT\0") =>
+                {
+                    ending = Some(Ending::Drop);
+                }
+                _ => return None,
+            }
+        }
+        ending
+    }
+}
+
+/// How a packet's way through a chain ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Accept,
+    /// In silence or with an answer.
+    Drop,
 }
 
 /// The rules of a chain in their order.

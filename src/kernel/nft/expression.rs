@@ -96,6 +96,8 @@ impl Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     Interface(Way, Op, NamePattern),
+    /// `meta iifkind`: the driver's word for the link, `bridge`, `veth`… Linux 5.6.
+    Kind(Way, Op, &'static str),
     /// The family is that of the network; a single address is a network of its full length.
     Address(Side, Op, IpNetwork),
     Ether(Side, Op, Mac),
@@ -144,6 +146,9 @@ pub enum Expr {
     /// `-m conntrack --ctstate` as `iptables-nft` writes it. With `State` in one of its chains, iptables 1.8.9 refuses
     /// to list the whole table ("incompatible, use 'nft' tool"). Needs the module xt_conntrack.
     XtState(Vec<CtState>),
+    /// `-m conntrack --ctstate DNAT`: [`Self::Dnatted`] as `iptables-nft` writes it. Not together with other states: the
+    /// translation that `nft list` shows would forget those.
+    XtDnatted,
 }
 
 impl Expr {
@@ -191,6 +196,8 @@ impl fmt::Display for Expr {
             Self::Interface(way, op, NamePattern::Prefix(name)) => {
                 write!(f, "{} {op}\"{name}*\"", Field::Interface(*way))
             }
+            Self::Kind(Way::In, op, kind) => write!(f, "meta iifkind {op}\"{kind}\""),
+            Self::Kind(Way::Out, op, kind) => write!(f, "meta oifkind {op}\"{kind}\""),
             Self::Address(side, op, network) => {
                 let field = Field::Address(Family::of(network.ip()), *side);
                 write!(f, "{field} {op}{}", super::text::network(*network))
@@ -228,6 +235,7 @@ impl fmt::Display for Expr {
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::XtComment(text) => write!(f, "xt match comment \"{text}\""),
             Self::XtState(states) => write!(f, "xt match conntrack {}", names(states)),
+            Self::XtDnatted => f.write_str("xt match conntrack dnat"),
         }
     }
 }

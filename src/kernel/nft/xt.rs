@@ -11,6 +11,9 @@ pub(super) fn comment(text: &str) -> Instruction {
     Instruction::XtMatch { name: "comment".to_owned(), revision: 0, info }
 }
 
+/// XT_CONNTRACK_STATE_DNAT, linux/netfilter/xt_conntrack.h.
+pub(super) const STATE_DNAT: u32 = 1 << 7;
+
 /// `struct xt_conntrack_mtinfo3`, linux/netfilter/xt_conntrack.h, with the state alone: eight addresses and two times come
 /// before the protocol and four ports. The bits of a state are those of `ct state`.
 pub(super) fn state(bits: u32) -> Instruction {

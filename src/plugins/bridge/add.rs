@@ -24,17 +24,31 @@ use crate::net::IfName;
 use crate::plugins::{netns_error, node_records};
 use crate::state::{NetnsId, Record, Records};
 
-pub fn add(request: &Request) -> Result<AddResult> {
-    let config = Config::parse(&request.config, &request.args)?;
+/// A new attachment, and its record as it is once the runtime has been told.
+#[derive(Clone, Debug)]
+pub struct Added {
+    pub result: AddResult,
+    pub record: Record,
+}
+
+pub fn add(request: &Request) -> Result<Added> {
+    let mut config = Config::parse(&request.config, &request.args)?;
     config.refuse_contradictions()?;
     let target = request.attachment()?;
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
+    if config.mtu_auto {
+        let mut session = Session::open(None).map_err(Error::internal)?;
+        config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
+    }
     let records = node_records()?;
     let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
     match attempt.run() {
-        Ok(result) => Ok(result),
+        Ok(result) => {
+            attempt.record.complete = true;
+            Ok(Added { result, record: attempt.record })
+        }
         Err(error) => {
             attempt.take_back();
             Err(error)
@@ -131,8 +145,6 @@ impl<'a> Attempt<'a> {
         // An old version of the specification may have no words for this result; better known before it is final.
         wire::render(&result, self.request.version)?;
         super::remember_macs(&mut self.record, &result);
-        self.record.complete = true;
-        self.records.write(&self.record).map_err(Error::internal)?;
         Ok(result)
     }
 

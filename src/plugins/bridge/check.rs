@@ -211,10 +211,13 @@ fn check_drift(
 ) -> Result<()> {
     let identity = super::identity(request, request.attachment()?);
     let records = node_records()?;
-    if !super::record_of(&records, &identity)?.is_some_and(|record| record.complete) {
+    let Some(record) = super::record_of(&records, &identity)?.filter(|record| record.complete) else {
         return Ok(());
-    }
-    let want = want::attachment(config, &identity, host_end, previous)?;
+    };
+    // The uplink may have changed since; the pod keeps what it was given.
+    let mtu = if config.mtu_auto { record.promised.mtu } else { config.mtu };
+    let config = Config { mtu, ..config.clone() };
+    let want = want::attachment(&config, &identity, host_end, previous)?;
     let needed = super::host_needs(&records, &want);
     let have = observe::observe(session, &want, true, &needed)
         .map_err(Error::internal)?

@@ -7,9 +7,10 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::args::{Args, Pod};
 use crate::cni::config::NetConf;
-use crate::cni::error::{Context, Error, Result};
-use crate::cni::json::Object;
+use crate::cni::error::{Code, Context, Error, Result};
+use crate::cni::json::{Json, Object};
 use crate::cni::result::Dns;
+use crate::datapath::spec::Firewall;
 use crate::net::{IfName, Mac, VlanId};
 
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -35,6 +36,10 @@ pub struct Config {
     pub trunk: Option<Vec<VlanId>>,
     pub preserve_default_vlan: bool,
     pub spoof_check: bool,
+    /// The keys `forwardAccept` and `mssClamp`, on unless switched off, and `forwardOthers`, off unless switched on.
+    pub firewall: Firewall,
+    /// `"mtu": "auto"`: that of the default route's uplink when the pod comes.
+    pub mtu_auto: bool,
     pub detect_duplicates: bool,
     pub disable_container_interface: bool,
     pub port_isolation: bool,
@@ -70,6 +75,8 @@ impl Config {
             trunk: keys.trunk.map(|elements| trunk(&elements)).transpose()?,
             preserve_default_vlan: keys.preserve_default_vlan,
             spoof_check: keys.spoof_check,
+            firewall: keys.firewall,
+            mtu_auto: keys.mtu_auto,
             detect_duplicates: keys.detect_duplicates,
             disable_container_interface: keys.disable_container_interface,
             port_isolation: keys.port_isolation,
@@ -127,12 +134,14 @@ struct Keys {
     ip_masq: bool,
     ip_masq_backend: Option<String>,
     mtu: i64,
+    mtu_auto: bool,
     hairpin: bool,
     promiscuous: bool,
     vlan: i64,
     trunk: Option<Vec<TrunkElement>>,
     preserve_default_vlan: bool,
     spoof_check: bool,
+    firewall: Firewall,
     detect_duplicates: bool,
     disable_container_interface: bool,
     port_isolation: bool,
@@ -151,6 +160,7 @@ impl Keys {
         let runtime = mac_of(document.object("runtimeConfig")?)?;
         let args = document.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
         let args = mac_of(args)?;
+        let (mtu, mtu_auto) = mtu(document)?;
         Ok(Self {
             bridge: document.string("bridge")?,
             is_gateway: boolean("isGateway")?,
@@ -158,18 +168,39 @@ impl Keys {
             force_address: boolean("forceAddress")?,
             ip_masq: boolean("ipMasq")?,
             ip_masq_backend: document.string("ipMasqBackend")?,
-            mtu: document.integer("mtu")?.unwrap_or(0),
+            mtu,
+            mtu_auto,
             hairpin: boolean("hairpinMode")?,
             promiscuous: boolean("promiscMode")?,
             vlan: document.integer("vlan")?.unwrap_or(0),
             trunk: document.objects("vlanTrunk")?.map(trunk_elements).transpose()?,
             preserve_default_vlan: boolean("preserveDefaultVlan")?,
             spoof_check: boolean("macspoofchk")?,
+            firewall: firewall(document)?,
             detect_duplicates: boolean("enabledad")?,
             disable_container_interface: boolean("disableContainerInterface")?,
             port_isolation: boolean("portIsolation")?,
             mac: runtime.or(args),
         })
+    }
+}
+
+fn firewall(document: &Object) -> Result<Firewall> {
+    let switch = |key, default| Ok::<_, Error>(document.boolean(key)?.unwrap_or(default));
+    Ok(Firewall {
+        accept: switch("forwardAccept", true)?,
+        guard: !switch("forwardOthers", false)?,
+        clamp_mss: switch("mssClamp", true)?,
+    })
+}
+
+/// Bytes, or the one word that is allowed instead.
+fn mtu(document: &Object) -> Result<(i64, bool)> {
+    match document.get("mtu") {
+        Some(Json::String(word)) if word == "auto" => Ok((0, true)),
+        Some(Json::String(word)) => Err(Error::new(Code::Decoding, format!("mtu: {word:?} is not known"))
+            .with_details("mtu is a number of bytes, or \"auto\" for that of the default route's uplink")),
+        _ => Ok((document.integer("mtu")?.unwrap_or(0), false)),
     }
 }
 

@@ -11,7 +11,7 @@ mod errors;
 mod ipam;
 pub mod want;
 
-pub use add::add;
+pub use add::{Added, add};
 pub use check::check;
 pub use del::del;
 

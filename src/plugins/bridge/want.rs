@@ -87,6 +87,7 @@ pub fn attachment(
         forwarding,
         masquerade,
         spoof_check: config.spoof_check,
+        firewall: config.firewall,
     })
 }
 

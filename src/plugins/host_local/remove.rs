@@ -20,13 +20,13 @@ use crate::state::{Holder, Lease, Locked, Record, Store};
 /// The addresses that are leased to the attachment now, without changing anything.
 pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>> {
     let mut addresses = Vec::new();
-    each_held(request, ipam, |_, address| addresses.push(address))?;
+    each_held(request, ipam, |_, address| addresses.push(address), |_| {})?;
     Ok(addresses)
 }
 
 /// Removes the leases of the attachment. One that is unknown is fine.
 pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
-    each_held(request, ipam, release)?;
+    each_held(request, ipam, release, sweep)?;
     if ipam.keeps_record() {
         let target = request.attachment()?;
         let (network, container) = (request.network.as_str(), target.container.as_str());
@@ -35,8 +35,13 @@ pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Every lease of the attachment, under the lock.
-fn each_held(request: &Request, ipam: &Ipam<'_>, mut each: impl FnMut(&Locked<'_>, IpAddr)) -> Result<()> {
+/// Every lease of the attachment, under the lock; then `after`, once per directory.
+fn each_held(
+    request: &Request,
+    ipam: &Ipam<'_>,
+    mut each: impl FnMut(&Locked<'_>, IpAddr),
+    after: impl Fn(&Locked<'_>),
+) -> Result<()> {
     let target = request.attachment()?;
     let network = request.network.as_str();
     let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
@@ -48,6 +53,7 @@ fn each_held(request: &Request, ipam: &Ipam<'_>, mut each: impl FnMut(&Locked<'_
         for address in held(&locked, &holder, previous.as_ref())? {
             each(&locked, address);
         }
+        after(&locked);
     }
     Ok(())
 }
@@ -87,6 +93,10 @@ fn held(locked: &Locked<'_>, holder: &Holder, previous: Option<&Record>) -> Resu
 fn tells_all(locked: &Locked<'_>) -> Result<bool> {
     let survey = locked.survey()?;
     Ok(!survey.whole || locked.is_sealed(&survey)?)
+}
+
+fn sweep(locked: &Locked<'_>) {
+    locked.sweep();
 }
 
 fn release(locked: &Locked<'_>, address: IpAddr) {

@@ -20,6 +20,7 @@ use crate::datapath::hostports::{Limits, Protocol};
 use crate::net::{Family, IfName};
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the plugin's configuration")]
 pub struct Config {
     /// What the plugins before ours in the chain made.
     pub previous: Option<AddResult>,

@@ -144,7 +144,7 @@ fn damaged_records_count_as_absent_and_can_be_removed() {
 }
 
 #[test]
-fn links_are_not_followed_and_leftovers_are_swept() {
+fn links_are_not_followed_and_leftovers_go_with_the_record() {
     let root = tempfile::tempdir().unwrap();
     let records = Records::at(root.path(), boot('a'));
     let record = full(&records);
@@ -160,10 +160,12 @@ fn links_are_not_followed_and_leftovers_are_swept() {
     assert_eq!(std::fs::read(&elsewhere).unwrap(), before);
     assert!(!file.is_symlink());
 
-    let stale = directory.join(".x.bridge.json.4194305-0.new");
-    let living = directory.join(format!(".x.bridge.json.{}-0.new", std::process::id()));
-    std::fs::write(&stale, "").unwrap();
-    std::fs::write(&living, "").unwrap();
+    let left = directory.join(temporary_name(&file_name(&record.attachment(), "bridge")));
+    std::fs::write(&left, "half a rec").unwrap();
     assert_eq!(records.all().unwrap().len(), 1);
-    assert!(!stale.exists() && living.exists());
+    records.write(&record).unwrap();
+    assert!(!left.exists(), "a writer that was killed is in nobody's way");
+    std::fs::write(&left, "half a rec").unwrap();
+    records.remove(&record.attachment(), "bridge").unwrap();
+    assert!(!left.exists() && !file.exists());
 }

@@ -1,0 +1,141 @@
+//! Have, for the firewall: what stands on the forward hook, in chains of somebody else and in ours. Reads only.
+//!
+//! Asks for all chains in one dump; only where a chain of somebody else stands on the forward hook are its rules looked
+//! at, and only where the kernel names the old filter table is its listing asked for.
+
+use super::firewall::{ChainName, FirewallHave, ForwardChain, inside};
+use super::firewall_legacy;
+use super::firewall_rules::{CLAMP, GUARD, clamped_set, classify, inside_set, key, table};
+use super::mark::OWNER;
+use super::session::Session;
+use super::spec::Attachment;
+use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, Set, TableFamily};
+use crate::kernel::{self, Socket, legacy};
+use crate::net::{Family, IfName};
+
+/// Asks for what `want` is about; nothing for a network that the node does not route for.
+pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave) -> kernel::Result<()> {
+    if want.forwarding.is_empty() {
+        return Ok(());
+    }
+    let chains = match session.netfilter().and_then(|socket| nft::chains(socket, None)) {
+        Ok(chains) => chains,
+        // nfnetlink answers EINVAL to a question of a subsystem that it does not have.
+        Err(error) if error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL) => {
+            tracing::warn!(%error, "the node's packet filter stays as it is");
+            have.without_nf_tables = true;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let socket = session.netfilter()?;
+    for family in &want.forwarding {
+        if has_chain(&chains, *family, GUARD) {
+            have.guards.push(*family);
+            have.guarded.extend(members(socket, *family, &inside_set(), want)?);
+        }
+        if want.firewall.clamp_mss && has_chain(&chains, *family, CLAMP) {
+            have.clamped.extend(members(socket, *family, &clamped_set(), want)?);
+        }
+    }
+    if want.firewall.accept {
+        for chain in chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)) {
+            have.foreign.extend(observe_foreign(socket, chain, &inside(want))?);
+        }
+        for family in &want.forwarding {
+            have.legacy.extend(observe_legacy(*family, &inside(want)));
+        }
+    }
+    Ok(())
+}
+
+/// Executes nothing unless the kernel names the old filter table.
+fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
+    let loaded = std::fs::read_to_string(firewall_legacy::loaded_tables(family)).unwrap_or_default();
+    if !loaded.lines().any(|table| table == "filter") {
+        return Vec::new();
+    }
+    let program = firewall_legacy::program(family);
+    match legacy::run(program, &["-S".to_owned(), "FORWARD".to_owned()]) {
+        Ok(listing) => {
+            let lacking = inside.iter().filter(|name| firewall_legacy::lacks_accepts(&listing, name));
+            lacking.map(|interface| (family, interface.clone())).collect()
+        }
+        Err(error) => {
+            for interface in inside {
+                let typed = firewall_legacy::commands(program, interface);
+                tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does, type: {typed}");
+            }
+            Vec::new()
+        }
+    }
+}
+
+fn has_chain(chains: &[ChainInfo], family: Family, name: &str) -> bool {
+    chains.iter().any(|chain| chain.table == table(family) && chain.name == name)
+}
+
+fn members(
+    socket: &mut Socket,
+    family: Family,
+    set: &Set,
+    want: &Attachment,
+) -> kernel::Result<Vec<(Family, IfName)>> {
+    let mut found = Vec::new();
+    for interface in inside(want) {
+        if nft::element(socket, &table(family), set, &key(&interface))?.is_some() {
+            found.push((family, interface));
+        }
+    }
+    Ok(found)
+}
+
+/// A base chain through which packets of these families are forwarded, and that is not ours.
+pub(super) fn is_foreign(chain: &ChainInfo, families: &[Family]) -> bool {
+    let forward =
+        chain.hook.as_ref().is_some_and(|hook| hook.point == HookPoint::Forward && hook.kind == Kind::Filter);
+    let name = chain_name(chain);
+    forward
+        && chain.table.name != OWNER
+        && name.is_some_and(|name| families.iter().any(|family| name.sees(*family)))
+}
+
+fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
+    let family = match chain.table.family {
+        TableFamily::Inet => None,
+        TableFamily::Ip => Some(Family::V4),
+        TableFamily::Ip6 => Some(Family::V6),
+        TableFamily::Bridge => return None,
+    };
+    Some(ChainName { family, table: chain.table.name.clone(), chain: chain.name.clone() })
+}
+
+fn observe_foreign(
+    socket: &mut Socket,
+    chain: &ChainInfo,
+    inside: &[IfName],
+) -> kernel::Result<Vec<ForwardChain>> {
+    let Some(name) = chain_name(chain) else { return Ok(Vec::new()) };
+    let rules = nft::rules(socket, &chain.table, &chain.name)?;
+    let policy_drops = chain.hook.as_ref().is_some_and(|hook| hook.policy == Policy::Drop);
+    let seen: Vec<_> = inside
+        .iter()
+        .map(|interface| ForwardChain {
+            name: name.clone(),
+            interface: interface.clone(),
+            policy_drops,
+            rules: classify(&name, interface, &rules),
+        })
+        .collect();
+    let lacking = seen.iter().any(|chain| chain.drops() && !chain.accepts());
+    // The kernel lets nobody else into a table whose maker asked for that, as firewalld does since 2.1.
+    if lacking && nft::table(socket, &chain.table)?.is_some_and(|table| table.owned) {
+        let interface = &inside[0];
+        tracing::warn!(
+            "chain {name} drops forwarded packets and belongs to its maker alone; pods of {interface} reach nothing \
+             beyond the node: firewall-cmd --permanent --zone=trusted --add-interface={interface} && firewall-cmd --reload"
+        );
+        return Ok(Vec::new());
+    }
+    Ok(seen)
+}

@@ -1,0 +1,234 @@
+//! The packet filter's side of forwarding: the rules that let pods through chains of somebody else, our own chains, and
+//! the transactions that put both there.
+//!
+//! Decides nothing: that is `firewall`'s. Whatever would be there twice if it were added twice is added under the node's
+//! lock, after another look.
+
+use super::firewall::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
+use super::firewall_legacy;
+use super::firewall_observe::is_foreign;
+use super::mark::OWNER;
+use super::rules::lock;
+use crate::kernel::nft::{
+    self, Chain, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
+    NamePattern, Op, Position, Rule, RuleInfo, Set, Table, TableFamily, Transaction, Way,
+};
+use crate::kernel::{self, Socket, legacy};
+use crate::net::{Family, IfName};
+
+pub(super) const GUARD: &str = "forward_guard";
+pub(super) const CLAMP: &str = "mss_clamp";
+/// `NF_IP_PRI_FILTER` and `NF_IP_PRI_MANGLE`, linux/netfilter_ipv4.h.
+const PRIORITY_FILTER: i32 = 0;
+const PRIORITY_MANGLE: i32 = -150;
+
+/// Each rule at the beginning of the chain, unless it is there.
+pub fn accept_legacy(family: Family, interface: &IfName) -> kernel::Result<()> {
+    let _lock = lock()?;
+    let program = firewall_legacy::program(family);
+    let command = |operation: &[&str], rule: &[String]| {
+        let operation = operation.iter().map(|word| (*word).to_owned());
+        legacy::run(program, &operation.chain(rule.iter().cloned()).collect::<Vec<_>>())
+    };
+    for rule in firewall_legacy::accepts(interface) {
+        if command(&["-C", "FORWARD"], &rule).is_err() {
+            command(&["-I", "FORWARD", "1"], &rule)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn classify(name: &ChainName, interface: &IfName, rules: &[RuleInfo]) -> Vec<ForwardRule> {
+    let wanted = accepts(name, interface);
+    let family = foreign_table(name).family;
+    let kind = |rule: &RuleInfo| match wanted.iter().position(|wanted| rule.is(family, wanted)) {
+        Some(at) => ForwardRule::Ours(at),
+        None => match rule.verdict_for_all() {
+            Some(Ending::Accept) => ForwardRule::AcceptAll,
+            Some(Ending::Drop) => ForwardRule::DropAll,
+            None => ForwardRule::Other,
+        },
+    };
+    rules.iter().map(kind).collect()
+}
+
+fn foreign_table(name: &ChainName) -> Table {
+    let family = match name.family {
+        None => TableFamily::Inet,
+        Some(Family::V4) => TableFamily::Ip,
+        Some(Family::V6) => TableFamily::Ip6,
+    };
+    Table::new(family, &name.table)
+}
+
+fn comment(interface: &IfName) -> String {
+    format!("{OWNER} {interface}")
+}
+
+/// Out of the interface everything; into it replies, and what was sent there by name (a hostPort). In the words that the
+/// chain's owner reads: `iptables` counts, and refuses a whole table in which it finds `ct state`.
+pub(super) fn accepts(chain: &ChainName, interface: &IfName) -> [Rule; ACCEPTS] {
+    let iptables = chain.is_iptables();
+    let rule = |way, condition: Option<Expr>| {
+        let through = Expr::Interface(way, Op::Eq, NamePattern::Exact(interface.clone()));
+        let counter = iptables.then_some(Expr::Counter);
+        let words = [Some(through), condition, counter, Some(Expr::Accept)].into_iter().flatten();
+        Rule::new(words.collect::<Vec<_>>()).comment(&comment(interface))
+    };
+    let replies = vec![CtState::Established, CtState::Related];
+    let (replies, dnatted) = if iptables {
+        (Expr::XtState(replies), Expr::XtDnatted)
+    } else {
+        (Expr::State(replies), Expr::Dnatted)
+    };
+    [rule(Way::In, None), rule(Way::Out, Some(replies)), rule(Way::Out, Some(dnatted))]
+}
+
+/// The accepts at the beginning of the chain, in place of whatever we had there. `old` are handles.
+pub fn accept_transaction(chain: &ChainName, interface: &IfName, old: &[u64]) -> Transaction {
+    let table = foreign_table(chain);
+    let delete = old.iter().map(|handle| Command::DeleteRule {
+        table: table.clone(),
+        chain: chain.chain.clone(),
+        handle: *handle,
+    });
+    // Each goes before those inserted earlier.
+    let insert = accepts(chain, interface).into_iter().rev().map(|rule| Command::InsertRule {
+        table: table.clone(),
+        chain: chain.chain.clone(),
+        position: Position::First,
+        rule,
+    });
+    delete.chain(insert).collect()
+}
+
+/// Under the node's lock, because a rule that is added twice is there twice. A chain that is gone drops nothing.
+pub fn accept_forward(socket: &mut Socket, chain: &ChainName, interface: &IfName) -> kernel::Result<()> {
+    let _lock = lock()?;
+    let table = foreign_table(chain);
+    let rules = nft::rules(socket, &table, &chain.chain)?;
+    let policy_drops = true;
+    let classified = classify(chain, interface, &rules);
+    let seen =
+        ForwardChain { name: chain.clone(), interface: interface.clone(), policy_drops, rules: classified };
+    if seen.accepts() {
+        return Ok(());
+    }
+    let ours = comment(interface);
+    let is_ours = |rule: &&RuleInfo| rule.comment.as_ref().is_some_and(|comment| comment.as_str() == ours);
+    let old: Vec<_> = rules.iter().filter(is_ours).map(|rule| rule.handle).collect();
+    nft::commit(socket, &accept_transaction(chain, interface, &old))
+}
+
+/// Takes every accept of ours out of chains of somebody else. What remains is what they had without us.
+pub fn withdraw_accepts(socket: &mut Socket) -> kernel::Result<()> {
+    let _lock = lock()?;
+    let mine = |rule: &RuleInfo| {
+        let comment = rule.comment.as_ref().map(nft::Comment::as_str).unwrap_or_default();
+        comment.strip_prefix(OWNER).is_some_and(|interface| interface.starts_with(' '))
+    };
+    for chain in nft::chains(socket, None)?.iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
+        let rules = nft::rules(socket, &chain.table, &chain.name)?;
+        let delete = rules.iter().filter(|rule| mine(rule)).map(|rule| Command::DeleteRule {
+            table: chain.table.clone(),
+            chain: chain.name.clone(),
+            handle: rule.handle,
+        });
+        nft::commit(socket, &delete.collect())?;
+    }
+    Ok(())
+}
+
+pub(super) fn table(family: Family) -> Table {
+    Table::new(if family == Family::V4 { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
+}
+
+/// Interfaces whose packets are forwarded where strangers' are not.
+pub(super) fn inside_set() -> Set {
+    Set::new("bridges", &[DataType::IfName])
+}
+
+/// Interfaces whose connections are kept to what the route carries.
+pub(super) fn clamped_set() -> Set {
+    Set::new("clamped", &[DataType::IfName])
+}
+
+pub(super) fn key(interface: &IfName) -> Vec<Datum> {
+    vec![Datum::IfName(interface.clone())]
+}
+
+fn through(way: Way, op: Op, set: &Set) -> Expr {
+    Expr::Lookup { fields: vec![Field::Interface(way)], op, set: set.name.clone() }
+}
+
+/// Table, set, chain and the interface in the set; the rules only with a chain that these commands make.
+fn own_transaction(
+    family: Family,
+    chain: Chain,
+    set: Set,
+    rules: Vec<Rule>,
+    interface: &IfName,
+) -> Transaction {
+    let table = table(family);
+    let name = chain.name.clone();
+    let add = |rule| Command::AddRule { table: table.clone(), chain: name.clone(), rule };
+    let mut commands = vec![
+        Command::AddTable { table: table.clone(), comment: None },
+        Command::AddSet { table: table.clone(), set: set.clone() },
+        Command::AddChain { table: table.clone(), chain },
+    ];
+    commands.extend(rules.into_iter().map(add));
+    let elements = vec![Element::of(key(interface))];
+    commands.push(Command::AddElements { table: table.clone(), set, elements });
+    Transaction { commands }
+}
+
+/// Packets that neither come from a network of ours nor go to one are dropped. `frames`: except those that only pass
+/// from one port of a bridge to another, which the filter also sees where br_netfilter is on.
+pub fn guard_transaction(family: Family, interface: &IfName, fresh: bool, frames: bool) -> Transaction {
+    let chain = Chain::base(GUARD, Kind::Filter, HookPoint::Forward, PRIORITY_FILTER);
+    let bridged = Rule::new([
+        Expr::Kind(Way::In, Op::Eq, "bridge"),
+        Expr::Kind(Way::Out, Op::Eq, "bridge"),
+        Expr::Return,
+    ]);
+    let strangers = Rule::new([
+        through(Way::In, Op::Ne, &inside_set()),
+        through(Way::Out, Op::Ne, &inside_set()),
+        Expr::Drop,
+    ]);
+    let rules = match (fresh, frames) {
+        (false, _) => vec![],
+        (true, true) => vec![bridged, strangers],
+        (true, false) => vec![strangers],
+    };
+    own_transaction(family, chain, inside_set(), rules, interface)
+}
+
+pub fn clamp_transaction(family: Family, interface: &IfName, fresh: bool) -> Transaction {
+    let chain = Chain::base(CLAMP, Kind::Filter, HookPoint::Forward, PRIORITY_MANGLE);
+    let rule = |way| Rule::new([through(way, Op::Eq, &clamped_set()), Expr::ClampMss]);
+    let rules = if fresh { vec![rule(Way::In), rule(Way::Out)] } else { vec![] };
+    own_transaction(family, chain, clamped_set(), rules, interface)
+}
+
+pub fn guard_forward(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
+    let _lock = lock()?;
+    let fresh = nft::rules(socket, &table(family), GUARD)?.is_empty();
+    let guard = nft::commit(socket, &guard_transaction(family, interface, fresh, true));
+    match guard {
+        // Kernels before 5.6 do not know what kind a link is.
+        Err(error)
+            if fresh && (error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)) =>
+        {
+            nft::commit(socket, &guard_transaction(family, interface, fresh, false))
+        }
+        other => other,
+    }
+}
+
+pub fn clamp_mss(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
+    let _lock = lock()?;
+    let fresh = nft::rules(socket, &table(family), CLAMP)?.is_empty();
+    nft::commit(socket, &clamp_transaction(family, interface, fresh))
+}

@@ -1,0 +1,268 @@
+//! The firewall's part of a plan, as text, for the firewalls that edge nodes come with.
+
+use super::*;
+use crate::datapath::plan::{BridgeHave, plan};
+use crate::datapath::spec::{Bridge, Firewall, Gateway, Pod, Port, VlanGateway};
+use crate::datapath::{firewall_rules, mark::Identity};
+use crate::net::{Mac, VlanId};
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn want(families: &[Family]) -> Attachment {
+    Attachment {
+        identity: Identity { network: "smartnet".into(), container: "c1".into(), if_name: name("eth0") },
+        pod_name: None,
+        bridge: Bridge {
+            name: name("smartnet0"),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: None,
+            vlan_filtering: false,
+            promiscuous: false,
+        },
+        port: Port { name: name("veth1"), mtu: None, hairpin: false, isolated: false, vlans: None },
+        pod: Pod {
+            name: name("eth0"),
+            mac: None,
+            mtu: None,
+            up: true,
+            addresses: vec![],
+            routes: vec![],
+            detect_duplicates: false,
+        },
+        gateway: Some(Gateway { addresses: vec![], force: false, vlan: None }),
+        forwarding: families.to_vec(),
+        masquerade: vec![],
+        spoof_check: false,
+        firewall: Firewall { accept: true, guard: true, clamp_mss: true },
+    }
+}
+
+/// A node where forwarding was on before us and our own chains stand.
+fn have() -> Have {
+    Have {
+        forwarding: vec![Family::V4],
+        firewall: FirewallHave { clamped: vec![(Family::V4, name("smartnet0"))], ..FirewallHave::default() },
+        ..Have::default()
+    }
+}
+
+fn steps(want: &Attachment, have: &Have) -> Vec<String> {
+    let mut steps = Vec::new();
+    plan_before_forwarding(want, have, &mut steps);
+    plan_passage(want, have, &mut steps);
+    steps.iter().map(ToString::to_string).collect()
+}
+
+fn chain(family: Option<Family>, table: &str, chain: &str) -> ChainName {
+    ChainName { family, table: table.into(), chain: chain.into() }
+}
+
+fn iptables(policy_drops: bool, rules: &[ForwardRule]) -> ForwardChain {
+    let name = chain(Some(Family::V4), "filter", "FORWARD");
+    ForwardChain { name, interface: self::name("smartnet0"), policy_drops, rules: rules.to_vec() }
+}
+
+#[test]
+fn a_chain_drops_by_its_first_rule_for_all_or_by_its_policy() {
+    use ForwardRule::{AcceptAll, DropAll, Other, Ours};
+    assert!(!iptables(false, &[Other]).drops());
+    assert!(iptables(true, &[Other]).drops());
+    assert!(iptables(true, &[Ours(0), Other, DropAll]).drops());
+    assert!(iptables(false, &[Other, DropAll, AcceptAll]).drops());
+    assert!(!iptables(true, &[Other, AcceptAll, DropAll]).drops());
+}
+
+#[test]
+fn accepts_count_only_where_packets_reach_them() {
+    use ForwardRule::{DropAll, Other, Ours};
+    assert!(iptables(true, &[Other, Ours(0), Ours(1), Ours(2)]).accepts());
+    assert!(!iptables(true, &[Ours(0)]).accepts());
+    assert!(!iptables(true, &[DropAll, Ours(0), Ours(1), Ours(2)]).accepts());
+    assert!(iptables(true, &[Ours(1), Ours(2), Ours(0), DropAll]).accepts());
+}
+
+#[test]
+fn a_node_without_firewalls_needs_nothing() {
+    assert_eq!(steps(&want(&[Family::V4]), &have()), Vec::<String>::new());
+    let mut open = have();
+    open.firewall.foreign.push(iptables(false, &[ForwardRule::Other]));
+    assert_eq!(steps(&want(&[Family::V4]), &open), Vec::<String>::new());
+    assert_eq!(steps(&want(&[]), &Have::default()), Vec::<String>::new());
+}
+
+#[test]
+fn a_chain_of_iptables_gets_rules_that_iptables_reads() {
+    let mut dropping = have();
+    dropping.firewall.foreign.push(iptables(true, &[ForwardRule::Other]));
+    assert_eq!(
+        steps(&want(&[Family::V4]), &dropping),
+        [
+            "node: iptables-nft -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
+          iptables-nft -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
+          \"smarter-cni smartnet0\" -j ACCEPT; iptables-nft -I FORWARD 1 -o smartnet0 -m conntrack --ctstate DNAT -m comment \
+          --comment \"smarter-cni smartnet0\" -j ACCEPT"
+        ]
+    );
+    let mut off = want(&[Family::V4]);
+    off.firewall.accept = false;
+    assert_eq!(steps(&off, &dropping), Vec::<String>::new());
+}
+
+#[test]
+fn a_chain_of_nftables_gets_rules_that_nft_writes() {
+    let mut firewalld = have();
+    let name = chain(None, "firewalld", "filter_FORWARD");
+    let rules = vec![ForwardRule::Other, ForwardRule::DropAll];
+    firewalld.firewall.foreign.push(ForwardChain { name, rules, ..iptables(false, &[]) });
+    assert_eq!(
+        steps(&want(&[Family::V4]), &firewalld),
+        [
+            "node: nft insert rule inet firewalld filter_FORWARD iifname \"smartnet0\" accept comment \"smarter-cni smartnet0\"; \
+          nft insert rule inet firewalld filter_FORWARD oifname \"smartnet0\" ct state established,related accept comment \
+          \"smarter-cni smartnet0\"; nft insert rule inet firewalld filter_FORWARD oifname \"smartnet0\" ct status dnat accept \
+          comment \"smarter-cni smartnet0\""
+        ]
+    );
+}
+
+#[test]
+fn every_accept_is_marked_as_ours() {
+    for name in [chain(None, "firewalld", "filter_FORWARD"), chain(Some(Family::V6), "filter", "FORWARD")] {
+        let accepts = firewall_rules::accepts(&name, &self::name("smartnet0"));
+        assert!(accepts.iter().all(|rule| rule.comment.is_some()), "{name}");
+    }
+}
+
+#[test]
+fn the_legacy_table_gets_its_rules_by_the_legacy_program() {
+    let mut legacy = have();
+    legacy.firewall.legacy.push((Family::V4, name("smartnet0")));
+    assert_eq!(
+        steps(&want(&[Family::V4]), &legacy),
+        [
+            "node: iptables-legacy -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
+          iptables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
+          \"smarter-cni smartnet0\" -j ACCEPT; iptables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate DNAT -m comment \
+          --comment \"smarter-cni smartnet0\" -j ACCEPT"
+        ]
+    );
+}
+
+#[test]
+fn whoever_switches_forwarding_on_keeps_strangers_out_first() {
+    let mut off = have();
+    off.forwarding.clear();
+    let all: Vec<_> = plan(&want(&[Family::V4]), &off).iter().map(ToString::to_string).collect();
+    let at = |text: &str| all.iter().position(|step| step.contains(text));
+    assert!(at("forward_guard").is_some(), "{all:#?}");
+    assert!(at("forward_guard") < at("ip_forward=1"), "{all:#?}");
+
+    let mut others = want(&[Family::V4]);
+    others.firewall.guard = false;
+    assert_eq!(steps(&others, &off), Vec::<String>::new());
+}
+
+#[test]
+fn the_guard_comes_back_while_forwarding_is_on_because_of_us() {
+    let mut flushed = have();
+    flushed.firewall.switched_on.push(Family::V4);
+    assert_eq!(
+        steps(&want(&[Family::V4]), &flushed),
+        [
+            "node: nft add element ip smarter-cni bridges { \"smartnet0\" }; nft add rule ip smarter-cni forward_guard iifname \
+          != @bridges oifname != @bridges drop"
+        ]
+    );
+}
+
+#[test]
+fn a_guard_of_another_network_lets_this_one_through() {
+    let mut guarded = have();
+    guarded.firewall.guards.push(Family::V4);
+    guarded.firewall.guarded.push((Family::V4, name("smartnet0")));
+    let mut network = want(&[Family::V4]);
+    network.firewall.guard = false;
+    assert_eq!(steps(&network, &guarded), Vec::<String>::new());
+    network.bridge.name = name("other0");
+    network.firewall.clamp_mss = false;
+    assert_eq!(steps(&network, &guarded).len(), 1);
+}
+
+#[test]
+fn a_gateway_in_a_vlan_is_let_through_by_its_own_name_too() {
+    let mut network = want(&[Family::V4]);
+    let vlan = VlanGateway { name: name("smartnet0.5"), port: name("veth9"), vlan: VlanId::new(5).unwrap() };
+    network.gateway = Some(Gateway { addresses: vec![], force: false, vlan: Some(vlan) });
+    assert_eq!(
+        steps(&network, &have()),
+        [
+            "node: nft add element ip smarter-cni clamped { \"smartnet0.5\" }; nft add rule ip smarter-cni mss_clamp iifname \
+          @clamped tcp flags syn tcp option maxseg size set rt mtu, and the same with oifname"
+        ]
+    );
+}
+
+#[test]
+fn uplinks_go_on_listening_when_the_node_becomes_a_router() {
+    let mut off = have();
+    off.firewall.listeners.push(name("wwan0"));
+    off.firewall.without_nf_tables = true;
+    assert_eq!(
+        steps(&want(&[Family::V4, Family::V6]), &off),
+        ["node: sysctl -w net.ipv6.conf.wwan0.accept_ra=2"]
+    );
+    off.forwarding.push(Family::V6);
+    assert_eq!(steps(&want(&[Family::V4, Family::V6]), &off), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_committed_reads_as_nft_reads_it() {
+    let filter = chain(Some(Family::V4), "filter", "FORWARD");
+    assert_eq!(
+        firewall_rules::accept_transaction(&filter, &name("smartnet0"), &[7]).to_string(),
+        "delete rule ip filter FORWARD handle 7
+insert rule ip filter FORWARD oifname \"smartnet0\" xt match conntrack dnat counter accept comment \"smarter-cni smartnet0\"
+insert rule ip filter FORWARD oifname \"smartnet0\" xt match conntrack established,related counter accept comment \"smarter-cni smartnet0\"
+insert rule ip filter FORWARD iifname \"smartnet0\" counter accept comment \"smarter-cni smartnet0\"
+"
+    );
+    assert_eq!(
+        firewall_rules::guard_transaction(Family::V4, &name("smartnet0"), true, true).to_string(),
+        "add table ip smarter-cni
+add set ip smarter-cni bridges { type ifname; }
+add chain ip smarter-cni forward_guard { type filter hook forward priority 0; policy accept; }
+add rule ip smarter-cni forward_guard meta iifkind \"bridge\" meta oifkind \"bridge\" return
+add rule ip smarter-cni forward_guard iifname != @bridges oifname != @bridges drop
+add element ip smarter-cni bridges { \"smartnet0\" }
+"
+    );
+    assert_eq!(
+        firewall_rules::clamp_transaction(Family::V6, &name("smartnet0"), true).to_string(),
+        "add table ip6 smarter-cni
+add set ip6 smarter-cni clamped { type ifname; }
+add chain ip6 smarter-cni mss_clamp { type filter hook forward priority -150; policy accept; }
+add rule ip6 smarter-cni mss_clamp iifname @clamped tcp flags syn tcp option maxseg size set rt mtu
+add rule ip6 smarter-cni mss_clamp oifname @clamped tcp flags syn tcp option maxseg size set rt mtu
+add element ip6 smarter-cni clamped { \"smartnet0\" }
+"
+    );
+}
+
+#[test]
+fn a_bridge_that_is_there_changes_nothing_about_it() {
+    let mut known = have();
+    known.bridge = Some(BridgeHave {
+        mac: None,
+        mtu: 1500,
+        up: true,
+        promiscuous: false,
+        accepts_advertisements: false,
+        alias: Some("smarter-cni bridge".into()),
+        addresses: vec![],
+        needed: vec![],
+    });
+    let nft = plan(&want(&[Family::V4]), &known);
+    assert!(nft.iter().all(|step| !step.to_string().contains("nft")), "{nft:?}");
+}

@@ -1,0 +1,99 @@
+//! Switches of the kernel that belong to the whole host: turned only with a note of what they were, and given back.
+//!
+//! Which ones, and when, is the plan's business.
+
+use std::path::Path;
+
+use super::firewall;
+use super::mark::OWNER;
+use super::observe::forwarding_key;
+use super::session::Side;
+use super::spec::Attachment;
+use crate::kernel::netns::Netns;
+use crate::kernel::{self, link, sysctl};
+use crate::net::{Family, IfName};
+use crate::state::host::{Change, HostChanges};
+use crate::state::lock::NodeLock;
+use crate::state::{BootId, NetnsId, record};
+
+/// Notes the old value, then writes the new one.
+pub fn turn(key: &str, new: &str) -> kernel::Result<()> {
+    let _lock = NodeLock::take().map_err(failed)?;
+    // Another first pod may have been quicker: then the note is there, and true.
+    match sysctl::read(key)? {
+        Some(old) if old != new => {
+            let change = Change { netns: here()?, key: key.to_owned(), old, new: new.to_owned() };
+            changes()?.remember(change).map_err(failed)?;
+        }
+        _ => {}
+    }
+    sysctl::write(key, new)
+}
+
+/// The families among these in which we switched forwarding on.
+pub fn switched_on(families: &[Family]) -> kernel::Result<Vec<Family>> {
+    let known = changes()?.read().map_err(failed)?;
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let netns = here()?;
+    let ours = |family: &&Family| {
+        known.iter().any(|change| change.netns == netns && change.key == forwarding_key(**family))
+    };
+    Ok(families.iter().filter(ours).copied().collect())
+}
+
+/// Links that take router advertisements as long as the node does not forward (`accept_ra` 1): the uplinks. Bridges and
+/// host ends of ours take none.
+pub fn listeners(node: &mut Side, want: &Attachment) -> kernel::Result<Vec<IfName>> {
+    let mut found = Vec::new();
+    for link in link::all(&mut node.route)? {
+        let Ok(name) = link.name.parse::<IfName>() else { continue };
+        let ours = link.alias.is_some_and(|alias| alias.starts_with(OWNER));
+        if ours || name.as_str() == "lo" || firewall::inside(want).contains(&name) {
+            continue;
+        }
+        if sysctl::read(&format!("net/ipv6/conf/{name}/accept_ra"))?.as_deref() == Some("1") {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Gives back what was changed in this network namespace, last change first. A switch that somebody else has turned
+/// since then stays. Goes on when one fails and returns the first failure; what failed is still known afterwards.
+pub fn undo() -> kernel::Result<()> {
+    let _lock = NodeLock::take().map_err(failed)?;
+    let netns = here()?;
+    let host = changes()?;
+    let (mut given_back, mut failure) = (Vec::new(), None);
+    for change in host.read().map_err(failed)?.into_iter().rev().filter(|change| change.netns == netns) {
+        match give_back(&change) {
+            Ok(()) => given_back.push(change),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    host.forget(&given_back).map_err(failed)?;
+    failure.map_or(Ok(()), Err)
+}
+
+fn give_back(change: &Change) -> kernel::Result<()> {
+    match sysctl::read(&change.key)? {
+        Some(now) if now == change.new => sysctl::write(&change.key, &change.old),
+        _ => Ok(()),
+    }
+}
+
+fn changes() -> kernel::Result<HostChanges> {
+    let boot = BootId::current().map_err(failed)?;
+    Ok(HostChanges::at(Path::new(record::ROOT), boot))
+}
+
+fn here() -> kernel::Result<NetnsId> {
+    let (dev, ino) = Netns::current()?.identity();
+    Ok(NetnsId { dev, ino })
+}
+
+fn failed(error: impl std::fmt::Display) -> kernel::Error {
+    kernel::Error::new(error.to_string(), std::io::ErrorKind::Other.into())
+}
