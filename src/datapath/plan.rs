@@ -95,7 +95,7 @@ pub struct PodHave {
 /// The missing steps, in order. Empty when the kernel carries all that was promised.
 pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     let mut steps = Vec::new();
-    plan_bridge(want, have.bridge.as_ref(), &mut steps);
+    plan_bridge(want, have.bridge.as_ref(), have.complete, &mut steps);
     plan_port(want, have, &mut steps);
     plan_pod(want, have, &mut steps);
     if let Some(gateway) = &want.gateway {
@@ -118,7 +118,7 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     steps
 }
 
-fn plan_bridge(want: &Attachment, have: Option<&BridgeHave>, steps: &mut Vec<Step>) {
+fn plan_bridge(want: &Attachment, have: Option<&BridgeHave>, complete: bool, steps: &mut Vec<Step>) {
     let Bridge { name, mac, mtu, vlan_filtering, promiscuous } = &want.bridge;
     if have.is_none() {
         steps.push(Step::CreateBridge {
@@ -127,6 +127,9 @@ fn plan_bridge(want: &Attachment, have: Option<&BridgeHave>, steps: &mut Vec<Ste
             mtu: *mtu,
             vlan_filtering: *vlan_filtering,
         });
+    }
+    if let Some(mac) = have.filter(|_| !complete).and_then(|bridge| mac_to_fix(want, bridge)) {
+        steps.push(Step::FixMac { link: name.clone(), mac });
     }
     if let Some(alias) = bridge_alias(want, have) {
         steps.push(Step::Mark { link: name.clone(), alias });
@@ -140,6 +143,19 @@ fn plan_bridge(want: &Attachment, have: Option<&BridgeHave>, steps: &mut Vec<Ste
     if !have.is_some_and(|bridge| bridge.up) {
         steps.push(Step::Up { link: name.clone() });
     }
+}
+
+/// A bridge that somebody else made follows its ports with its MAC until one is set (`br_stp_recalculate_bridge_id`,
+/// net/bridge/br_stp_if.c), and then pods keep the gateway under one that nobody has any more. Nothing in rtnetlink tells
+/// whether it was set. So it is, once, to what it is, by the first who puts a gateway there: the mark names gateways then.
+fn mac_to_fix(want: &Attachment, bridge: &BridgeHave) -> Option<Mac> {
+    want.gateway.as_ref().filter(|gateway| gateway.vlan.is_none())?;
+    let mark = bridge.alias.as_deref().and_then(BridgeMark::parse);
+    if mark.is_some_and(|mark| !mark.gateways.is_empty()) {
+        return None;
+    }
+    // Zero is what is left when the last port is gone.
+    bridge.mac.filter(|mac| mac.0 != [0; 6]).or(Some(want.bridge.mac))
 }
 
 /// The mark that the bridge should carry, when it does not: our gateway addresses, old ones that stay included.

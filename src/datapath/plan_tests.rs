@@ -309,6 +309,24 @@ fn a_foreign_alias_stays() {
 }
 
 #[test]
+fn the_mac_of_a_bridge_found_is_fixed_when_it_becomes_a_gateway() {
+    let planned = |alias: Option<&str>, mac| {
+        let mut have = node();
+        let bridge = have.bridge.as_mut().unwrap();
+        (bridge.alias, bridge.mac) = (alias.map(str::to_owned), Some(Mac(mac)));
+        let lines: Vec<_> = plan(&attachment(), &have).iter().map(ToString::to_string).collect();
+        lines.into_iter().find(|line| line.starts_with("node: ip link set smartnet0 address"))
+    };
+    let fixed = |mac| Some(format!("node: ip link set smartnet0 address {mac}"));
+    let of_ports = [2, 7, 7, 7, 7, 7];
+    assert_eq!(planned(None, of_ports), fixed("02:07:07:07:07:07"));
+    assert_eq!(planned(None, [0; 6]), fixed("02:00:00:00:00:01"), "without ports it has none");
+    assert_eq!(planned(Some("the lab's bridge"), of_ports), fixed("02:07:07:07:07:07"));
+    assert_eq!(planned(Some("smarter-cni bridge -"), of_ports), fixed("02:07:07:07:07:07"));
+    assert_eq!(planned(Some("smarter-cni bridge 172.38.0.1/16"), of_ports), None, "it is fixed already");
+}
+
+#[test]
 fn drift_is_named_piece_by_piece() {
     let mut have = attached();
     have.forwarding.clear();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::firewall::ChainName;
-use super::firewall_legacy;
+use super::firewall::legacy;
 use super::mark::OWNER;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
@@ -23,6 +23,11 @@ pub enum Step {
     Mark {
         link: IfName,
         alias: String,
+    },
+    /// From here on the bridge keeps this MAC, whatever ports come and go.
+    FixMac {
+        link: IfName,
+        mac: Mac,
     },
     Promiscuous {
         link: IfName,
@@ -181,6 +186,7 @@ impl fmt::Display for Step {
                 f.write_str(if *vlan_filtering { " vlan_filtering 1" } else { "" })
             }
             Self::Mark { link, alias } => write!(f, "node: ip link set {link} alias \"{alias}\""),
+            Self::FixMac { link, mac } => write!(f, "node: ip link set {link} address {mac}"),
             Self::Promiscuous { link } => write!(f, "node: ip link set {link} promisc on"),
             Self::RefuseAdvertisements { link } => {
                 write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=0")
@@ -267,8 +273,8 @@ impl fmt::Display for Step {
             ),
             Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
             Self::AcceptLegacy { family, interface } => {
-                let program = firewall_legacy::program(*family);
-                write!(f, "node: {}", firewall_legacy::commands(program, interface))
+                let program = legacy::program(*family);
+                write!(f, "node: {}", legacy::commands(program, interface))
             }
             Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
         }
@@ -288,7 +294,7 @@ fn nft_family(family: Family) -> &'static str {
 fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
     if chain.is_iptables() {
         let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
-        return write!(f, "node: {}", firewall_legacy::commands(program, interface));
+        return write!(f, "node: {}", legacy::commands(program, interface));
     }
     write!(
         f,

@@ -119,7 +119,10 @@ pub(crate) fn elements() -> String {
         for line in table.lines().map(str::trim) {
             let mut words = line.split_whitespace();
             match (words.next(), words.next()) {
-                (Some("set" | "map"), Some(name)) => set = if name == "pod_links" { "" } else { name },
+                (Some("set" | "map"), Some(name)) => {
+                    let of_bridges = ["pod_links", "bridges", "clamped"].contains(&name);
+                    set = if of_bridges { "" } else { name };
+                }
                 (Some("chain"), _) => set = "",
                 (Some("type" | "}" | "flags") | None, _) => {}
                 _ if !set.is_empty() => writeln!(all, "{family} {set} {line}").unwrap(),

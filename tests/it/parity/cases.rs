@@ -46,6 +46,22 @@ fn bridge(name: &'static str, config: Value, versions: &'static [&'static str], 
     story(name, "bridge", whole, versions, acts)
 }
 
+/// Every story of every group, untold.
+pub(super) fn all() -> Vec<Case> {
+    let groups = [
+        attach::bridges,
+        check::checks,
+        disturbances::disturbances,
+        leases::leases,
+        portmap::portmaps,
+        protocol::loopbacks,
+        protocol::protocol,
+        requests::requests,
+        routes::addresses_and_routes,
+    ];
+    groups.iter().flat_map(|group| group()).collect()
+}
+
 /// host-local's part of a configuration.
 fn ipam(rest: Value) -> Value {
     let mut whole = json!({"type": "host-local", "dataDir": "/run/leases-SIDE"});

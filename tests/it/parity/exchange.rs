@@ -1,11 +1,13 @@
 //! Old and new on one node: what one build of the plugins began, the other must be able to finish.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
 use std::thread;
 
 use serde_json::{Value, json};
 
+use super::state::MARKER;
 use crate::lab::{self, Netns, Node, Place, Plugin, Plugins, UNDER_TEST};
 use crate::sandbox::sandboxed;
 
@@ -66,6 +68,26 @@ fn leases_change_hands() {
     });
 }
 
+/// Our file in the lease directory is neither a lease nor in the way, and Debian's plugin leaves it alone.
+#[test]
+fn the_marker_does_not_disturb_the_go_plugin() {
+    sandboxed(|| {
+        let marker = format!("{LEASES}/labnet/{MARKER}");
+        host_local(UNDER_TEST, "ADD", "a").succeed();
+        host_local(UNDER_TEST, "DEL", "a").succeed();
+        let written = fs::read(&marker).expect("our marker");
+        // The next address, as if ours had not been there but for the address it gave.
+        assert_eq!(address(&host_local(Plugins::Debian, "ADD", "b").succeed().json), "10.1.2.3");
+        host_local(Plugins::Debian, "CHECK", "b").succeed();
+        assert_ne!(host_local(Plugins::Debian, "CHECK", "a").run().status, 0, "a has no lease");
+        host_local(Plugins::Debian, "DEL", "a").succeed();
+        assert_eq!(reserved(), ["10.1.2.3"]);
+        host_local(Plugins::Debian, "DEL", "b").succeed();
+        assert!(reserved().is_empty());
+        assert_eq!(fs::read(&marker).expect("the marker is still there"), written);
+    });
+}
+
 #[test]
 fn both_reserve_at_once_without_a_clash() {
     const EACH: usize = 20;
@@ -92,11 +114,28 @@ fn both_reserve_at_once_without_a_clash() {
     });
 }
 
+/// DEL by `whose` of what `maker` attached.
+///
+/// The Go plugin of Debian removes interface and lease, and then the iptables chain that it would have made for the pod.
+/// There is none for a pod of ours, and 1.1.1 reports that as an error, which later versions do not. The runtime repeats
+/// the DEL, and that one succeeds.
+fn remove(whose: Plugins, maker: Plugins, pod: &Netns, result: &Value) {
+    let del = bridge(whose, "DEL", pod, Some(result));
+    if (whose, maker) == (Plugins::Debian, UNDER_TEST) {
+        let first = del.run();
+        let complaint = first.json["msg"].as_str().unwrap_or_default();
+        let chain = complaint.contains("CNI-") && complaint.contains("does not exist");
+        assert!(first.status == 0 || chain, "it may miss its chain, nothing else: {first}");
+    }
+    del.succeed();
+}
+
 #[test]
 fn attachments_change_hands() {
     sandboxed(|| {
-        for (first, second) in CHANGES {
-            let (old, new) = (Netns::new("old"), Netns::new("new"));
+        for (nth, (first, second)) in CHANGES.into_iter().enumerate() {
+            // Container ids do not come back, and the Go plugin's chains, which ours leaves alone, are named after them.
+            let (old, new) = (Netns::new(&format!("old-{nth}")), Netns::new(&format!("new-{nth}")));
             let result = bridge(first, "ADD", &old, None).succeed().json;
             bridge(second, "CHECK", &old, Some(&result)).succeed();
             let newer = bridge(second, "ADD", &new, None).succeed().json;
@@ -107,11 +146,11 @@ fn attachments_change_hands() {
             assert_eq!((answer.token, answer.seen_as.to_string()), ("old".into(), address(&newer)));
             lab::ask_tcp(&Node, server).expect("the node reaches its pod");
 
-            bridge(second, "DEL", &old, Some(&result)).succeed();
+            remove(second, first, &old, &result);
             assert!(old.link("eth0").is_none(), "eth0 is left in the pod");
             assert_eq!(reserved(), [address(&newer)]);
             new.run("ping -c 1 -W 2 10.1.2.1");
-            bridge(first, "DEL", &new, Some(&newer)).succeed();
+            remove(first, second, &new, &newer);
             assert!(new.link("eth0").is_none() && reserved().is_empty());
             assert_eq!(Node.ip("link show type veth"), json!([]));
         }

@@ -1,74 +1,307 @@
 //! Where we differ from the Go plugins of Debian 12 (1.1.1) on purpose, and why.
 //!
-//! A difference is known when case, path and both values match a line of the table.
+//! A difference is known when story, path and both values match an entry. Every entry has to be needed: see
+//! [`Ledger::not_needed`]. docs/migration.md says the same to users.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// `*` at an end of `case` or `path` stands for anything; `debian` and `ours` are JSON, `*` for any value.
+use super::Case;
+use crate::lab::{Plugins, UNDER_TEST};
+
+/// `*` in names of stories and in paths stands for anything.
 struct Known {
-    case: &'static str,
-    path: &'static str,
-    debian: &'static str,
-    ours: &'static str,
+    stories: &'static [&'static str],
+    differences: &'static [Difference],
     /// For whoever migrates: what changes for them.
     reason: &'static str,
 }
 
+/// Path, Debian's value, ours. Values are JSON; `*` for any.
+type Difference = (&'static str, &'static str, &'static str);
+
 const KNOWN: &[Known] = &[
+    // Results and versions.
     Known {
-        case: "portmap/*",
-        path: "/calls/1/status",
-        debian: "1",
-        ours: "0",
-        reason: "CHECK of a pod with IPv4 alone asks Debian's build for IPv6 rules too, and fails; later ones and ours do not.",
+        stories: &[
+            "bridge/*",
+            "check/*",
+            "again/*",
+            "leases/*",
+            "loopback/*",
+            "mac/*",
+            "ip/*",
+            "args/*",
+            "json/*",
+            "routes/*",
+            "ranges/*",
+            "dns/*",
+            "del/*",
+            "portmap/*",
+        ],
+        differences: &[("* ADD/answer/dns", "{}", "null")],
+        reason: "An empty `dns` is left out of results of specification 1.x, as by the Go plugins since 1.2.",
     },
     Known {
-        case: "portmap/*",
-        path: "/calls/1/answer",
-        debian: r#"{"code":999}"#,
-        ours: "null",
-        reason: "The same CHECK.",
+        stories: &["dns/of-ipam"],
+        differences: &[("* ADD/answer/dns/*", "null", "*")],
+        reason: "What IPAM says about DNS is passed on when the network says nothing, as by later Go plugins.",
     },
     Known {
-        case: "*",
-        path: "*/answer/dns",
-        debian: "{}",
-        ours: "null",
-        reason: "Since 1.2 an empty `dns` is left out of results of specification 1.x; nobody reads an empty one.",
-    },
-    Known {
-        case: "protocol/version",
-        path: "*/answer/supportedVersions",
-        debian: "*",
-        ours: r#"["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]"#,
+        stories: &["protocol/version"],
+        differences: &[
+            (
+                "*/answer/supportedVersions",
+                "*",
+                r#"["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]"#,
+            ),
+            ("*/answer/cniVersion", "*", r#""1.1.0""#),
+        ],
         reason: "Specification 1.1.0 is newer than Debian's plugins; ours speak it.",
     },
     Known {
-        case: "protocol/version",
-        path: "*/answer/cniVersion",
-        debian: "*",
-        ours: r#""1.1.0""#,
-        reason: "The newest version we speak, for the same reason.",
+        stories: &["loopback/life"],
+        differences: &[
+            ("* ADD/answer/interfaces", "*", "null"),
+            ("* ADD/answer/ips", "*", "null"),
+            ("* ADD/answer/ip4", "null", r#"{"ip":"127.0.0.1/8"}"#),
+            ("* ADD/answer/ip6", "null", r#"{"ip":"::1/128"}"#),
+        ],
+        reason: "loopback's results for 0.1.0 and 0.2.0 have the layout of these versions, not that of 1.x.",
+    },
+    Known {
+        stories: &["loopback/*"],
+        differences: &[
+            ("* ADD/answer/ips/0/version", "null", r#""4""#),
+            ("* ADD/answer/ips/1/version", "null", r#""6""#),
+        ],
+        reason: "loopback's results for 0.3.0 to 0.4.0 have the layout of these versions, not that of 1.x.",
+    },
+    Known {
+        stories: &["leases/route-attributes"],
+        differences: &[("* ADD/answer/*routes/1/dst", r#""10.8.1.1/16""#, r#""10.8.0.0/16""#)],
+        reason: "The destination of a route is the network, without host bits; with them the kernel refuses the route.",
+    },
+    // What stands in the kernel.
+    Known {
+        stories: &["bridge/*", "mac/of-layer2", "json/*", "routes/without-gateway", "dns/*", "del/*"],
+        differences: &[("*/state/node/links/*/mac", r#""00:00:00:00:00:00""#, r#""<mac>""#)],
+        reason: "A bridge has a fixed MAC from its creation. The Go plugin's follows its ports until a gateway comes, and \
+                 is lost with the last of them.",
+    },
+    Known {
+        stories: &[
+            "bridge/*", "check/*", "again/*", "mac/*", "ip/*", "args/*", "json/*", "routes/*", "ranges/*",
+            "dns/*", "del/*",
+        ],
+        differences: &[("*/state/pod/sysctls/net/ipv6/conf/eth0/accept_dad", r#""0""#, r#""1""#)],
+        reason: "No IPv6 setting of a pod is touched when it gets no IPv6 address.",
+    },
+    Known {
+        stories: &[
+            "bridge/dual-stack*",
+            "bridge/ipv6-only",
+            "bridge/masquerade-dual",
+            "bridge/everything",
+            "check/dual-stack",
+            "routes/dual",
+        ],
+        differences: &[("*/state/pod/sysctls/net/ipv6/conf/eth0/keep_addr_on_down", r#""0""#, r#""1""#)],
+        reason: "A pod keeps its IPv6 addresses when its link goes down, as with later Go plugins.",
+    },
+    Known {
+        stories: &["bridge/exists-with-another-address"],
+        differences: &[
+            ("/00 ADD/status", "1", "0"),
+            ("/00 ADD/answer/code", "999", "null"),
+            ("/00 ADD/answer/*", "null", "*"),
+            ("/00 ADD/state/leases/10.1.2.2", "null", "*"),
+            ("*/state/node/links/lab0/addresses", "*", "*"),
+            ("*/state/node/routes", "*", "*"),
+            ("*/state/node/sysctls/net/ipv4/ip_forward", r#""0""#, r#""1""#),
+        ],
+        reason: "An address of somebody else on the bridge is no error; the gateway's is added beside it.",
+    },
+    Known {
+        stories: &["ranges/two-in-one-set"],
+        differences: &[
+            ("/01 ADD/status", "1", "0"),
+            ("/01 ADD/answer/code", "999", "null"),
+            ("/01 ADD/answer/*", "null", "*"),
+            ("/01 ADD/state/leases/10.1.3.2", "null", "*"),
+            ("*/state/node/links/lab0/addresses", "*", "*"),
+            ("*/state/node/routes", "*", "*"),
+        ],
+        reason: "Ranges of one family work together, each with its gateway on the bridge; with Go the second one conflicts.",
+    },
+    // Failures leave nothing.
+    Known {
+        stories: &["bridge/layer2"],
+        differences: &[
+            ("/00 ADD/state/node/links/<veth>", "*", "null"),
+            ("/00 ADD/state/pod/links/eth0", "*", "null"),
+            ("/00 ADD/state/pod/sysctls/*", "*", "null"),
+        ],
+        reason: "0.1.0 and 0.2.0 have no words for layer 2: the same error, but the pod's interface does not stay behind.",
+    },
+    Known {
+        stories: &["errors/no-such-ipam", "errors/ipam-config", "ip/of-a-network-nobody-has"],
+        differences: &[
+            ("* ADD/state/node/links/lab0", "*", "null"),
+            ("* ADD/state/node/links/<veth>", "*", "null"),
+            ("* ADD/state/pod/links/eth*", "*", "null"),
+        ],
+        reason: "The address is leased before any interface is made, so an ADD that gets none leaves none behind.",
+    },
+    Known {
+        stories: &["errors/no-such-ipam", "ip/of-a-network-nobody-has"],
+        differences: &[
+            ("/00 ADD/state/pod/sysctls/*", "*", "null"),
+            ("/01 DEL/state/node/links/lab0", "*", "null"),
+        ],
+        reason: "The same.",
+    },
+    Known {
+        stories: &["errors/namespace", "mac/wrong"],
+        differences: &[("*/state/node/links/lab0", "*", "null")],
+        reason: "Values and namespace are looked at before anything is touched, so no bridge is made for a bad request.",
+    },
+    Known {
+        stories: &["again/interface-is-taken", "bridge/is-no-bridge", "mac/multicast"],
+        differences: &[
+            ("/00 ADD/state/leases/lock", "null", r#""""#),
+            ("*/state/leases/last_reserved_ip.0", "null", r#""10.1.2.2""#),
+        ],
+        reason: "The address is leased before any interface is made. An ADD that fails at the interface gives it back, and \
+                 the next one gets the next address.",
+    },
+    Known {
+        stories: &["again/interface-is-taken"],
+        differences: &[
+            ("/02 ADD/answer/ips/0/address", r#""10.1.2.2/24""#, r#""10.1.2.3/24""#),
+            ("/02 ADD/state/leases/10.1.2.2", "*", "null"),
+            ("/02 ADD/state/leases/10.1.2.3", "null", "*"),
+            ("*/state/leases/last_reserved_ip.0", r#""10.1.2.2""#, r#""10.1.2.3""#),
+            ("/02 ADD/state/pod/links/eth0/addresses/0", "*", "*"),
+            ("/02 ADD/state/pod/routes/2", "*", "*"),
+        ],
+        reason: "The same.",
+    },
+    // DEL and CHECK.
+    Known {
+        stories: &["del/without-namespace", "del/namespace-is-gone"],
+        differences: &[
+            ("/01 DEL/state/node/links/<veth>", "*", "null"),
+            ("/01 DEL/state/pod/links/eth0", "*", "null"),
+            ("/01 DEL/state/pod/routes", "*", "[]"),
+            ("/01 DEL/state/pod/sysctls/*", "*", "null"),
+        ],
+        reason: "DEL removes the interface of the attachment also when nobody says where the namespace is.",
+    },
+    Known {
+        stories: &["leases/wrong-configurations", "leases/two-of-a-family"],
+        differences: &[("* DEL/status", "1", "0"), ("* DEL/answer", r#"{"code":999}"#, "null")],
+        reason: "DEL does not validate what it does not need, so a pod whose configuration became invalid can go.",
+    },
+    Known {
+        stories: &[
+            "del/before-add",
+            "errors/hairpin-and-promisc",
+            "mac/wrong",
+            "leases/check",
+            "leases/wrong-configurations",
+        ],
+        differences: &[("*/state/leases/lock", r#""""#, "null")],
+        reason: "DEL and CHECK make no directory for the leases of a network that never had one.",
+    },
+    Known {
+        stories: &["portmap/*"],
+        differences: &[("/01 CHECK/status", "1", "0"), ("/01 CHECK/answer", r#"{"code":999}"#, "null")],
+        reason: "CHECK of a pod with IPv4 alone asks Debian's build for IPv6 rules too, and fails; later ones and ours do not.",
     },
 ];
 
-/// The reason why this difference is wanted; `None` when it is not known.
-pub(super) fn reason(case: &str, path: &str, debian: &Value, ours: &Value) -> Option<&'static str> {
-    let value = |pattern: &str, value: &Value| {
-        pattern == "*" || serde_json::from_str::<Value>(pattern).expect("JSON in the table") == *value
-    };
-    let hit = |k: &&Known| {
-        matches(k.case, case) && matches(k.path, path) && value(k.debian, debian) && value(k.ours, ours)
-    };
-    KNOWN.iter().find(hit).map(|k| k.reason)
+/// Keeps book of what was needed while stories are told.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// Entry, pattern of stories, difference.
+    needed: BTreeSet<(usize, usize, usize)>,
+}
+
+/// Every combination of pattern and difference, with its place in the table.
+fn combinations() -> impl Iterator<Item = ((usize, usize, usize), &'static str, &'static Difference)> {
+    KNOWN.iter().enumerate().flat_map(|(entry, known)| {
+        known.stories.iter().enumerate().flat_map(move |(pattern, story)| {
+            let differences = known.differences.iter().enumerate();
+            differences.map(move |(at, difference)| ((entry, pattern, at), *story, difference))
+        })
+    })
+}
+
+impl Ledger {
+    /// Whether this difference is wanted.
+    pub(super) fn covers(&mut self, story: &str, path: &str, debian: &Value, ours: &Value) -> bool {
+        let hit = combinations().find(|(_, stories, difference)| {
+            let (paths, left, right) = difference;
+            matches(stories, story)
+                && matches(paths, path)
+                && matches_value(left, debian)
+                && matches_value(right, ours)
+        });
+        hit.is_some_and(|(place, ..)| {
+            self.needed.insert(place);
+            true
+        })
+    }
+
+    /// What the table says about these stories and none of them needed, one line each: there it has become wrong.
+    pub(super) fn not_needed(&self, told: &[Case]) -> Vec<String> {
+        if UNDER_TEST == Plugins::Debian {
+            return Vec::new();
+        }
+        combinations()
+            .filter(|(place, stories, _)| {
+                told.iter().any(|case| matches(stories, case.name)) && !self.needed.contains(place)
+            })
+            .map(|((entry, ..), stories, difference)| {
+                format!("{stories} {difference:?} is known, but there is none: {}", KNOWN[entry].reason)
+            })
+            .collect()
+    }
+}
+
+fn matches_value(pattern: &str, value: &Value) -> bool {
+    pattern == "*" || serde_json::from_str::<Value>(pattern).expect("JSON in the table") == *value
 }
 
 fn matches(pattern: &str, text: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        _ if pattern == "*" => true,
-        (Some(middle), Some(_)) => text.contains(middle.trim_end_matches('*')),
-        (Some(end), None) => text.ends_with(end),
-        (None, Some(start)) => text.starts_with(start),
-        (None, None) => text == pattern,
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.into_iter().any(|at| matches(rest, &text[at..]))
+        }),
+    }
+}
+
+#[test]
+fn every_known_difference_is_about_a_story_and_says_why() {
+    let stories = super::cases::all();
+    for (_, pattern, _) in combinations() {
+        assert!(stories.iter().any(|case| matches(pattern, case.name)), "no story is called {pattern}");
+    }
+    for known in KNOWN {
+        assert!(known.reason.ends_with('.') && !known.differences.is_empty(), "{:?}", known.stories);
+    }
+}
+
+#[test]
+fn a_pattern_matches_where_its_words_come_in_order() {
+    for (pattern, text) in [("*", ""), ("a*", "abc"), ("*c", "abc"), ("a*b*c", "a-b-b-c"), ("abc", "abc")] {
+        assert!(matches(pattern, text), "{pattern} {text}");
+    }
+    for (pattern, text) in [("", "a"), ("a*", "ba"), ("*b", "abc"), ("a*b*c", "acb"), ("ab", "abc")] {
+        assert!(!matches(pattern, text), "{pattern} {text}");
     }
 }

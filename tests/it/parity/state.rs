@@ -125,12 +125,16 @@ fn sysctl(place: &Netns, name: &str) -> Option<String> {
     place.inside(|| fs::read_to_string(format!("/proc/sys/{name}"))).ok().map(|text| text.trim().to_owned())
 }
 
-/// Every file of the lease directory of network `labnet`, with its bytes.
+/// Ours says here which boot the leases are of, and what it left of them. The Go plugin passes over names that are no
+/// addresses; `exchange` proves that it does.
+pub(super) const MARKER: &str = ".boot_id";
+
+/// Every file of the lease directory of network `labnet`, with its bytes; but for our marker.
 fn leases(side: Side) -> Value {
     let dir = format!("/run/leases-{}/labnet", side.name());
     let content = |name: String| {
         let bytes = fs::read(format!("{dir}/{name}")).unwrap_or_default();
         (name, String::from_utf8_lossy(&bytes).into_owned().into())
     };
-    Value::Object(files(&dir).into_iter().map(content).collect())
+    Value::Object(files(&dir).into_iter().filter(|name| name != MARKER).map(content).collect())
 }

@@ -192,6 +192,8 @@ fn traffic_through_the_node_is_not_captured() {
     sandboxed(|| {
         let world = lab::world();
         let lan = lab::Netns::new("lan");
+        // A router before there were pods: what goes through it goes on.
+        Node.run("sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         Node.run("ip link add lan0 type veth peer name eth0 netns lan");
         Node.run("ip addr add 198.51.100.1/24 dev lan0");
         Node.run("ip -6 addr add 2001:db8:1::1/64 dev lan0 nodad");
@@ -202,6 +204,9 @@ fn traffic_through_the_node_is_not_captured() {
         lan.run("ip route add default via 198.51.100.1");
         lan.run("ip -6 route add default via 2001:db8:1::1");
         world.run("ip route add 198.51.100.0/24 via 192.0.2.1");
+        // A router before there were pods: a node that becomes one for its pods forwards for nobody else.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         world.run("ip -6 route add 2001:db8:1::/64 via 2001:db8::1");
         let dns = Pod::mapped("dns", ports(&[("udp", 53, 53), ("tcp", 53, 53)]));
         let other = Pod::attached("other");

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::{Case, VERSIONS};
 use super::{CHECKED, LAYOUTS, bridge, dual, ipam, life, subnet, told_to_both};
 
-fn bridges() -> Vec<Case> {
+pub(super) fn bridges() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     vec![
         bridge("bridge/layer2", json!({}), all, life()),

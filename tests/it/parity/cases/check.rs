@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::{Act, Case, call};
 use super::{CHECKED, bridge, dual, ipam, told_to_both};
 
-fn checks() -> Vec<Case> {
+pub(super) fn checks() -> Vec<Case> {
     let gateway = json!({"isGateway": true, "ipam": ipam(json!({"subnet": "10.1.2.0/24", "routes": [{"dst": "0.0.0.0/0"}]}))});
     let disturbed = |name, act: Act| {
         bridge(

@@ -6,7 +6,7 @@ use super::super::{Act, Case, VERSIONS, call, merge};
 use super::{LAYOUTS, ONE, bridge, life, subnet, told_to_both};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn disturbances() -> Vec<Case> {
+pub(super) fn disturbances() -> Vec<Case> {
     let gateway = json!({"isGateway": true, "ipam": subnet()});
     let with = |changes: Value| {
         let mut whole = gateway.clone();

@@ -6,7 +6,7 @@ use super::super::{Act, Case, VERSIONS, call};
 use super::{CHECKED, LAYOUTS, ONE, host_local, life, told_to_both};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn leases() -> Vec<Case> {
+pub(super) fn leases() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     let plain = json!({"subnet": "10.1.2.0/24"});
     let id = |verb, id| call(verb).env("CNI_CONTAINERID", id);

@@ -18,7 +18,7 @@ fn mapping(host: i64, container: i64) -> Value {
     json!([{"hostPort": host, "containerPort": container, "protocol": "tcp"}])
 }
 
-fn portmaps() -> Vec<Case> {
+pub(super) fn portmaps() -> Vec<Case> {
     let ports =
         |mapping: Value| json!({"prevResult": previous(), "runtimeConfig": {"portMappings": mapping}});
     let adds = |changes: Vec<Value>| -> Vec<Act> {

@@ -7,7 +7,7 @@ use super::{CHECKED, ONE, life, story, told_to_both};
 use crate::lab::{Plugin, Plugins, UNDER_TEST};
 use crate::sandbox::sandboxed;
 
-fn loopbacks() -> Vec<Case> {
+pub(super) fn loopbacks() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     vec![
         story("loopback/life", "loopback", json!({}), all, vec![call("ADD").env("CNI_IFNAME", "lo").into(), call("DEL").env("CNI_IFNAME", "lo").into(), call("DEL").env("CNI_IFNAME", "lo").into()]),
@@ -24,7 +24,7 @@ fn loopback_is_alike() {
     told_to_both(loopbacks);
 }
 
-fn protocol() -> Vec<Case> {
+pub(super) fn protocol() -> Vec<Case> {
     let plugins = ["bridge", "host-local", "loopback", "portmap"];
     let good = r#"{"cniVersion":"1.0.0","name":"labnet"}"#;
     let errors: Vec<Act> = vec![

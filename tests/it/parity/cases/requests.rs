@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::{Case, call};
 use super::{LAYOUTS, ONE, bridge, life, subnet, told_to_both};
 
-fn requests() -> Vec<Case> {
+pub(super) fn requests() -> Vec<Case> {
     let gateway = json!({"isGateway": true, "ipam": subnet()});
     let add = |changes| vec![call("ADD").with(changes).into(), call("DEL").into()];
     vec![

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::{Case, VERSIONS, call};
 use super::{LAYOUTS, bridge, ipam, life, subnet, told_to_both};
 
-fn addresses_and_routes() -> Vec<Case> {
+pub(super) fn addresses_and_routes() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     let routed = |routes: Value| {
         let mut part = subnet();
