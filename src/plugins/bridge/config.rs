@@ -198,7 +198,7 @@ fn firewall(document: &Object) -> Result<Firewall> {
 fn mtu(document: &Object) -> Result<(i64, bool)> {
     match document.get("mtu") {
         Some(Json::String(word)) if word == "auto" => Ok((0, true)),
-        Some(Json::String(word)) => Err(Error::new(Code::Decoding, format!("mtu: {word:?} is not known"))
+        Some(Json::String(word)) => Err(Error::internal(format!("mtu: {word:?} is not known"))
             .with_details("mtu is a number of bytes, or \"auto\" for that of the default route's uplink")),
         _ => Ok((document.integer("mtu")?.unwrap_or(0), false)),
     }

@@ -85,7 +85,16 @@ const KNOWN: &[Known] = &[
     },
     // What stands in the kernel.
     Known {
-        stories: &["bridge/*", "mac/of-layer2", "json/*", "routes/without-gateway", "dns/*", "del/*"],
+        stories: &[
+            "bridge/*",
+            "check/layer2",
+            "mac/of-layer2",
+            "json/*",
+            "routes/without-gateway",
+            "routes/default-without-gw-*",
+            "dns/*",
+            "del/*",
+        ],
         differences: &[("*/state/node/links/*/mac", r#""00:00:00:00:00:00""#, r#""<mac>""#)],
         reason: "A bridge has a fixed MAC from its creation. The Go plugin's follows its ports until a gateway comes, and \
                  is lost with the last of them.",
@@ -134,6 +143,28 @@ const KNOWN: &[Known] = &[
             ("*/state/node/routes", "*", "*"),
         ],
         reason: "Ranges of one family work together, each with its gateway on the bridge; with Go the second one conflicts.",
+    },
+    Known {
+        stories: &["routes/with-mtu"],
+        differences: &[
+            ("/00 ADD/answer/routes/0/mtu", "null", "1300"),
+            ("/00 ADD/answer/routes/0/advmss", "null", "1200"),
+            ("/00 ADD/state/pod/routes/*", "*", "*"),
+        ],
+        reason: "`mtu` and `advmss` of routes are applied. Debian's plugins do not know them, later ones only print them.",
+    },
+    Known {
+        stories: &["routes/default-without-gw-and-default-gateway"],
+        differences: &[
+            ("/00 ADD/status", "1", "0"),
+            ("/00 ADD/answer/code", "999", "null"),
+            ("/00 ADD/answer/*", "null", "*"),
+            ("/00 ADD/state/leases/10.1.2.2", "null", "*"),
+            ("*/state/node/links/lab0/addresses", "[]", r#"["10.1.2.1/24 brd 10.1.2.255 scope \"global\""]"#),
+            ("*/state/node/routes", "*", "*"),
+            ("*/state/node/sysctls/net/ipv4/ip_forward", r#""0""#, r#""1""#),
+        ],
+        reason: "A default route of IPAM without `gw` and `isDefaultGateway` work together; Go adds it twice and fails.",
     },
     // Failures leave nothing.
     Known {
@@ -188,7 +219,53 @@ const KNOWN: &[Known] = &[
         ],
         reason: "The same.",
     },
+    Known {
+        stories: &["errors/own-namespace"],
+        differences: &[
+            ("/00 ADD/status", "0", "1"),
+            ("/00 ADD/answer/code", "null", "8"),
+            ("/00 ADD/answer/*", "*", "null"),
+            ("/00 ADD/state/leases/*", "*", "null"),
+            ("/00 ADD/state/node/links/*", "*", "null"),
+            ("/00 ADD/state/node/routes", "*", "*"),
+        ],
+        reason: "A plugin's own namespace as the pod's is refused before anything is done. Debian's attaches the node to \
+                 itself, later ones do so too and report it.",
+    },
+    Known {
+        stories: &["errors/null-elements"],
+        differences: &[
+            ("/00 ADD/status", "2", "1"),
+            ("/00 ADD/answer/code", "null", "999"),
+            ("/01 ADD/answer/code", "999", "7"),
+            ("* ADD/state/leases/*", "*", "null"),
+            ("* ADD/state/node/links/*", "*", "null"),
+            ("* ADD/state/pod/links/eth0", "*", "null"),
+            ("* ADD/state/pod/routes", "*", "[]"),
+            ("* ADD/state/pod/sysctls/*", "*", "null"),
+        ],
+        reason: "`null` as an element of an array is an error; it crashes Go half way.",
+    },
     // DEL and CHECK.
+    Known {
+        stories: &["check/layer2"],
+        differences: &[("/01 CHECK/status", "1", "0"), ("/01 CHECK/answer", r#"{"code":999}"#, "null")],
+        reason: "CHECK works on layer 2, where Go asks for an IPAM plugin.",
+    },
+    Known {
+        stories: &["del/namespace-is-a-file"],
+        differences: &[
+            ("* DEL/status", "1", "0"),
+            ("* DEL/answer", r#"{"code":999}"#, "null"),
+            ("* DEL/state/leases/10.1.2.2", "*", "null"),
+            ("* DEL/state/node/links/<veth>", "*", "null"),
+            ("* DEL/state/pod/links/eth0", "*", "null"),
+            ("* DEL/state/pod/routes", "*", "[]"),
+            ("* DEL/state/pod/sysctls/*", "*", "null"),
+        ],
+        reason: "A plain file, which is what is left when the mount is gone, is a namespace that is gone. Go fails for \
+                 ever and keeps the address.",
+    },
     Known {
         stories: &["del/without-namespace", "del/namespace-is-gone"],
         differences: &[

@@ -107,8 +107,7 @@ fn routes(place: &Netns, side: Side) -> Vec<String> {
             {
                 continue;
             }
-            let keys =
-                ["type", "dst", "gateway", "dev", "table", "protocol", "scope", "metric", "mtu", "advmss"];
+            let keys = ["type", "dst", "gateway", "dev", "table", "protocol", "scope", "metric", "metrics"];
             let words = keys.iter().filter(|key| !route[**key].is_null()).map(|key| match &route[*key] {
                 Value::String(text) => format!("{key} {}", normal_text(text, side)),
                 other => format!("{key} {other}"),

@@ -28,6 +28,12 @@ pub(super) fn checks() -> Vec<Case> {
             CHECKED,
             vec![call("ADD").into(), call("CHECK").into(), call("DEL").into()],
         ),
+        bridge(
+            "check/layer2",
+            json!({}),
+            CHECKED,
+            vec![call("ADD").into(), call("CHECK").into(), call("DEL").into()],
+        ),
         disturbed("check/address-is-gone", Act::InPod("ip addr del 10.1.2.2/24 dev eth0")),
         disturbed("check/default-route-is-gone", Act::InPod("ip route del default")),
         disturbed("check/link-is-down", Act::InPod("ip link set eth0 down")),

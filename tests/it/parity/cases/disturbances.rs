@@ -53,6 +53,31 @@ pub(super) fn disturbances() -> Vec<Case> {
             vec![call("ADD").into(), call("DEL").env("CNI_NETNS", "/run/netns/gone").into()],
         ),
         bridge(
+            "del/namespace-is-a-file",
+            json!({"ipam": subnet()}),
+            ONE,
+            vec![
+                call("ADD").into(),
+                call("DEL").env("CNI_NETNS", "/etc/passwd").into(),
+                call("DEL").env("CNI_NETNS", "/etc/passwd").into(),
+            ],
+        ),
+        bridge(
+            "errors/own-namespace",
+            json!({"ipam": subnet()}),
+            ONE,
+            vec![call("ADD").env("CNI_NETNS", "/proc/self/ns/net").into()],
+        ),
+        bridge(
+            "errors/null-elements",
+            json!({"ipam": subnet()}),
+            ONE,
+            [json!({"ipam": {"routes": [null]}}), json!({"runtimeConfig": {"ips": [null]}})]
+                .into_iter()
+                .map(|changes| call("ADD").with(changes).into())
+                .collect(),
+        ),
+        bridge(
             "del/interface-is-gone",
             json!({"ipam": subnet()}),
             LAYOUTS,

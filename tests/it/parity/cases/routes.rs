@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::{Case, VERSIONS, call};
-use super::{LAYOUTS, bridge, ipam, life, subnet, told_to_both};
+use super::{LAYOUTS, ONE, bridge, ipam, life, subnet, told_to_both};
 
 pub(super) fn addresses_and_routes() -> Vec<Case> {
     let all = VERSIONS.as_slice();
@@ -29,6 +29,18 @@ pub(super) fn addresses_and_routes() -> Vec<Case> {
             "routes/default-with-gw-and-default-gateway",
             json!({"isDefaultGateway": true, "ipam": routed(json!([{"dst": "0.0.0.0/0", "gw": "10.1.2.7"}]))}),
             LAYOUTS,
+            life(),
+        ),
+        bridge(
+            "routes/default-without-gw-and-default-gateway",
+            json!({"isDefaultGateway": true, "ipam": routed(json!([{"dst": "0.0.0.0/0"}]))}),
+            ONE,
+            life(),
+        ),
+        bridge(
+            "routes/with-mtu",
+            json!({"isGateway": true, "ipam": routed(json!([{"dst": "10.7.0.0/16", "mtu": 1300, "advmss": 1200}]))}),
+            ONE,
             life(),
         ),
         bridge(
