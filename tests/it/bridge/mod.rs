@@ -164,8 +164,9 @@ fn flags(link: &Value) -> Vec<&str> {
     link["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
+/// Two seconds, because a neighbour that missed the first question is asked again after one.
 fn ping(from: &impl Place, to: impl std::fmt::Display) -> bool {
-    from.command(&format!("ping -c 1 -W 1 {to}")).output().is_ok_and(|out| out.status.success())
+    from.command(&format!("ping -c 1 -W 2 {to}")).output().is_ok_and(|out| out.status.success())
 }
 
 /// The gateway's IPv6 address can be used once the kernel has looked for duplicates.
