@@ -8,6 +8,9 @@
 //! runtime waits for: fork, exec, configuration into a pipe, result out of a pipe, exit. The bridge and another pod are
 //! there already: a node creates its bridge once, and a bridge that loses its last port goes down, which costs extra. The
 //! pod's namespace is the same in every round, so that dismantling old ones disturbs nobody.
+//!
+//! The chain of bridge and portmap is two such processes one after the other, timed each and summed, with one TCP port
+//! mapped; first with no other mapped pod on the node, then with more and more (`bridge/present.rs`).
 
 use std::env;
 use std::error::Error;
@@ -24,6 +27,9 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 
+#[path = "bridge/present.rs"]
+mod present;
+
 /// Set in the inner process to the identity of the outer network namespace.
 const OUTSIDE: &str = "SMARTER_CNI_BENCH";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -31,6 +37,11 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
 /// The kernel finishes some work of a call behind its back; the next contestant shall not pay for it.
 const SETTLE: Duration = Duration::from_millis(30);
+/// How many mapped pods are on the node already, rising.
+const PRESENT: [usize; 3] = [0, 150, 1000];
+/// Among that many, the Go plugins take more than a second for a round: they get this part of the rounds only.
+const MANY: usize = 1000;
+const PATIENCE: usize = 8;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -59,8 +70,21 @@ fn bench() -> Result<String> {
     for contestant in &contestants {
         contestant.prepare()?;
     }
-    let times = race(&contestants, options.rounds)?;
-    report(&options, &contestants, &times)
+    let bridge = race(&contestants, options.rounds, 1, Contestant::attach)?;
+    let rest = once(&contestants)?;
+    for contestant in &contestants {
+        contestant.prepare_chain()?;
+    }
+    let mut chains = Vec::new();
+    for (at, present) in PRESENT.into_iter().enumerate() {
+        let before = at.checked_sub(1).map_or(0, |at| PRESENT[at]);
+        for contestant in &contestants {
+            present::fill(contestant, before..present)?;
+        }
+        let part = if present >= MANY { PATIENCE } else { 1 };
+        chains.push((present, race(&contestants, options.rounds, part, Contestant::attach_chain)?));
+    }
+    report(options.rounds, &bridge, &chains, &rest)
 }
 
 /// Where things are. The inner process gets all of them; on the command line of `cargo bench` all may be missing.
@@ -172,6 +196,10 @@ fn sandbox() -> Result<()> {
         "ip link set lo up",
         // What the floor reads: a table of the size of ours.
         "nft add table ip floor",
+        "nft add map ip floor hostports { type inet_proto . inet_service : ipv4_addr . inet_service ; }",
+        "nft add set ip floor hostports_at_ports { type inet_proto . inet_service ; }",
+        "nft add set ip floor local_clients { type ipv4_addr ; }",
+        "nft add set ip floor hairpin { type ipv4_addr . ipv4_addr ; }",
         "nft add set ip floor masq { type ipv4_addr ; flags interval ; elements = { 10.97.2.0/24 } ; }",
         "nft add chain ip floor postrouting { type nat hook postrouting priority 100 ; }",
         "nft add rule ip floor postrouting ip saddr @masq ip daddr != @masq masquerade",
@@ -223,16 +251,24 @@ fn contestants(options: &Options) -> Result<[Contestant; 3]> {
     ])
 }
 
-/// `host` is the last byte of the address that the floor gives it.
+/// `host` is the last byte of the address that the floor gives it, `port` the port of the node that leads to it.
 struct Pod {
     name: &'static str,
     host: u8,
+    port: u16,
 }
 
 /// Stays.
-const RESIDENT: Pod = Pod { name: "resident", host: 2 };
+const RESIDENT: Pod = Pod { name: "resident", host: 2, port: 18_002 };
 /// Comes and goes.
-const GUEST: Pod = Pod { name: "guest", host: 3 };
+const GUEST: Pod = Pod { name: "guest", host: 3, port: 18_003 };
+
+/// A plugin of the chain.
+#[derive(Clone, Copy)]
+enum Role {
+    Bridge,
+    Portmap,
+}
 
 /// One ADD and the DEL that takes it back.
 struct Times {
@@ -255,30 +291,56 @@ impl Contestant {
             run(&format!("ip addr add 10.97.{}.1/24 dev br-{}", self.subnet, self.name))?;
             run(&format!("ip link set br-{} up", self.name))?;
         }
-        self.timed("ADD", &RESIDENT, None, &[])?;
+        self.timed(Role::Bridge, "ADD", &RESIDENT, None, &[])?;
         self.attach()?;
         Ok(())
     }
 
+    /// The pod that stays gets its port, as the first one of the node.
+    fn prepare_chain(&self) -> Result<()> {
+        let result = json!({
+            "cniVersion": "1.0.0",
+            "interfaces": [{ "name": "eth0", "sandbox": format!("/run/netns/{}-resident", self.name) }],
+            "ips": [{ "interface": 0, "address": format!("10.97.{}.{}/24", self.subnet, RESIDENT.host) }],
+        });
+        self.timed(Role::Portmap, "ADD", &RESIDENT, Some(&result), &[])?;
+        self.attach_chain()?;
+        Ok(())
+    }
+
     fn attach(&self) -> Result<Times> {
-        let (added, add) = self.timed("ADD", &GUEST, None, &[])?;
+        let (added, add) = self.timed(Role::Bridge, "ADD", &GUEST, None, &[])?;
         let result: Value = serde_json::from_slice(&added.stdout)?;
         thread::sleep(SETTLE);
-        let (_, del) = self.timed("DEL", &GUEST, Some(&result), &[])?;
+        let (_, del) = self.timed(Role::Bridge, "DEL", &GUEST, Some(&result), &[])?;
         thread::sleep(SETTLE);
         Ok(Times { add, del })
+    }
+
+    fn attach_chain(&self) -> Result<Times> {
+        let (attached, bridge) = self.timed(Role::Bridge, "ADD", &GUEST, None, &[])?;
+        let result: Value = serde_json::from_slice(&attached.stdout)?;
+        let (mapped, portmap) = self.timed(Role::Portmap, "ADD", &GUEST, Some(&result), &[])?;
+        let add = bridge + portmap;
+        let result: Value = serde_json::from_slice(&mapped.stdout)?;
+        thread::sleep(SETTLE);
+        let (_, portmap) = self.timed(Role::Portmap, "DEL", &GUEST, Some(&result), &[])?;
+        let (_, bridge) = self.timed(Role::Bridge, "DEL", &GUEST, Some(&result), &[])?;
+        thread::sleep(SETTLE);
+        Ok(Times { add, del: portmap + bridge })
     }
 
     /// Runs one verb for one pod below `wrapper` (a tracer, a meter, nothing) and returns how long it took.
     fn timed(
         &self,
+        role: Role,
         verb: &str,
         pod: &Pod,
         previous: Option<&Value>,
         wrapper: &[&str],
     ) -> Result<(Output, Duration)> {
-        let stdin = self.stdin(previous);
-        let mut command = self.command(verb, pod, wrapper);
+        let stdin = self.stdin(role, pod, previous);
+        let mut command = self.command(role, verb, pod, wrapper);
         let start = Instant::now();
         let mut child = command.spawn().map_err(|e| format!("{} {verb}: {e}", self.title))?;
         // The floor does not read; then the pipe may be gone.
@@ -292,31 +354,52 @@ impl Contestant {
         Err(format!("{} {verb} failed ({}): {stdout}{stderr}", self.title, out.status).into())
     }
 
-    fn stdin(&self, previous: Option<&Value>) -> Vec<u8> {
-        let mut config = json!({
-            "cniVersion": "1.0.0", "name": format!("bench-{}", self.name), "type": "bridge",
-            "bridge": format!("br-{}", self.name), "isGateway": true, "isDefaultGateway": true, "ipMasq": true,
-            "ipam": { "type": "host-local", "subnet": format!("10.97.{}.0/24", self.subnet) },
-        });
+    fn stdin(&self, role: Role, pod: &Pod, previous: Option<&Value>) -> Vec<u8> {
+        let network = format!("bench-{}", self.name);
+        let mut config = match role {
+            Role::Bridge => json!({
+                "cniVersion": "1.0.0", "name": network, "type": "bridge",
+                "bridge": format!("br-{}", self.name), "isGateway": true, "isDefaultGateway": true, "ipMasq": true,
+                "ipam": { "type": "host-local", "subnet": format!("10.97.{}.0/24", self.subnet) },
+            }),
+            Role::Portmap => json!({
+                "cniVersion": "1.0.0", "name": network, "type": "portmap", "capabilities": { "portMappings": true },
+                "runtimeConfig": {
+                    "portMappings": [{ "hostPort": self.port(pod), "containerPort": 80, "protocol": "tcp" }],
+                },
+            }),
+        };
         if let Some(result) = previous {
             config["prevResult"] = result.clone();
         }
         config.to_string().into_bytes()
     }
 
-    fn command(&self, verb: &str, pod: &Pod, wrapper: &[&str]) -> Command {
+    /// Each contestant has its own: their tables are asked one after the other for every packet.
+    fn port(&self, pod: &Pod) -> u16 {
+        pod.port + 10 * u16::from(self.subnet)
+    }
+
+    fn command(&self, role: Role, verb: &str, pod: &Pod, wrapper: &[&str]) -> Command {
         let netns = format!("/run/netns/{}-{}", self.name, pod.name);
         let (program, words) = match &self.program {
-            Program::Plugins(dir) => (dir.join("bridge"), Vec::new()),
+            Program::Plugins(dir) => match role {
+                Role::Bridge => (dir.join("bridge"), Vec::new()),
+                Role::Portmap => (dir.join("portmap"), Vec::new()),
+            },
             Program::Floor(file) => {
-                let verb = verb.to_lowercase();
-                let line = format!(
-                    "{verb} br-floor {netns} eth0 veth{pod} 10.97.{subnet}.{host} 24 10.97.{subnet}.1 floor \
-                     /var/lib/cni/{pod}.lease /run/{pod}.record",
-                    subnet = self.subnet,
-                    pod = pod.name,
-                    host = pod.host,
-                );
+                let (subnet, host, port, pod) = (self.subnet, pod.host, self.port(pod), pod.name);
+                let line = match (role, verb) {
+                    (Role::Bridge, _) => format!(
+                        "{verb} br-floor {netns} eth0 veth{pod} 10.97.{subnet}.{host} 24 10.97.{subnet}.1 floor \
+                         /var/lib/cni/{pod}.lease /run/{pod}.record",
+                        verb = verb.to_lowercase(),
+                    ),
+                    (Role::Portmap, verb) => format!(
+                        "{word} floor {port} 10.97.{subnet}.{host} 80 /run/{pod}.ports",
+                        word = if verb == "ADD" { "map" } else { "unmap" },
+                    ),
+                };
                 (file.clone(), line.split(' ').map(str::to_owned).collect())
             }
         };
@@ -342,9 +425,9 @@ impl Contestant {
     fn under(&self, tool: &[&str]) -> Result<String> {
         let file = tempfile::NamedTempFile::new()?;
         let path = file.path().to_str().ok_or("not UTF-8")?;
-        let (added, _) = self.timed("ADD", &GUEST, None, &[tool, &["-o", path]].concat())?;
+        let (added, _) = self.timed(Role::Bridge, "ADD", &GUEST, None, &[tool, &["-o", path]].concat())?;
         let text = fs::read_to_string(path)?;
-        self.timed("DEL", &GUEST, Some(&serde_json::from_slice(&added.stdout)?), &[])?;
+        self.timed(Role::Bridge, "DEL", &GUEST, Some(&serde_json::from_slice(&added.stdout)?), &[])?;
         Ok(text)
     }
 
@@ -373,13 +456,21 @@ impl Contestant {
     }
 }
 
-/// Every round gives each contestant one turn, and every contestant each place in the order equally often.
-fn race<const N: usize>(contestants: &[Contestant; N], rounds: usize) -> Result<[Vec<Times>; N]> {
-    let mut times = [const { Vec::new() }; N];
+/// Every round gives each contestant one turn, and every contestant each place in the order equally often. The Go plugins
+/// get `part` times fewer.
+fn race(
+    contestants: &[Contestant; 3],
+    rounds: usize,
+    part: usize,
+    attach: fn(&Contestant) -> Result<Times>,
+) -> Result<[Vec<Times>; 3]> {
+    let mut times = [const { Vec::new() }; 3];
     for round in 0..rounds {
-        for turn in 0..N {
-            let who = (round + turn) % N;
-            times[who].push(contestants[who].attach()?);
+        for turn in 0..contestants.len() {
+            let who = (round + turn) % contestants.len();
+            if contestants[who].name != "peer" || round % part == 0 {
+                times[who].push(attach(&contestants[who])?);
+            }
         }
     }
     Ok(times)
@@ -393,23 +484,52 @@ fn median(times: &[Times], pick: Pick) -> f64 {
     middle.as_secs_f64() * 1e3
 }
 
-fn report(options: &Options, contestants: &[Contestant; 3], times: &[Vec<Times>; 3]) -> Result<String> {
-    let [ours, peer, floor] = contestants;
-    let mut text = header(options.rounds)?;
-    text += "| | ours | Go plugins | floor | ours / floor | Go / ours |\n|---|---|---|---|---|---|\n";
-    let add: Pick = |times| times.add;
-    let del: Pick = |times| times.del;
-    for (what, pick) in [("bridge ADD with ipMasq", add), ("bridge DEL with ipMasq", del)] {
-        let [o, p, f] = [0, 1, 2].map(|who| median(&times[who], pick));
-        writeln!(text, "| {what} | {o:.1} ms | {p:.1} ms | {f:.1} ms | {:.2} | {:.1} |", o / f, p / o)?;
-    }
+/// What needs no repetition, as rows.
+fn once([ours, peer, floor]: &[Contestant; 3]) -> Result<String> {
+    let mut text = String::new();
     let [o, p, f] = [ours.processes()?, peer.processes()?, floor.processes()?];
-    writeln!(text, "| processes started by one ADD | {o} | {p} | {f} | | |")?;
+    writeln!(text, "| processes started by one bridge ADD | {o} | {p} | {f} | | |")?;
     let [o, p, f] = [ours.memory()?, peer.memory()?, floor.memory()?].map(tenths);
-    writeln!(text, "| peak memory of one ADD, largest process | {o} MiB | {p} MiB | {f} MiB | | |")?;
+    writeln!(text, "| peak memory of one bridge ADD, largest process | {o} MiB | {p} MiB | {f} MiB | | |")?;
     let [o, p] = [ours.size()? / 1024, peer.size()? / 1024].map(tenths);
     writeln!(text, "| bridge, host-local, portmap and loopback on disk | {o} MiB | {p} MiB | | | |")?;
     Ok(text)
+}
+
+fn report(
+    rounds: usize,
+    bridge: &[Vec<Times>; 3],
+    chains: &[(usize, [Vec<Times>; 3])],
+    rest: &str,
+) -> Result<String> {
+    let mut text = header(rounds)?;
+    text += "| | ours | Go plugins | floor | ours / floor | Go / ours |\n|---|---|---|---|---|---|\n";
+    let verbs: [(&str, Pick); 2] = [("ADD", |times| times.add), ("DEL", |times| times.del)];
+    for (verb, pick) in verbs {
+        row(&mut text, &format!("bridge {verb} with ipMasq"), bridge, pick)?;
+    }
+    for (verb, pick) in verbs {
+        for (present, times) in chains {
+            let what = format!("bridge + portmap {verb}, {present} mapped pods there");
+            row(&mut text, &what, times, pick)?;
+        }
+    }
+    text += rest;
+    let [(_, few), .., (most, many)] = chains else { return Ok(text) };
+    for (verb, pick) in verbs {
+        let ratio = |who: usize| median(&many[who], pick) / median(&few[who], pick);
+        let [o, p, f] = [ratio(0), ratio(1), ratio(2)];
+        writeln!(
+            text,
+            "| flat? bridge + portmap {verb} with {most} / without | {o:.2} | {p:.2} | {f:.2} | | |"
+        )?;
+    }
+    Ok(text)
+}
+
+fn row(text: &mut String, what: &str, times: &[Vec<Times>; 3], pick: Pick) -> Result<()> {
+    let [o, p, f] = [0, 1, 2].map(|who| median(&times[who], pick));
+    Ok(writeln!(text, "| {what} | {o:.1} ms | {p:.1} ms | {f:.1} ms | {:.2} | {:.1} |", o / f, p / o)?)
 }
 
 /// KiB as MiB.
@@ -429,7 +549,9 @@ fn header(rounds: usize) -> Result<String> {
     let model = model.or_else(board).unwrap_or_else(|| env::consts::ARCH.to_owned());
     let cpus = thread::available_parallelism()?;
     Ok(format!(
-        "smarter-cni {}, {}, Linux {}, {} × {}; medians of {rounds} rounds\n\n",
+        "smarter-cni {}, {}, Linux {}, {} × {}; medians of {rounds} rounds\n\n\
+         Mapped pods that are there already: elements and records, not real pods (nft -f; iptables-restore for the Go \
+         plugins, with 1/{PATIENCE} of the rounds from {MANY} on).\n\n",
         env!("CARGO_PKG_VERSION"),
         date.trim(),
         kernel.trim(),

@@ -11,6 +11,8 @@
 //!
 //! DEL: open the pod's namespace and a route socket in it and outside · in the pod GETLINK by name, DELLINK · DELNEIGH on
 //! the bridge · conntrack dump · unlink lease and record.
+//!
+//! Port mapping: `floor/hostport.rs`.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -24,8 +26,11 @@ use std::time::{Duration, Instant};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-const USAGE: &str =
-    "usage: floor add|del BRIDGE NETNS PODLINK HOSTLINK ADDRESS PREFIX GATEWAY TABLE LEASE RECORD";
+#[path = "floor/hostport.rs"]
+mod hostport;
+
+const USAGE: &str = "usage: floor add|del BRIDGE NETNS PODLINK HOSTLINK ADDRESS PREFIX GATEWAY TABLE LEASE RECORD\n\
+    or: floor map|unmap TABLE HOSTPORT ADDRESS PODPORT RECORD";
 
 // linux/netlink.h
 const NLMSG_ERROR: u16 = 2;
@@ -87,6 +92,9 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result<()> {
+    if let Some(mapping) = hostport::Words::parse(words)? {
+        return mapping.run();
+    }
     let [verb, bridge, netns, pod_link, host_link, address, prefix, gateway, table, lease, record] = words
     else {
         return Err(USAGE.into());

@@ -8,9 +8,10 @@
 //!  nouns       net   applet   conflist
 //! ```
 //!
-//! Arrows point down and may skip a floor. Within the datapath only `observe`, `apply`, `session`, `rules`, `loopback`,
-//! `hostports::{observe, apply, tables}`, `firewall_observe`, `firewall_rules` and `switches` know the kernel; `spec`, `mark`,
-//! `plan`, `firewall`, `firewall_legacy`, `removal` and `step` are pure, as are all of `cni` and every `config.rs`.
+//! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
+//! `census`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply, tables}` know the kernel; `spec`,
+//! `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`
+//! and every `config.rs`. A test reads the arrows off the source.
 //!
 //! # The walk of one ADD
 //!

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
-use super::firewall_rules;
+use super::firewall::rules as filters;
 use super::observe::forwarding_key;
 use super::rules;
 use super::session::{PodSide, Session};
@@ -116,22 +116,23 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
 fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     match step {
         Step::GuardForward { family, interface } => {
-            firewall_rules::guard_forward(session.netfilter()?, *family, interface)
+            filters::guard_forward(session.netfilter()?, *family, interface)
         }
         Step::KeepAdvertisements { link } => {
             optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))
         }
         Step::ClampMss { family, interface } => {
-            firewall_rules::clamp_mss(session.netfilter()?, *family, interface).or_else(ignore)
+            filters::clamp_mss(session.netfilter()?, *family, interface).or_else(ignore)
         }
         Step::AcceptForward { chain, interface } => {
-            firewall_rules::accept_forward(session.netfilter()?, chain, interface).or_else(ignore)
+            filters::accept_forward(session.netfilter()?, chain, interface).or_else(ignore)
         }
-        Step::AcceptLegacy { family, interface } => firewall_rules::accept_legacy(*family, interface)
-            .or_else(|error| {
+        Step::AcceptLegacy { family, interface } => {
+            filters::accept_legacy(*family, interface).or_else(|error| {
                 tracing::warn!("legacy iptables drops what pods send; type: {step}");
                 ignore(error)
-            }),
+            })
+        }
         other => unreachable!("{other} is no step of the firewall"),
     }
 }

@@ -4,6 +4,10 @@
 //! else drops what is forwarded, narrow accepts go into that chain. Policies are never changed. Packets of strangers stay
 //! out where forwarding was off before us.
 
+pub mod legacy;
+pub mod observe;
+pub mod rules;
+
 use std::fmt;
 
 use super::plan::Have;
@@ -11,7 +15,7 @@ use super::spec::Attachment;
 use super::step::Step;
 use crate::net::{Family, IfName};
 
-/// What the kernel has. `firewall_rules` fills it in.
+/// What the kernel has. `observe` fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FirewallHave {
     /// This kernel has no nf_tables: nothing of somebody else drops there, and nothing of ours can stand there.
@@ -155,5 +159,4 @@ pub fn plan_passage(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
 }
 
 #[cfg(test)]
-#[path = "firewall_tests.rs"]
 mod tests;

@@ -9,7 +9,7 @@ use super::removal::Remains;
 use super::rules;
 use super::session::{Session, Side};
 use super::spec::{Attachment, Pod};
-use super::{firewall_observe, switches};
+use super::{firewall, switches};
 use crate::kernel::link::{Link, OperState};
 use crate::kernel::{self, address, link, route, sysctl, vlan};
 use crate::net::{Family, IfName, Mac, Route};
@@ -228,7 +228,7 @@ fn observe_firewall(
     forwarding: &[Family],
 ) -> kernel::Result<FirewallHave> {
     let mut have = FirewallHave::default();
-    firewall_observe::observe(session, want, &mut have)?;
+    firewall::observe::observe(session, want, &mut have)?;
     let unguarded: Vec<_> =
         forwarding.iter().copied().filter(|family| !have.guards.contains(family)).collect();
     if want.firewall.guard && !unguarded.is_empty() {

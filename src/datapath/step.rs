@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::firewall::ChainName;
-use super::firewall_legacy;
+use super::firewall::legacy;
 use super::mark::OWNER;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
@@ -273,8 +273,8 @@ impl fmt::Display for Step {
             ),
             Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
             Self::AcceptLegacy { family, interface } => {
-                let program = firewall_legacy::program(*family);
-                write!(f, "node: {}", firewall_legacy::commands(program, interface))
+                let program = legacy::program(*family);
+                write!(f, "node: {}", legacy::commands(program, interface))
             }
             Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
         }
@@ -294,7 +294,7 @@ fn nft_family(family: Family) -> &'static str {
 fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
     if chain.is_iptables() {
         let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
-        return write!(f, "node: {}", firewall_legacy::commands(program, interface));
+        return write!(f, "node: {}", legacy::commands(program, interface));
     }
     write!(
         f,

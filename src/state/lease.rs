@@ -282,8 +282,10 @@ impl Locked<'_> {
 
     /// Removes what a writer that was killed left.
     pub fn sweep(&self) {
-        if let Err(error) = self.directory.remove(TEMPORARY) {
-            tracing::warn!("{error}");
+        for name in [TEMPORARY, marker::TEMPORARY] {
+            if let Err(error) = self.directory.remove(name) {
+                tracing::warn!("{error}");
+            }
         }
     }
 

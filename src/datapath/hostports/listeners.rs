@@ -1,9 +1,13 @@
 //! Processes of this node that listen on a port: a mapped port takes their clients away.
 //!
-//! Reads `/proc/net/{tcp,tcp6,udp,udp6}` of the calling thread's namespace (proc_net_tcp in the kernel's documentation);
-//! the parser is pure.
+//! Asks by binding the port, which costs the same on every node. Only where that fails, reads
+//! `/proc/net/{tcp,tcp6,udp,udp6}` of the calling thread's namespace (proc_net_tcp in the kernel's documentation) to name
+//! the listener; the parser is pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
 use super::{Mapping, Protocol};
 use crate::net::Family;
@@ -30,20 +34,56 @@ impl Listener {
     }
 }
 
+/// The kernel walks its whole table of connections for every read, however short: half a millisecond for a table of 8192
+/// buckets.
+const FILE: usize = 64 * 1024;
+
 /// What listens on one of the ports. A file that is missing, or that cannot be read, tells nothing.
 pub fn load(mappings: &[Mapping]) -> Vec<Listener> {
+    let suspected: Vec<_> =
+        mappings.iter().filter(|mapping| mapping.protocol != Protocol::Sctp && !is_free(mapping)).collect();
     let mut found = Vec::new();
     for (protocol, files) in [(Protocol::Tcp, ["tcp", "tcp6"]), (Protocol::Udp, ["udp", "udp6"])] {
-        if !mappings.iter().any(|mapping| mapping.protocol == protocol) {
+        if !suspected.iter().any(|mapping| mapping.protocol == protocol) {
             continue;
         }
         for file in files {
-            let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+            let text = read(&format!("/proc/thread-self/net/{file}")).unwrap_or_default();
             let listeners = text.lines().filter_map(|line| parse(protocol, line));
-            found.extend(listeners.filter(|listener| mappings.iter().any(|m| listener.is_shadowed_by(m))));
+            found.extend(listeners.filter(|listener| suspected.iter().any(|m| listener.is_shadowed_by(m))));
         }
     }
     found
+}
+
+/// Whether nothing is bound to the port on any address of the mapping's family. A `true` is sure; a `false` may be a
+/// connection, or a lack of rights.
+fn is_free(mapping: &Mapping) -> bool {
+    bound(mapping.protocol, mapping.pod, mapping.host_port).is_ok()
+}
+
+/// A socket that is bound and does not listen takes nothing from anybody, and is closed at once.
+fn bound(protocol: Protocol, pod: IpAddr, port: u16) -> io::Result<()> {
+    let (domain, any) = match Family::of(pod) {
+        Family::V4 => (AddressFamily::INET, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        Family::V6 => (AddressFamily::INET6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    };
+    let kind = if protocol == Protocol::Udp { SocketType::DGRAM } else { SocketType::STREAM };
+    let socket = socket_with(domain, kind, SocketFlags::CLOEXEC, None)?;
+    if protocol == Protocol::Tcp {
+        // Connections that are over do not count; listeners do all the same (inet_csk_bind_conflict).
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    if domain == AddressFamily::INET6 {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(bind(&socket, &SocketAddr::new(any, port))?)
+}
+
+fn read(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(FILE);
+    std::fs::File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// One line: `  0: 0100007F:1F90 00000000:0000 0A …`. `None` for the heading, and for sockets with a peer.
@@ -105,6 +145,29 @@ mod tests {
         let udp = parse(Protocol::Udp, "  10: 00000000:0035 00000000:0000 07 00000000:00000000");
         assert_eq!(udp.map(|found| found.port), Some(53));
         assert_eq!(parse(Protocol::Udp, "  10: 0100007F:0035 0100007F:9000 01 00000000:00000000"), None);
+    }
+
+    #[test]
+    fn a_port_that_something_listens_on_is_not_free() {
+        let (tcp, udp) = (
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+            std::net::UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
+        let mapping = |protocol, host_port| Mapping {
+            protocol,
+            host_ip: None,
+            host_port,
+            pod: "10.1.2.5".parse().unwrap(),
+            pod_port: 80,
+        };
+        let tcp_port = tcp.local_addr().unwrap().port();
+        let both =
+            [mapping(Protocol::Tcp, tcp_port), mapping(Protocol::Udp, udp.local_addr().unwrap().port())];
+        assert!(both.iter().all(|mapping| !is_free(mapping)));
+        assert!(load(&both[..1]).contains(&listener("127.0.0.1", tcp_port)));
+        drop((tcp, udp));
+        assert!(both.iter().all(is_free));
+        assert_eq!(load(&both), []);
     }
 
     #[test]

@@ -161,5 +161,6 @@ fn collect_leases(
             release(&locked, address);
         }
     }
+    locked.sweep();
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::super::error::Result;
 use crate::net::stable_hash;
 
 const NAME: &str = ".boot_id";
-const TEMPORARY: &str = ".boot_id.new";
+pub(super) const TEMPORARY: &str = ".boot_id.new";
 /// Behind a boot identity of 36 characters and a newline.
 const SEAL_AT: u64 = 37;
 /// As long as a seal, so that it can be written over in place.

@@ -4,14 +4,17 @@
 //! VLANs need another kernel and have a file of their own.
 
 mod check;
+mod crowd;
 mod egress;
 mod gateway;
+mod killed;
 mod node;
 mod pod;
 mod port;
 mod refusal;
 mod removal;
 mod reply;
+mod turnover;
 
 use std::fs;
 use std::net::IpAddr;

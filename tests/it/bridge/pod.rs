@@ -232,7 +232,8 @@ fn a_node_without_ipv6_attaches_pods_with_ipv4_and_touches_no_ipv6_setting() {
         let second = network.add(&b);
         second.check();
         assert!(ping(&b, first.address(0)));
-        (first.del(), second.del());
+        first.del();
+        second.del();
         assert_nothing_remains();
         assert_eq!(crate::lab::files("/proc/sys/net/ipv6"), Vec::<String>::new());
         Node.run("umount /proc/sys/net/ipv6");

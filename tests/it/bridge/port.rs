@@ -12,7 +12,8 @@ fn hairpin_mode_sends_a_frame_back_where_it_came_from() {
         let (a, b) = (Netns::new("a"), Netns::new("b"));
         let off = Network::gateway(&json!({})).add(&a);
         let on = Network::gateway(&json!({"hairpinMode": true})).add(&b);
-        (off.check(), on.check());
+        off.check();
+        on.check();
         assert_eq!((off.port_flag("hairpin"), on.port_flag("hairpin")), (false.into(), true.into()));
 
         // Two addresses behind one port: only a frame that turns round at the bridge gets from one to the other.
@@ -67,7 +68,8 @@ fn frames_with_a_foreign_source_do_not_leave_a_pod_under_macspoofchk() {
         let (checked, free) = (Netns::new("checked"), Netns::new("free"));
         let attached = Network::gateway(&json!({"macspoofchk": true})).add(&checked);
         let other = Network::gateway(&json!({})).add(&free);
-        (attached.check(), other.check());
+        attached.check();
+        other.check();
         let server = serve_udp(&Node, (std::net::Ipv4Addr::new(10, 1, 2, 1), 7000), "node");
         let arrives = |from: &Netns| ask_udp(from, server).is_ok();
         assert!(arrives(&checked) && arrives(&free));
@@ -102,7 +104,8 @@ fn a_macspoofchk_rule_that_was_flushed_is_missed_and_comes_back_with_the_next_po
         second.check();
         b.run("ip link set eth0 address 02:00:00:00:66:06");
         assert!(!ping(&b, "10.1.2.1"));
-        (first.del(), second.del());
+        first.del();
+        second.del();
         assert_nothing_remains();
     });
 }

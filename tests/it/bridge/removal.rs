@@ -32,9 +32,10 @@ fn house() -> House {
     let before = remains().into_iter().collect();
     let goes = network().add(&goes_netns);
     // The node and the other pod learn where it is.
-    assert!(
-        ping(&Node, goes.address(0)) && ping(&Node, goes.address(1)) && ping(&stays_netns, goes.address(0))
-    );
+    for at in [0, 1] {
+        assert!(ping(&Node, goes.address(at)), "the node does not reach {}", goes.address(at));
+        assert!(ping(&stays_netns, goes.address(at)), "the other pod does not reach {}", goes.address(at));
+    }
     House { stays, stays_netns, before, goes_netns: Some(goes_netns), goes }
 }
 

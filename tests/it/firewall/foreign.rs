@@ -5,7 +5,7 @@ use std::fs::File;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use smarter_cni::datapath::firewall_rules;
+use smarter_cni::datapath::firewall::rules;
 use smarter_cni::kernel::Socket;
 
 use super::{BRIDGE, add, check, forwarding, network, plugin, pod, reaches, serve, stranger};
@@ -57,7 +57,7 @@ fn nft(script: &str) {
 }
 
 fn withdraw() {
-    firewall_rules::withdraw_accepts(&mut Socket::netfilter().unwrap()).unwrap();
+    rules::withdraw_accepts(&mut Socket::netfilter().unwrap()).unwrap();
 }
 
 /// Pods talk to the world and get answers; what only passes through the node stays where the owner wants it, and so do

@@ -1,9 +1,9 @@
 //! The firewall's part of a plan, as text, for the firewalls that edge nodes come with.
 
 use super::*;
+use crate::datapath::mark::Identity;
 use crate::datapath::plan::{BridgeHave, plan};
 use crate::datapath::spec::{Bridge, Firewall, Gateway, Pod, Port, VlanGateway};
-use crate::datapath::{firewall_rules, mark::Identity};
 use crate::net::{Mac, VlanId};
 
 fn name(text: &str) -> IfName {
@@ -130,7 +130,7 @@ fn a_chain_of_nftables_gets_rules_that_nft_writes() {
 #[test]
 fn every_accept_is_marked_as_ours() {
     for name in [chain(None, "firewalld", "filter_FORWARD"), chain(Some(Family::V6), "filter", "FORWARD")] {
-        let accepts = firewall_rules::accepts(&name, &self::name("smartnet0"));
+        let accepts = rules::accepts(&name, &self::name("smartnet0"));
         assert!(accepts.iter().all(|rule| rule.comment.is_some()), "{name}");
     }
 }
@@ -221,7 +221,7 @@ fn uplinks_go_on_listening_when_the_node_becomes_a_router() {
 fn what_is_committed_reads_as_nft_reads_it() {
     let filter = chain(Some(Family::V4), "filter", "FORWARD");
     assert_eq!(
-        firewall_rules::accept_transaction(&filter, &name("smartnet0"), &[7]).to_string(),
+        rules::accept_transaction(&filter, &name("smartnet0"), &[7]).to_string(),
         "delete rule ip filter FORWARD handle 7
 insert rule ip filter FORWARD oifname \"smartnet0\" xt match conntrack dnat counter accept comment \"smarter-cni smartnet0\"
 insert rule ip filter FORWARD oifname \"smartnet0\" xt match conntrack established,related counter accept comment \"smarter-cni smartnet0\"
@@ -229,7 +229,7 @@ insert rule ip filter FORWARD iifname \"smartnet0\" counter accept comment \"sma
 "
     );
     assert_eq!(
-        firewall_rules::guard_transaction(Family::V4, &name("smartnet0"), true, true).to_string(),
+        rules::guard_transaction(Family::V4, &name("smartnet0"), true, true).to_string(),
         "add table ip smarter-cni
 add set ip smarter-cni bridges { type ifname; }
 add chain ip smarter-cni forward_guard { type filter hook forward priority 0; policy accept; }
@@ -239,7 +239,7 @@ add element ip smarter-cni bridges { \"smartnet0\" }
 "
     );
     assert_eq!(
-        firewall_rules::clamp_transaction(Family::V6, &name("smartnet0"), true).to_string(),
+        rules::clamp_transaction(Family::V6, &name("smartnet0"), true).to_string(),
         "add table ip6 smarter-cni
 add set ip6 smarter-cni clamped { type ifname; }
 add chain ip6 smarter-cni mss_clamp { type filter hook forward priority -150; policy accept; }

@@ -4,11 +4,11 @@
 //! Decides nothing: that is `firewall`'s. Whatever would be there twice if it were added twice is added under the node's
 //! lock, after another look.
 
-use super::firewall::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
-use super::firewall_legacy;
-use super::firewall_observe::is_foreign;
-use super::mark::OWNER;
-use super::rules::lock;
+use super::legacy as filter;
+use super::observe::is_foreign;
+use super::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
+use crate::datapath::mark::OWNER;
+use crate::datapath::rules::lock;
 use crate::kernel::nft::{
     self, Chain, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
     NamePattern, Op, Position, Rule, RuleInfo, Set, Table, TableFamily, Transaction, Way,
@@ -25,12 +25,12 @@ const PRIORITY_MANGLE: i32 = -150;
 /// Each rule at the beginning of the chain, unless it is there.
 pub fn accept_legacy(family: Family, interface: &IfName) -> kernel::Result<()> {
     let _lock = lock()?;
-    let program = firewall_legacy::program(family);
+    let program = filter::program(family);
     let command = |operation: &[&str], rule: &[String]| {
         let operation = operation.iter().map(|word| (*word).to_owned());
         legacy::run(program, &operation.chain(rule.iter().cloned()).collect::<Vec<_>>())
     };
-    for rule in firewall_legacy::accepts(interface) {
+    for rule in filter::accepts(interface) {
         if command(&["-C", "FORWARD"], &rule).is_err() {
             command(&["-I", "FORWARD", "1"], &rule)?;
         }

@@ -3,8 +3,8 @@
 //! Only asked where the legacy filter table is loaded. A node whose `iptables` is the one on top of nf_tables never gets
 //! here.
 
-use super::firewall::ACCEPTS;
-use super::mark::OWNER;
+use super::ACCEPTS;
+use crate::datapath::mark::OWNER;
 use crate::net::{Family, IfName};
 
 pub fn program(family: Family) -> &'static str {

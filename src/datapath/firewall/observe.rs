@@ -3,12 +3,12 @@
 //! Asks for all chains in one dump; only where a chain of somebody else stands on the forward hook are its rules looked
 //! at, and only where the kernel names the old filter table is its listing asked for.
 
-use super::firewall::{ChainName, FirewallHave, ForwardChain, inside};
-use super::firewall_legacy;
-use super::firewall_rules::{CLAMP, GUARD, clamped_set, classify, inside_set, key, table};
-use super::mark::OWNER;
-use super::session::Session;
-use super::spec::Attachment;
+use super::legacy as filter;
+use super::rules::{CLAMP, GUARD, clamped_set, classify, inside_set, key, table};
+use super::{ChainName, FirewallHave, ForwardChain, inside};
+use crate::datapath::mark::OWNER;
+use crate::datapath::session::Session;
+use crate::datapath::spec::Attachment;
 use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, Set, TableFamily};
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
@@ -51,19 +51,19 @@ pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave
 
 /// Executes nothing unless the kernel names the old filter table.
 fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
-    let loaded = std::fs::read_to_string(firewall_legacy::loaded_tables(family)).unwrap_or_default();
+    let loaded = std::fs::read_to_string(filter::loaded_tables(family)).unwrap_or_default();
     if !loaded.lines().any(|table| table == "filter") {
         return Vec::new();
     }
-    let program = firewall_legacy::program(family);
+    let program = filter::program(family);
     match legacy::run(program, &["-S".to_owned(), "FORWARD".to_owned()]) {
         Ok(listing) => {
-            let lacking = inside.iter().filter(|name| firewall_legacy::lacks_accepts(&listing, name));
+            let lacking = inside.iter().filter(|name| filter::lacks_accepts(&listing, name));
             lacking.map(|interface| (family, interface.clone())).collect()
         }
         Err(error) => {
             for interface in inside {
-                let typed = firewall_legacy::commands(program, interface);
+                let typed = filter::commands(program, interface);
                 tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does, type: {typed}");
             }
             Vec::new()

@@ -1,0 +1,233 @@
+//! Killed before any one of its effects, ADD and DEL leave nothing that the next call cannot finish or undo.
+//!
+//! strace kills the plugin with SIGKILL at the entry of one system call, which then does not happen; every call that can
+//! change anything is taken once. The next call starts with whatever that left: half made links, leases, records.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::json;
+
+use super::{LEASES, Network, ping, remains};
+use crate::lab::{Netns, Node, Output, Place, Plugin, files};
+use crate::sandbox::{run, sandboxed};
+
+/// What can change links, rules or files. A question mark lets strace know that not every machine has the call.
+const EFFECTS: &str =
+    "sendto,?sendmsg,write,pwrite64,?mkdir,mkdirat,?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat";
+const TRACE: &str = "/run/trace";
+
+fn network() -> Network {
+    Network::dual(&json!({"ipMasq": true, "macspoofchk": true, "hairpinMode": true}))
+}
+
+fn traced(call: Plugin, inject: Option<&str>) -> Output {
+    let trace = format!("trace={EFFECTS}");
+    let mut words = vec!["strace", "-f", "-qq", "-o", TRACE, "-e", &trace];
+    words.extend(inject.iter().flat_map(|inject| ["-e", *inject]));
+    call.under(&words).run()
+}
+
+/// How often an undisturbed run makes each of the calls.
+fn effects(call: Plugin) -> BTreeMap<String, usize> {
+    let out = traced(call, None);
+    assert_eq!(out.status, 0, "{out}");
+    let mut counts = BTreeMap::new();
+    let trace = fs::read_to_string(TRACE).expect("strace's file");
+    // Writing a setting of the network begins anew while somebody else holds the kernel's lock.
+    for line in trace.lines().filter(|line| !line.contains("ERESTARTNOINTR")) {
+        let call = line.split_whitespace().nth(1).and_then(|text| text.split_once('('));
+        if let Some((name, _)) = call {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    assert!(counts.get("sendto").is_some_and(|n| *n > 10), "the trace shows no effects: {counts:?}");
+    counts
+}
+
+/// As the sandbox was at first.
+fn reset() {
+    let script = "ip link del br0; nft flush ruleset; rm -rf /run/smarter-cni /var/lib/cni/networks; \
+                  echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding";
+    run("sh", &["-c", script]);
+}
+
+/// Calls `after` for every way to kill a call that `before` prepares, with the call that was killed in words.
+fn for_every_kill(call: fn(&Netns) -> Plugin, before: fn(&Netns), after: impl Fn(&Netns, &str)) {
+    let pod = Netns::new("pod");
+    before(&pod);
+    let counts = effects(call(&pod));
+    del(&pod).succeed();
+    let (mut kills, mut survivors) = (0, 0);
+    for (name, count) in &counts {
+        for n in 1..=*count {
+            let pod = {
+                reset();
+                Netns::new(&format!("pod-{name}-{n}"))
+            };
+            before(&pod);
+            let out = traced(call(&pod), Some(&format!("inject={name}:signal=KILL:when={n}")));
+            // The kernel may be quicker this time, so that there is less to wait for: then there is no n-th call.
+            if out.status != -1 {
+                survivors += 1;
+                del(&pod).succeed();
+                continue;
+            }
+            kills += 1;
+            after(&pod, &format!("killed before {name} {n} of {count}"));
+        }
+    }
+    assert!(kills > 10 && survivors < 5, "{kills} of {} runs were killed: {counts:?}", kills + survivors);
+    eprintln!("{kills} kills, {survivors} survivors of {counts:?}");
+}
+
+fn add(pod: &Netns) -> Plugin {
+    network().call("ADD", pod)
+}
+
+fn del(pod: &Netns) -> Plugin {
+    network().call("DEL", pod)
+}
+
+fn assert_nothing_remains(pod: &Netns, when: &str) {
+    assert_eq!(remains(), Vec::<String>::new(), "{when}");
+    assert!(pod.link("eth0").is_none(), "{when}: eth0 is left in the pod");
+}
+
+#[test]
+fn del_removes_what_a_killed_add_left() {
+    sandboxed(|| {
+        for_every_kill(
+            add,
+            |_| (),
+            |pod, when| {
+                let out = del(pod).run();
+                assert_eq!(out.status, 0, "{when}: {out}");
+                assert_nothing_remains(pod, when);
+            },
+        );
+    });
+}
+
+#[test]
+fn del_without_namespace_removes_what_a_killed_add_left() {
+    sandboxed(|| {
+        for_every_kill(
+            add,
+            |_| (),
+            |pod, when| {
+                let out = del(pod).env("CNI_NETNS", "").run();
+                assert_eq!(out.status, 0, "{when}: {out}");
+                assert_nothing_remains(pod, when);
+            },
+        );
+    });
+}
+
+#[test]
+fn gc_removes_what_a_killed_add_left() {
+    sandboxed(|| {
+        for_every_kill(
+            add,
+            |_| (),
+            |pod, when| {
+                let network = network().with(&json!({"cni.dev/valid-attachments": []}));
+                let out = network.call_all("GC").run();
+                assert_eq!(out.status, 0, "{when}: {out}");
+                // A record that was never in its place names nobody: it waits for the DEL of its pod.
+                let left: Vec<_> =
+                    remains().into_iter().filter(|what| !what.starts_with("record .")).collect();
+                assert_eq!(left, Vec::<String>::new(), "{when}");
+                assert!(pod.link("eth0").is_none(), "{when}: eth0 is left in the pod");
+                del(pod).succeed();
+                assert_nothing_remains(pod, when);
+            },
+        );
+    });
+}
+
+#[test]
+fn a_second_add_finishes_what_a_killed_one_began() {
+    sandboxed(|| {
+        for_every_kill(
+            add,
+            |_| (),
+            |pod, when| {
+                let network = network();
+                let out = add(pod).run();
+                assert_eq!(out.status, 0, "{when}: {out}");
+                let attached = network.attached(pod, out);
+                let check = attached.call("CHECK").run();
+                assert_eq!(check.status, 0, "{when}: {check}");
+                let addresses = [0, 1].map(|at| attached.address(at).to_string());
+                let leases = files(format!("{LEASES}/net"));
+                let leases: Vec<_> =
+                    leases.into_iter().filter(|f| f.parse::<std::net::IpAddr>().is_ok()).collect();
+                assert_eq!(leases, addresses, "{when}: more than its addresses is leased");
+                assert!(ping(&Node, &addresses[0]), "{when}: the pod is not reachable");
+                assert_eq!(Node.run("nft list ruleset").matches("comment \"net\"").count(), 2, "{when}");
+                attached.del();
+                assert_nothing_remains(pod, when);
+            },
+        );
+    });
+}
+
+#[test]
+fn a_second_del_finishes_what_a_killed_one_began() {
+    sandboxed(|| {
+        for_every_kill(
+            del,
+            |pod| drop(add(pod).succeed()),
+            |pod, when| {
+                let out = del(pod).run();
+                assert_eq!(out.status, 0, "{when}: {out}");
+                assert_nothing_remains(pod, when);
+            },
+        );
+    });
+}
+
+#[test]
+fn a_second_del_without_namespace_finishes_what_a_killed_one_began() {
+    sandboxed(|| {
+        for_every_kill(
+            del,
+            |pod| drop(add(pod).succeed()),
+            |pod, when| {
+                let out = del(pod).env("CNI_NETNS", "").run();
+                assert_eq!(out.status, 0, "{when}: {out}");
+                assert_nothing_remains(pod, when);
+            },
+        );
+    });
+}
+
+/// One process, and in it nobody else's program: a node that is short of memory cannot start another.
+#[test]
+fn add_and_del_run_nothing_and_write_only_leases_records_and_settings() {
+    sandboxed(|| {
+        let pod = Netns::new("pod");
+        for verb in ["ADD", "DEL"] {
+            let calls = "trace=%process,open,openat,creat,?openat2";
+            let call =
+                network().call(verb, &pod).under(&["strace", "-f", "-y", "-qq", "-o", TRACE, "-e", calls]);
+            call.succeed();
+            let trace = fs::read_to_string(TRACE).expect("strace's file");
+            let count = |word: &str| trace.lines().filter(|line| line.contains(word)).count();
+            assert_eq!((count("execve("), count("clone"), count("fork(")), (1, 0, 0), "{verb}: {trace}");
+            let written: Vec<&str> = trace
+                .lines()
+                .filter(|line| {
+                    line.contains("O_WRONLY") || line.contains("O_RDWR") || line.contains("O_CREAT")
+                })
+                .collect();
+            assert!(!written.is_empty(), "{verb} wrote nothing");
+            for line in written {
+                let ours = ["</run/smarter-cni", "</var/lib/cni/networks/net>", "\"/proc/sys/net/"];
+                assert!(ours.iter().any(|place| line.contains(place)), "{verb} writes elsewhere: {line}");
+            }
+        }
+        assert_eq!(remains(), Vec::<String>::new());
+    });
+}
