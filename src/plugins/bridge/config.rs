@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::args::{Args, Pod};
 use crate::cni::config::NetConf;
-use crate::cni::error::{Code, Context, Error, Result};
+use crate::cni::error::{Context, Error, Result};
 use crate::cni::json::{Json, Object};
 use crate::cni::result::Dns;
 use crate::datapath::spec::Firewall;

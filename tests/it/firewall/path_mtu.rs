@@ -132,7 +132,7 @@ fn other_words_are_refused() {
         let netns = Netns::new("pod");
         let out = plugin(&netns, "pod", &network(&json!({"mtu": "automatic"}))).command("ADD").run();
         assert_eq!(out.status, 1);
-        assert_eq!(out.json["code"], 6);
+        assert_eq!(out.json["code"], 999);
         assert_eq!(out.json["msg"], "failed to load netconf: mtu: \"automatic\" is not known", "{out}");
     });
 }
