@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::{PLUGIN, config, lock, mappings, recorded_mappings};
+use super::{PLUGIN, attachment, config, lock, mappings, recorded_mappings};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::plan::plan_removal;
@@ -20,6 +20,11 @@ use crate::state::{Record, Records};
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let container = target.container.as_str();
+    let records = node_records()?;
+    // Its name is known; a search among all records grows with the pods of the node.
+    if let Some(record) = records.read(&attachment(request, target), PLUGIN).map_err(Error::internal)? {
+        return remove_record(&records, &record);
+    }
     if remove_recorded(container, &target.if_name)? {
         return Ok(());
     }
