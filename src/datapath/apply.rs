@@ -269,6 +269,7 @@ fn await_port(session: &mut Session, name: &IfName) -> kernel::Result<()> {
 fn settle(pod: &mut PodSide, name: &IfName) -> kernel::Result<()> {
     let index = pod.side.index(name)?;
     let begun = Instant::now();
+    let mut pause = Duration::from_micros(100);
     loop {
         let addresses = address::of_link(&mut pod.side.route, index)?;
         if let Some(failed) = addresses.iter().find(|address| address.dad_failed) {
@@ -292,7 +293,8 @@ fn settle(pod: &mut PodSide, name: &IfName) -> kernel::Result<()> {
             );
             return if up { Err(error) } else { Ok(()) };
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 

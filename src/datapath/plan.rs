@@ -296,7 +296,9 @@ fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     if want.pod.up && !up {
         steps.push(Step::PodUp { link: link() });
     }
-    if want.has_ipv6() && want.pod.detect_duplicates && !have.complete {
+    // Also without detection: the kernel frees an address for use in a worker of its own (addrconf_dad_work), and what
+    // arrives before is lost.
+    if want.has_ipv6() && want.pod.up && !have.complete {
         steps.push(Step::PodSettle { link: link() });
     }
     for route in &want.pod.routes {

@@ -203,6 +203,7 @@ pod:  sysctl -w net.ipv4.conf.eth0.arp_notify=1
 pod:  ip addr add 172.38.0.7/16 dev eth0
 pod:  ip addr add fd00::7/64 dev eth0
 pod:  ip link set eth0 up
+pod:  await the end of duplicate address detection on eth0
 pod:  ip route add default via 172.38.0.1 dev eth0
 pod:  ip route add default via fd00::1 dev eth0
 node: ip addr add fd00::1/64 dev smartnet0
