@@ -22,9 +22,9 @@ const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 
 // linux/netfilter/nf_tables.h
-const NEWSETELEM: u16 = NFNL_SUBSYS_NFTABLES << 8 | 0x0c;
-const GETSETELEM: u16 = NFNL_SUBSYS_NFTABLES << 8 | 0x0d;
-const DELSETELEM: u16 = NFNL_SUBSYS_NFTABLES << 8 | 0x0e;
+const NEWSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 0x0c;
+const GETSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 0x0d;
+const DELSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 0x0e;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 
