@@ -1,7 +1,6 @@
 //! Everything that needs the kernel or the finished binary: one program, one module per subject.
 
 mod arrows;
-mod bare_node;
 mod bridge;
 mod conntrack;
 mod containerd;
@@ -17,4 +16,4 @@ mod parity;
 mod podman;
 mod portmap;
 mod sandbox;
-mod vlan;
+mod vm;
