@@ -13,9 +13,15 @@ use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
 use crate::kernel::{self, Socket, address, conntrack, sysctl};
 
 /// Before a look for flows. Whoever had a port answers what it had received, after its flow was forgotten: that begins a flow
-/// of its own, to which the client's next packets belong. So where there was a flow, it is looked for again.
-const LOOKS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50)];
+/// of its own, to which the client's next packets belong. So where there was a flow, all of these looks are made: such an
+/// answer comes within milliseconds, on a busy board later. Where there was none, the first look is the last.
+const LOOKS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+];
 
 /// Runs the steps of one plan; on failure some may have been made.
 pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
@@ -110,13 +116,13 @@ fn forget_flows(session: &mut Session, mappings: &[(Mapping, Turn)]) {
     }
     let Ok(own) = address::all(&mut session.node.route) else { return };
     let is_local = |ip: IpAddr| ip.is_loopback() || own.iter().any(|address| address.address.ip() == ip);
-    for pause in LOOKS {
+    for (look, pause) in LOOKS.into_iter().enumerate() {
         thread::sleep(pause);
         let forgotten = session.netfilter().and_then(|socket| {
             mappings.iter().try_fold(0, |sum, mapping| Ok(sum + forget_stale(socket, mapping, &is_local)?))
         });
         match forgotten {
-            Ok(0) => return,
+            Ok(0) if look == 0 => return,
             Ok(count) => tracing::debug!("{count} flows forgotten"),
             Err(error) => {
                 return tracing::warn!(%error, "flows of a host port may go to its former holder for a while");
