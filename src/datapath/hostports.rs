@@ -1,11 +1,12 @@
 //! Want: which ports of the node lead to which ports of a pod, as a value. Pure.
 //!
-//! What is decided about it is in [`plan`], what it looks like in nf_tables in [`tables`], the way to and from the kernel in
-//! [`observe`] and [`apply`]. Nothing here grows with the number of pods but the elements of two maps.
+//! What is decided about it is in [`plan`], what it looks like in nf_tables in [`tables`], what of that a
+//! kernel lacks in [`missing`], the way to and from the kernel in [`observe`] and [`apply`]. Nothing here grows with the number of pods but the elements of two maps.
 
 pub mod apply;
 pub mod limits;
 pub mod listeners;
+pub mod missing;
 pub mod observe;
 pub mod plan;
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! Tells the kernel about host ports: what is shared first, then the way for 127.0.0.1, then all elements of the pod in one
 //! transaction, and at last the flows that must not go on.
 
-use super::observe::route_localnet_key;
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
+use super::observe::{route_localnet_key, rules_of};
 use super::plan::{Ends, Step, Turn, is_stale};
-use super::{Entry, Mapping, tables};
+use super::{Entry, Mapping, missing, tables};
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
 use crate::kernel::{self, Socket, address, conntrack, sysctl};
+use crate::net::Family;
 
 /// Before a look for flows. Whoever had a port answers what it had received, after its flow was forgotten: that begins a flow
 /// of its own, to which the client's next packets belong. So where there was a flow, all of these looks are made: such an
@@ -33,10 +34,8 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
     let mut mappings = Vec::new();
     for step in steps {
         match step {
-            Step::Base(family) => shared.extend(tables::missing_base(session.netfilter()?, *family)?),
-            Step::Siblings(subnet) => shared.extend(tables::missing_siblings(session.netfilter()?, *subnet)?),
-            Step::Limits(family, limits) => {
-                shared.extend(tables::missing_limits(session.netfilter()?, *family, limits)?);
+            Step::Base(_) | Step::Siblings(_) | Step::Limits(..) => {
+                shared.extend(still_missing(session.netfilter()?, step)?);
             }
             Step::RouteLocalnet(_) => {}
             Step::PodLink(..) | Step::Remove(_) | Step::Add(..) => elements.push(change(step)),
@@ -61,6 +60,21 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
     }
     forget_flows(session, &mappings);
     Ok(())
+}
+
+/// Asked again, because a pod that was attached meanwhile may have made it.
+fn still_missing(socket: &mut Socket, step: &Step) -> kernel::Result<Vec<Command>> {
+    match step {
+        Step::Base(family) => missing::base(&mut |chain| rules_of(socket, *family, chain), *family),
+        Step::Siblings(subnet) => {
+            let family = Family::of(subnet.ip());
+            missing::siblings(&mut |chain| rules_of(socket, family, chain), *subnet)
+        }
+        Step::Limits(family, limits) => {
+            missing::limits(&mut |chain| rules_of(socket, *family, chain), *family, limits)
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Runs a removal: everything at once where the kernel still has what it had a moment ago, else piece by piece.

@@ -1,12 +1,13 @@
 //! Asks the kernel what it has of host ports, key by key: the maps are never read whole for an ADD, however many pods have
 //! mappings. Decides nothing.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, entries, siblings};
-use super::{Entry, HostPorts, Mapping, Owner, tables};
+use super::{Entry, HostPorts, Mapping, Owner, missing, tables};
 use crate::datapath::session::Session;
-use crate::kernel::nft::{self, Datum};
+use crate::kernel::nft::{self, Datum, RuleInfo};
 use crate::kernel::{self, Socket, link, route, sysctl};
 use crate::net::{Family, IfName};
 
@@ -55,12 +56,18 @@ fn observe_table(
     link: Option<&IfName>,
     judge: &Judge<'_>,
 ) -> kernel::Result<TableHave> {
-    let base = tables::missing_base(socket, family)?.is_empty();
+    // Three questions about the same chains: each is read once.
+    let mut read: HashMap<String, Vec<RuleInfo>> = HashMap::new();
+    let chains = &mut |chain: &str| match read.get(chain) {
+        Some(rules) => Ok(rules.clone()),
+        None => Ok(read.entry(chain.to_owned()).or_insert(rules_of(socket, family, chain)?).clone()),
+    };
+    let base = missing::base(chains, family)?.is_empty();
     let siblings = match siblings(want, family) {
-        Some(subnet) => tables::missing_siblings(socket, subnet)?.is_empty(),
+        Some(subnet) => missing::siblings(chains, subnet)?.is_empty(),
         None => true,
     };
-    let limits = tables::missing_limits(socket, family, &want.limits)?.is_empty();
+    let limits = missing::limits(chains, family, &want.limits)?.is_empty();
     let pod_link = match link {
         Some(link) => {
             let key = [Datum::IfName(link.clone())];
@@ -72,6 +79,10 @@ fn observe_table(
     Ok(TableHave { family, base, siblings, limits, pod_link, elements })
 }
 
+pub(super) fn rules_of(socket: &mut Socket, family: Family, chain: &str) -> kernel::Result<Vec<RuleInfo>> {
+    nft::rules(socket, &tables::table(family), chain)
+}
+
 fn observe_elements(
     socket: &mut Socket,
     want: &HostPorts,
@@ -80,7 +91,7 @@ fn observe_elements(
 ) -> kernel::Result<Vec<Found>> {
     let mut keys: Vec<Entry> = entries(want, family).into_iter().map(|(entry, _)| entry).collect();
     let mappings: Vec<_> = want.mappings.iter().filter(|mapping| mapping.family() == family).collect();
-    for name in tables::known_limits(socket, family)? {
+    for name in missing::known_limits(&mut |chain| rules_of(socket, family, chain))? {
         keys.extend(mappings.iter().map(|mapping| Entry::Limited(name.clone(), **mapping)));
     }
     // What stands in the way under another key: the port on all addresses, or on one.
@@ -157,7 +168,7 @@ pub fn observe_remains(
             continue;
         }
         let socket = session.netfilter()?;
-        let limits = tables::known_limits(socket, family)?;
+        let limits = missing::known_limits(&mut |chain| rules_of(socket, family, chain))?;
         for mapping in of_family {
             let Some((Entry::Port(there), comment)) = look_up(socket, &Entry::Port(mapping))? else {
                 continue;

@@ -1,26 +1,25 @@
 //! What host ports look like in nf_tables: the tables `ip smarter-cni` and `ip6 smarter-cni`.
 //!
 //! Maps from (protocol, port) and (address, protocol, port) to the pod, sets of pods whose clients are masqueraded, and a
-//! few rules that never change. Keys are never ranges, so that kernels before 5.6 have them too.
+//! few rules that never change. Pure. Keys are never ranges, so that kernels before 5.6 have them too.
 
 use std::net::Ipv6Addr;
 
 use ipnetwork::IpNetwork;
 
-use super::limits::{CHAIN, Condition, Match, Pattern};
+use super::limits::{Condition, Match, Pattern};
 use super::{Entry, Limits, Mapping, Protocol};
 use crate::datapath::mark::OWNER;
 use crate::kernel::nft::{
-    self, Chain, Command, Comment, DataType, Datum, Element, Expr, Field, HookPoint, Instruction, Kind,
-    NamePattern, Op, Position, Rule, Set, Side, Table, TableFamily, Way,
+    Chain, Command, Comment, DataType, Datum, Element, Expr, Field, HookPoint, Kind, NamePattern, Op, Rule,
+    Set, Side, Table, TableFamily, Way,
 };
-use crate::kernel::{self, Socket};
 use crate::net::{Family, IfName};
 
-const TO_PODS: &str = "to_pods";
-const PREROUTING: &str = "prerouting";
-const OUTPUT: &str = "output";
-const POSTROUTING: &str = "postrouting";
+pub(super) const TO_PODS: &str = "to_pods";
+pub(super) const PREROUTING: &str = "prerouting";
+pub(super) const OUTPUT: &str = "output";
+pub(super) const POSTROUTING: &str = "postrouting";
 const GUARD: &str = "guard";
 /// linux/netfilter_ipv4.h: `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`, `NF_IP_PRI_RAW`.
 const PRIORITY_DSTNAT: i32 = -100;
@@ -35,9 +34,9 @@ fn address(family: Family) -> DataType {
     if family == Family::V4 { DataType::Ipv4Addr } else { DataType::Ipv6Addr }
 }
 
-const PORT: [DataType; 2] = [DataType::InetProto, DataType::InetService];
+pub(super) const PORT: [DataType; 2] = [DataType::InetProto, DataType::InetService];
 
-fn port_at(family: Family) -> [DataType; 3] {
+pub(super) fn port_at(family: Family) -> [DataType; 3] {
     [address(family), DataType::InetProto, DataType::InetService]
 }
 
@@ -107,7 +106,7 @@ fn loopback() -> IpNetwork {
 }
 
 /// Every chain and the rules that are always in it.
-fn skeleton(family: Family) -> Vec<(Chain, Vec<Rule>)> {
+pub(super) fn skeleton(family: Family) -> Vec<(Chain, Vec<Rule>)> {
     let (src, dst) = (Field::Address(family, Side::Source), Field::Address(family, Side::Destination));
     let port = Field::Port(Side::Destination);
     let dnat = |fields: &[Field], map: Set| {
@@ -172,35 +171,8 @@ fn sets(family: Family) -> Vec<Set> {
     ]
 }
 
-/// What makes the table complete; nothing when it is. Chains that lack a rule get it; the one whose order counts is made
-/// anew.
-pub fn missing_base(socket: &mut Socket, family: Family) -> kernel::Result<Vec<Command>> {
-    let table = table(family);
-    let mut rules = Vec::new();
-    for (chain, wanted) in skeleton(family) {
-        let has = nft::rules(socket, &table, &chain.name)?;
-        let missing: Vec<_> =
-            wanted.iter().filter(|rule| !has.iter().any(|has| has.is(table.family, rule))).cloned().collect();
-        if missing.is_empty() {
-            continue;
-        }
-        let again = chain.name == TO_PODS && !has.is_empty();
-        if again {
-            rules.push(Command::FlushChain { table: table.clone(), chain: chain.name.clone() });
-        }
-        let added = if again { wanted } else { missing };
-        rules.extend(added.into_iter().map(|rule| add_rule(&table, &chain.name, rule)));
-    }
-    if rules.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut commands = declarations(family);
-    commands.extend(rules);
-    Ok(commands)
-}
-
 /// Table, sets and chains: declaring what is there already is nothing.
-fn declarations(family: Family) -> Vec<Command> {
+pub(super) fn declarations(family: Family) -> Vec<Command> {
     let table = table(family);
     let mut commands = vec![Command::AddTable { table: table.clone(), comment: None }];
     commands.extend(sets(family).into_iter().map(|set| Command::AddSet { table: table.clone(), set }));
@@ -209,23 +181,13 @@ fn declarations(family: Family) -> Vec<Command> {
     commands
 }
 
-/// The whole of what a node gets with its first mapping.
-pub fn base_commands(family: Family) -> Vec<Command> {
-    let table = table(family);
-    let mut commands = declarations(family);
-    for (chain, rules) in skeleton(family) {
-        commands.extend(rules.into_iter().map(|rule| add_rule(&table, &chain.name, rule)));
-    }
-    commands
-}
-
-fn add_rule(table: &Table, chain: &str, rule: Rule) -> Command {
+pub(super) fn add_rule(table: &Table, chain: &str, rule: Rule) -> Command {
     Command::AddRule { table: table.clone(), chain: chain.to_owned(), rule }
 }
 
 /// Pods of one subnet answer each other directly, past the node that knows the translation; with the node's address as
 /// client they cannot.
-pub fn siblings_rule(subnet: IpNetwork) -> Rule {
+pub(super) fn siblings_rule(subnet: IpNetwork) -> Rule {
     let dst = Field::Address(Family::of(subnet.ip()), Side::Destination);
     Rule::new([
         Expr::Dnatted,
@@ -234,14 +196,6 @@ pub fn siblings_rule(subnet: IpNetwork) -> Rule {
         Expr::Lookup { fields: vec![dst], op: Op::Eq, set: "local_clients".to_owned() },
         Expr::Masquerade,
     ])
-}
-
-/// The rule for a subnet, unless it is there.
-pub fn missing_siblings(socket: &mut Socket, subnet: IpNetwork) -> kernel::Result<Vec<Command>> {
-    let table = table(Family::of(subnet.ip()));
-    let rule = siblings_rule(subnet);
-    let there = nft::rules(socket, &table, POSTROUTING)?.iter().any(|has| has.is(table.family, &rule));
-    Ok(if there { Vec::new() } else { vec![add_rule(&table, POSTROUTING, rule)] })
 }
 
 fn name_pattern(pattern: &Pattern) -> NamePattern {
@@ -260,7 +214,7 @@ fn broken(condition: &Condition) -> Expr {
 }
 
 /// Who may not use a limited port leaves the hook (`accept` ends it) before the maps are asked; who may, returns to them.
-fn limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
+pub(super) fn limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
     let from = |pattern: &Pattern| Expr::Interface(Way::In, Op::Eq, name_pattern(pattern));
     let mut rules: Vec<_> =
         limits.conditions(family).iter().map(|c| Rule::new([broken(c), Expr::Accept])).collect();
@@ -278,7 +232,7 @@ fn limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
 }
 
 /// The node's own packets come in nowhere: what asks for an interface never holds for them, what refuses one always does.
-fn local_limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
+pub(super) fn local_limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
     let rules = limits.conditions(family).iter().filter_map(|condition| match condition {
         Condition { matches: Match::Interface(_), negated: true } => None,
         Condition { matches: Match::Interface(_), negated: false } => Some(Rule::new([Expr::Accept])),
@@ -287,45 +241,7 @@ fn local_limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
     rules.collect()
 }
 
-/// The chains of the limits and the ways to them, as far as they are missing.
-pub fn missing_limits(socket: &mut Socket, family: Family, limits: &Limits) -> kernel::Result<Vec<Command>> {
-    let Some(name) = limits.chain(family) else { return Ok(Vec::new()) };
-    let table = table(family);
-    let at = format!("{name}_at");
-    let mut commands = vec![
-        Command::AddSet { table: table.clone(), set: pod_links() },
-        Command::AddSet { table: table.clone(), set: Set::new(&name, &PORT) },
-        Command::AddSet { table: table.clone(), set: Set::new(&at, &port_at(family)) },
-    ];
-    let before = commands.len();
-    let local = (OUTPUT, format!("{name}_local"), local_limit_rules(limits, family));
-    let outside = (PREROUTING, name.clone(), limit_rules(limits, family));
-    for (hook, chain, wanted) in [outside, local] {
-        if wanted.is_empty() {
-            continue;
-        }
-        let has = nft::rules(socket, &table, &chain)?;
-        let same = has.len() == wanted.len()
-            && has.iter().zip(&wanted).all(|(has, rule)| has.is(table.family, rule));
-        if !same {
-            commands.push(Command::AddChain { table: table.clone(), chain: Chain::regular(&chain) });
-            commands.push(Command::FlushChain { table: table.clone(), chain: chain.clone() });
-            commands.extend(wanted.into_iter().map(|rule| add_rule(&table, &chain, rule)));
-        }
-        let entered = nft::rules(socket, &table, hook)?;
-        for rule in ways_to(family, &name, &at, &chain) {
-            if !entered.iter().any(|has| has.is(table.family, &rule)) {
-                // In front of the way to the maps.
-                let position = Position::First;
-                let (table, chain) = (table.clone(), hook.to_owned());
-                commands.push(Command::InsertRule { table, chain, position, rule });
-            }
-        }
-    }
-    Ok(if commands.len() == before { Vec::new() } else { commands })
-}
-
-fn ways_to(family: Family, set: &str, set_at: &str, chain: &str) -> [Rule; 2] {
+pub(super) fn ways_to(family: Family, set: &str, set_at: &str, chain: &str) -> [Rule; 2] {
     let port = [Field::Protocol, Field::Port(Side::Destination)];
     let at = [Field::Address(family, Side::Destination), port[0], port[1]];
     let way = |fields: &[Field], set: &str| {
@@ -335,27 +251,9 @@ fn ways_to(family: Family, set: &str, set_at: &str, chain: &str) -> [Rule; 2] {
     [way(&port, set), way(&at, set_at)]
 }
 
-/// The names of all limits that this table knows.
-pub fn known_limits(socket: &mut Socket, family: Family) -> kernel::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for hook in [PREROUTING, OUTPUT] {
-        for rule in nft::rules(socket, &table(family), hook)? {
-            let target = rule.instructions.iter().find_map(|instruction| match instruction {
-                Instruction::Verdict { chain: Some(chain), .. } => Some(chain.as_str()),
-                _ => None,
-            });
-            if let Some(name) = target.filter(|target| target.starts_with(CHAIN)) {
-                names.push(name.strip_suffix("_local").unwrap_or(name).to_owned());
-            }
-        }
-    }
-    names.sort_unstable();
-    names.dedup();
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::missing;
     use super::*;
     use crate::kernel::nft::Transaction;
 
@@ -363,10 +261,14 @@ mod tests {
         Transaction { commands }.to_string()
     }
 
+    fn base(family: Family) -> Vec<Command> {
+        missing::base(&mut |_| Ok(Vec::new()), family).unwrap()
+    }
+
     #[test]
     fn the_tables_are_complete_in_one_transaction() {
         assert_eq!(
-            text(base_commands(Family::V4)),
+            text(base(Family::V4)),
             "add table ip smarter-cni\n\
              add map ip smarter-cni hostports { type inet_proto . inet_service : ipv4_addr . inet_service; }\n\
              add map ip smarter-cni hostports_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }\n\
@@ -390,7 +292,7 @@ mod tests {
              add rule ip smarter-cni guard iifname != \"lo\" ip daddr 127.0.0.0/8 drop\n\
              add rule ip smarter-cni guard iifname != \"lo\" ip saddr 127.0.0.0/8 drop\n"
         );
-        let v6 = text(base_commands(Family::V6));
+        let v6 = text(base(Family::V6));
         assert!(v6.contains("output ip6 daddr != ::1 fib daddr type local jump to_pods\n"), "{v6}");
         assert!(!v6.contains("guard") && !v6.contains("127.0.0"), "{v6}");
     }
