@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  edge        main
-//!  roles       plugins   selftest
+//!  roles       plugins   install   selftest
 //!  decisions   datapath
-//!  languages   cni   kernel   state          none of the three knows another
+//!  languages   cni   kernel   state   host   none of the four knows another
 //!  nouns       net   applet   conflist
 //! ```
 //!
@@ -33,6 +33,7 @@ pub mod applet;
 pub mod cni;
 pub mod conflist;
 pub mod datapath;
+pub mod host;
 pub mod kernel;
 pub mod net;
 pub mod plugins;

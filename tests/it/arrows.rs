@@ -14,10 +14,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cni", &["net", "applet"]),
     ("kernel", &["net"]),
     ("state", &["net"]),
+    ("host", &["net"]),
     ("datapath", &["net", "state"]),
     ("plugins", &["net", "applet", "conflist", "cni", "state", "datapath"]),
-    ("install", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
-    ("doctor", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    ("reconcile", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    ("install", &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins", "reconcile"]),
+    (
+        "doctor",
+        &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins", "reconcile", "install"],
+    ),
     ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     ("selftest", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins", "kernel"]),
