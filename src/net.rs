@@ -166,6 +166,11 @@ pub fn network_of(address: IpNetwork) -> IpNetwork {
     IpNetwork::new(address.network(), address.prefix()).expect("the prefix came from a network")
 }
 
+/// Whether any address is in both.
+pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
+    one.is_ipv4() == other.is_ipv4() && (one.contains(other.network()) || other.contains(one.network()))
+}
+
 /// A VLAN identifier that a frame can carry: 1 to 4094 (IEEE 802.1Q).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VlanId(u16);
@@ -262,6 +267,14 @@ mod tests {
                 format!("address {bad}: invalid MAC address")
             );
         }
+    }
+
+    #[test]
+    fn networks_overlap_when_one_is_in_the_other() {
+        let overlaps = |one: &str, other: &str| overlap(one.parse().unwrap(), other.parse().unwrap());
+        assert!(overlaps("10.0.0.0/8", "10.38.0.0/16") && overlaps("10.38.0.0/16", "10.38.4.7/8"));
+        assert!(!overlaps("10.38.0.0/16", "10.39.0.0/16"));
+        assert!(!overlaps("0.0.0.0/0", "::/0"));
     }
 
     #[test]

@@ -102,7 +102,11 @@ fn send_tokens(
         expect_source(source, b)
     })?;
     arrives("send a token from pod-a to the gateway", &|| {
-        let source = probe::token_arrives(&world.pod_a, &world.node, SocketAddr::new(network.gateway, 8081))?;
+        let source = probe::token_arrives(
+            &world.pod_a,
+            &world.node,
+            SocketAddr::new(network.ranges.first().gateway(), 8081),
+        )?;
         expect_source(source, a)
     })?;
     arrives("send a token from pod-a to the outside host", &|| {
@@ -119,7 +123,7 @@ fn send_tokens(
     arrives("send a token from the node to 127.0.0.1 and that port", &|| {
         let node = SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), port);
         let source = probe::token_is_led(&world.node, node, &world.pod_b, at_pod)?;
-        expect_source(source, network.gateway)
+        expect_source(source, network.ranges.first().gateway())
     })?;
     arrives("send a token from outside to pod-a's address", &|| {
         probe::token_is_lost(&world.outside, &world.pod_a, SocketAddr::new(a, 8083))
