@@ -32,6 +32,8 @@ impl Plugin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applet {
     Plugin(Plugin),
+    Install,
+    Uninstall,
     Selftest,
 }
 
@@ -58,6 +60,12 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         "the same, under the name our own configuration uses",
     ),
     (
+        "install",
+        Applet::Install,
+        "put plugins and configuration on this node, and keep them there with --watch",
+    ),
+    ("uninstall", Applet::Uninstall, "take everything away again"),
+    (
         "selftest",
         Applet::Selftest,
         "attach two throw-away pods and prove that bytes arrive; changes nothing here",
@@ -76,7 +84,7 @@ pub enum Choice<'a> {
 
 pub fn select(argv: &[OsString]) -> Choice<'_> {
     let [argv0, rest @ ..] = argv else { return Choice::Unknown(None) };
-    // `selftest` is a thing to say, not a name to link: a program that happens to be called so is not ours.
+    // A command is a thing to say, not a name to link: a program that happens to be called `install` is not ours.
     if let Some(applet @ Applet::Plugin(_)) = Path::new(argv0).file_name().and_then(find) {
         return Choice::Run(applet, rest);
     }
@@ -101,10 +109,14 @@ pub fn plugin(name: &str) -> Option<Plugin> {
     }
 }
 
+/// What this program is. Every build since the first has this line, and no other program: an installer tells by it whose
+/// a file is.
+pub const ABOUT: &str = "The pod network of an edge node in one binary.";
+
 /// The text of `--help`.
 pub fn help() -> String {
-    let mut text = String::from(
-        "The pod network of an edge node in one binary.\n\n\
+    let mut text = format!(
+        "{ABOUT}\n\n\
          Usage: smarter-cni <command> [options]\n       \
          <plugin>   executed by a container runtime under the plugin's name, with CNI_COMMAND set\n\nCommands:\n",
     );
@@ -160,7 +172,7 @@ mod tests {
             let link = argv(&[&format!("/opt/cni/bin/{name}"), "-x"]);
             match applet {
                 Applet::Plugin(_) => assert_eq!(select(&link), Choice::Run(*applet, &link[1..])),
-                Applet::Selftest => assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x")))),
+                _ => assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x")))),
             }
         }
     }

@@ -34,6 +34,7 @@ pub mod cni;
 pub mod conflist;
 pub mod datapath;
 pub mod host;
+pub mod install;
 pub mod kernel;
 pub mod net;
 pub mod plugins;

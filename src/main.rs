@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
-use smarter_cni::{plugins, selftest};
+use smarter_cni::{install, plugins, selftest};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -20,10 +20,22 @@ fn main() -> ExitCode {
             start_log();
             say(&selftest::run(rest))
         }
+        Choice::Run(Applet::Install, rest) => {
+            start_log();
+            say(&install::install(rest, &environment()))
+        }
+        Choice::Run(Applet::Uninstall, rest) => {
+            start_log();
+            say(&install::uninstall(rest, &environment()))
+        }
         Choice::Help => say(&smarter_cni::Outcome::printed(applet::help())),
         Choice::Version => say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),
         Choice::Unknown(word) => unknown(word),
     }
+}
+
+fn environment() -> install::Environment {
+    install::Environment::new(std::env::vars_os())
 }
 
 /// A plugin gets no arguments from a runtime. From a person, `--help` and `--version` get an answer.

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod census;
 pub mod firewall;
+pub mod ground;
 pub mod hostports;
 pub mod loopback;
 pub mod mark;

@@ -36,6 +36,7 @@ const SPEAKERS: &[&str] = &[
     "rules",
     "loopback",
     "census",
+    "ground",
     "switches",
     "firewall/observe",
     "firewall/rules",

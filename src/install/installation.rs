@@ -1,0 +1,86 @@
+//! What an installation wrote down about itself: what it is going to put on the node, so that all of it can be taken away
+//! again, whenever it was killed. One JSON file on the disk, because leases die with a boot and plugins do not.
+//!
+//! Written before the first effect and removed after the last one. Refuses to know what is there now.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+/// As the host sees it.
+pub(super) const DIRECTORY: &str = "/var/lib/smarter-cni";
+pub(super) const FILE: &str = "/var/lib/smarter-cni/install.json";
+/// What this program writes. Fields that an older one does not know are left out by it.
+const VERSION: u32 = 1;
+
+/// All paths are the host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Installation {
+    pub(super) version: u32,
+    /// Version and digest of the binary that was placed last: another one's watch leaves it alone.
+    pub(super) program: String,
+    pub(super) digest: String,
+    pub(super) network: String,
+    pub(super) bridge: String,
+    /// The bridge was there before us, without our mark: it stays when we go.
+    pub(super) bridge_is_foreign: bool,
+    /// What `--subnet auto` picked.
+    pub(super) automatic: Option<IpNetwork>,
+    /// Programs and their names, ours to remove.
+    pub(super) plugins: BTreeSet<PathBuf>,
+    pub(super) conflists: BTreeSet<PathBuf>,
+    /// What stood in our way, to be given back.
+    pub(super) kept: BTreeSet<Kept>,
+    /// Directories that we made, to be removed when they are empty.
+    pub(super) directories: BTreeSet<PathBuf>,
+}
+
+/// A file of somebody else under another name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) original: PathBuf,
+    pub(super) kept_as: PathBuf,
+}
+
+impl Installation {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let read: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let paths = read.plugins.iter().chain(&read.conflists).chain(&read.directories);
+        let kept = read.kept.iter().flat_map(|kept| [&kept.original, &kept.kept_as]);
+        if let Some(path) = paths.chain(kept).find(|path| !path.is_absolute()) {
+            return Err(format!("{} is not an absolute path", path.display()));
+        }
+        Ok(read)
+    }
+
+    pub(super) fn render(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(&Self { version: VERSION, ..self.clone() })
+            .expect("strings and paths that were text");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_it_wrote_and_what_an_older_one_wrote() {
+        let installation = Installation {
+            version: VERSION,
+            network: "smartnet".into(),
+            automatic: Some("10.38.0.0/16".parse().unwrap()),
+            plugins: [PathBuf::from("/opt/cni/bin/smarter-cni")].into(),
+            kept: [Kept { original: "/a".into(), kept_as: "/b".into() }].into(),
+            ..Installation::default()
+        };
+        assert_eq!(Installation::parse(&installation.render()), Ok(installation));
+        assert_eq!(Installation::parse(b"{}"), Ok(Installation::default()));
+        assert!(Installation::parse(b"").is_err());
+        assert!(Installation::parse(br#"{"plugins":["../x"]}"#).unwrap_err().contains("../x"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Put it on a node, keep it there, take it away.
+//!
+//! `settings` says what is wanted, `observe` what is there, `plan` (pure) what is missing, `apply` does it: the plugins first,
+//! the configuration that names them last, every file whole or not at all. Works below a root, because it mostly runs in a
+//! container that has the host's file tree mounted somewhere. Refuses to start when the node's networks or other people's
+//! files are in the way, and says how to go on.
+
+mod apply;
+mod cli;
+mod installation;
+mod observe;
+mod pass;
+mod plan;
+mod program;
+mod range;
+mod report;
+mod settings;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+pub use self::cli::Environment;
+use self::pass::Pass;
+use crate::Outcome;
+
+/// A word that makes no sense, as `clap` has it.
+const USAGE: u8 = 2;
+
+/// `smarter-cni install`.
+pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
+    let options = match parsed::<cli::Install>("smarter-cni install", arguments) {
+        Ok(options) => options,
+        Err(outcome) => return outcome,
+    };
+    let settings = match settings::settings(&options.words(environment)) {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            let stderr =
+                format!("smarter-cni install: {wrong}\n`smarter-cni install --help` says what can be said\n");
+            return Outcome { stderr, status: USAGE, ..Outcome::default() };
+        }
+    };
+    let pass = match Pass::new(cli::root(options.root.as_ref(), environment), settings) {
+        Ok(pass) => pass,
+        Err(error) => {
+            return Outcome {
+                stderr: format!("smarter-cni install: {error}\n"),
+                status: 1,
+                ..Outcome::default()
+            };
+        }
+    };
+    pass.run(options.dry_run).outcome(options.json)
+}
+
+/// The options, or what to say instead of doing anything.
+fn parsed<T: Parser>(name: &str, arguments: &[OsString]) -> Result<T, Outcome> {
+    let words = std::iter::once(OsString::from(name)).chain(arguments.iter().cloned());
+    T::try_parse_from(words).map_err(|error| {
+        if error.use_stderr() {
+            Outcome { stderr: error.to_string(), status: USAGE, ..Outcome::default() }
+        } else {
+            Outcome::printed(error.to_string())
+        }
+    })
+}
+
+/// `smarter-cni uninstall`.
+pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
+    let options = match parsed::<cli::Uninstall>("smarter-cni uninstall", arguments) {
+        Ok(options) => options,
+        Err(outcome) => return outcome,
+    };
+    let _ = (cli::root(options.root.as_ref(), environment), options.force, options.dry_run, options.json);
+    Outcome::default()
+}

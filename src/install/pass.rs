@@ -1,0 +1,99 @@
+//! One look at the node and what it takes to have everything in place: what `install` does once and `install --watch`
+//! does again and again.
+
+use std::path::PathBuf;
+
+use super::apply::{self, Lock};
+use super::observe;
+use super::plan::{self, Have, Plan};
+use super::program::Program;
+use super::report::{Report, Result as Outcome};
+use super::settings::Settings;
+use crate::host::root::Root;
+
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) root: Root,
+    pub(super) settings: Settings,
+    pub(super) program: Program,
+}
+
+impl Pass {
+    /// The text of an error says what could not be read.
+    pub(super) fn new(root: PathBuf, settings: Settings) -> Result<Self, String> {
+        if !root.is_dir() {
+            return Err(format!(
+                "--root {}: there is no such directory; mount the host's / there",
+                root.display()
+            ));
+        }
+        let program = Program::own().map_err(|error| format!("cannot read this very program: {error}"))?;
+        Ok(Self { root: Root::at(root), settings, program })
+    }
+
+    pub(super) fn look(&self) -> Result<Have, String> {
+        let (bin, conf) = self.directories();
+        observe::observe(&self.root, &self.program, self.settings.network.name.as_str(), &bin, &conf)
+    }
+
+    fn directories(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let or = |given: &[PathBuf], default: &str| {
+            if given.is_empty() { vec![PathBuf::from(default)] } else { given.to_vec() }
+        };
+        (or(&self.settings.bin_dirs, "/opt/cni/bin"), or(&self.settings.conf_dirs, "/etc/cni/net.d"))
+    }
+
+    pub(super) fn run(&self, dry_run: bool) -> Report {
+        // A dry run makes no directory to lock.
+        let lock = if dry_run { None } else { Some(Lock::take(&self.root)) };
+        let have = match self.look() {
+            Ok(have) => have,
+            Err(error) => return Report { errors: vec![error], ..Report::new(Outcome::Failed) },
+        };
+        let plan = match plan::plan(&self.settings, &have) {
+            Ok(plan) => plan,
+            Err(errors) => return Report { errors, ..Report::new(Outcome::Refused) },
+        };
+        let mut report = Report {
+            network: Some((&plan.network).into()),
+            notes: plan.notes.clone(),
+            warnings: plan.warnings.clone(),
+            ..Report::new(Outcome::Planned)
+        };
+        match lock {
+            None => report.steps = plan.steps.iter().map(ToString::to_string).collect(),
+            Some(lock) => self.carry_out(&plan, &have, lock.err(), &mut report),
+        }
+        report
+    }
+
+    /// `unlocked` says why there is no lock: a node where nothing is left to do need not be writable.
+    fn carry_out(&self, plan: &Plan, have: &Have, unlocked: Option<std::io::Error>, report: &mut Report) {
+        let written = if have.installation.as_ref() == Some(&plan.installation) {
+            Ok(())
+        } else {
+            unlocked.map_or_else(|| apply::write_down(&self.root, &plan.installation), Err)
+        };
+        if let Err(error) = written {
+            let file = super::installation::FILE;
+            let text = format!("cannot write {file}: {error}{}", apply::next_move(&error));
+            if !plan.steps.is_empty() {
+                report.result = Outcome::Failed;
+                report.errors.push(text);
+                return;
+            }
+            report.warnings.push(format!("{text}; uninstall will only find what has our names"));
+        }
+        for step in &plan.steps {
+            match apply::apply(&self.root, &self.program, step) {
+                Ok(()) => report.steps.push(step.to_string()),
+                Err(error) => {
+                    report.result = Outcome::Failed;
+                    report.errors.push(error);
+                    return;
+                }
+            }
+        }
+        report.result = if plan.steps.is_empty() { Outcome::Unchanged } else { Outcome::Installed };
+    }
+}

@@ -1,0 +1,420 @@
+//! What an installation still has to do, decided without touching anything: want, have, steps.
+//!
+//! Plugins come before the configuration that names them, in whatever order directories were found: a runtime that sees
+//! the configuration executes the plugins at once. What is somebody else's stays, or is refused by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::installation::{Installation, Kept};
+use super::range::{self, Before};
+use super::settings::Settings;
+use crate::conflist::{FILE_NAME, Network, Ranges, conflist};
+use crate::datapath::ground::Ground;
+
+/// The file; everything else is a link to it.
+pub(super) const PROGRAM: &str = "smarter-cni";
+/// The names that our own configuration uses.
+pub(super) const OWN: &[&str] = &["smarter-bridge", "smarter-ipam", "smarter-portmap", "smarter-loopback"];
+/// What runtimes call by themselves, or other networks need: only where nobody else provides it.
+pub(super) const STANDARD: &[&str] = &["loopback", "portmap"];
+/// The configuration of Arm's smarter-cni before it was a list; sorts before ours.
+const PREDECESSOR: &str = "0-smarter-bridge.conf";
+/// Behind the name of what stood in our way. No runtime reads files with such a name.
+const KEPT: &str = ".kept-by-smarter-cni";
+
+/// What is there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Have {
+    pub(super) program: ProgramIdentity,
+    pub(super) bin_dirs: Vec<BinDir>,
+    pub(super) conf_dirs: Vec<ConfDir>,
+    pub(super) installation: Option<Installation>,
+    pub(super) ground: Ground,
+    /// Empty or unreadable results of our network in libcni's cache.
+    pub(super) damaged_cache: Vec<PathBuf>,
+    /// Left by an installation that was killed.
+    pub(super) leftovers: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ProgramIdentity {
+    pub(super) version: String,
+    pub(super) digest: String,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+/// Links in the path are resolved already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BinDir {
+    pub(super) path: PathBuf,
+    /// This and the directories above it that are not there, the outermost first.
+    pub(super) missing: Vec<PathBuf>,
+    pub(super) names: BTreeMap<&'static str, Found>,
+}
+
+/// What stands under a name of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Found {
+    #[default]
+    Absent,
+    /// Just what we would put there.
+    Same,
+    /// A smarter-cni of another build, or in another form.
+    Ours,
+    /// Cannot be executed; why.
+    Broken(String),
+    Foreign,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ConfDir {
+    pub(super) path: PathBuf,
+    pub(super) missing: Vec<PathBuf>,
+    /// Those that a runtime reads, in its order.
+    pub(super) files: Vec<ConfFile>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ConfFile {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Broken(String),
+    List { network: String, types: Vec<String>, ranges: Option<Ranges> },
+}
+
+impl ConfFile {
+    /// Written for plugins of our names: by Arm's smarter-cni, or by hand.
+    fn is_of_our_plugins(&self) -> bool {
+        matches!(&self.content, Content::List { types, .. }
+            if types.first().is_some_and(|first| first == "smarter-bridge")
+                && types.iter().all(|name| name.starts_with("smarter-")))
+    }
+}
+
+impl fmt::Display for ConfFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.content {
+            Content::Broken(why) => write!(f, "{} ({why})", self.name),
+            Content::List { network, .. } => write!(f, "{} (network {network})", self.name),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    MakeDirectory(PathBuf),
+    /// A copy under another name, before ours takes its place.
+    Keep(Kept),
+    /// Another name, under which no runtime reads it.
+    MoveAside(Kept),
+    PlaceProgram(PathBuf, u64),
+    Link(PathBuf),
+    /// Executes every name in the directory with VERSION.
+    TryPrograms(PathBuf),
+    WriteConflist(PathBuf, Vec<u8>),
+    RemoveLeftover(PathBuf),
+    RemoveCache(PathBuf),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeDirectory(path) => write!(f, "make directory {}", path.display()),
+            Self::Keep(kept) => write!(f, "keep {} as {}", kept.original.display(), kept.kept_as.display()),
+            Self::MoveAside(kept) => {
+                write!(f, "rename {} to {}", kept.original.display(), kept.kept_as.display())
+            }
+            Self::PlaceProgram(path, size) => write!(f, "place {} ({size} bytes)", path.display()),
+            Self::Link(path) => write!(f, "link {} to {PROGRAM}", path.display()),
+            Self::TryPrograms(path) => write!(f, "execute the plugins in {} with VERSION", path.display()),
+            Self::WriteConflist(path, _) => write!(f, "write {}", path.display()),
+            Self::RemoveLeftover(path) => {
+                write!(f, "remove {}, left by an interrupted installation", path.display())
+            }
+            Self::RemoveCache(path) => {
+                write!(f, "remove {}, a damaged result that keeps a pod from being deleted", path.display())
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) network: Network,
+    /// What must be written down before the first step, if it is not what is written down already.
+    pub(super) installation: Installation,
+    pub(super) steps: Vec<Step>,
+    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Every reason why nothing is done.
+pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
+    let before = Before {
+        automatic: have.installation.as_ref().and_then(automatic),
+        predecessor: predecessor(have).and_then(|file| match &file.content {
+            Content::List { ranges, .. } => ranges.clone(),
+            Content::Broken(_) => None,
+        }),
+    };
+    let choice = range::choose(&want.ranges, &before, &have.ground, want.network.bridge.as_str());
+    let (choice, mut refusals) = match choice {
+        Ok(choice) => (Some(choice), Vec::new()),
+        Err(refusal) => (None, vec![refusal]),
+    };
+    let ranges = choice.as_ref().map_or_else(|| want.network.ranges.clone(), |choice| choice.ranges.clone());
+    let network = Network { ranges, ..want.network.clone() };
+    let mut planning = Planning {
+        want,
+        have,
+        steps: have.leftovers.iter().cloned().map(Step::RemoveLeftover).collect(),
+        notes: Vec::new(),
+        refusals: Vec::new(),
+        installation: intended(have, &network),
+    };
+    have.bin_dirs.iter().for_each(|dir| planning.plugins(dir));
+    let bytes = render(&network);
+    have.conf_dirs.iter().for_each(|dir| planning.configuration(dir, &bytes));
+    planning.steps.extend(have.damaged_cache.iter().cloned().map(Step::RemoveCache));
+    planning.earlier_configurations();
+    refusals.append(&mut planning.refusals);
+    let Some(choice) = choice.filter(|_| refusals.is_empty()) else { return Err(refusals) };
+    planning.installation.automatic = choice.automatic.map(|range| range.subnet());
+    planning.notes.splice(0..0, choice.note);
+    Ok(Plan {
+        network,
+        installation: planning.installation,
+        steps: planning.steps,
+        notes: planning.notes,
+        warnings: choice.warnings,
+    })
+}
+
+/// The configuration as it is written: for people as well.
+pub(super) fn render(network: &Network) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(&conflist(network)).expect("a value that was built here");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn automatic(installation: &Installation) -> Option<crate::conflist::Range> {
+    installation.automatic.and_then(|subnet| crate::conflist::Range::new(subnet, None).ok())
+}
+
+/// The configuration of our plugins that we did not write.
+fn predecessor(have: &Have) -> Option<&ConfFile> {
+    let ours = have.installation.as_ref().map(|installation| &installation.conflists);
+    have.conf_dirs.iter().find_map(|dir| {
+        dir.files.iter().find(|file| {
+            file.is_of_our_plugins()
+                && (file.name == FILE_NAME || file.name == PREDECESSOR)
+                && !ours.is_some_and(|ours| ours.contains(&dir.path.join(&file.name)))
+        })
+    })
+}
+
+fn intended(have: &Have, network: &Network) -> Installation {
+    let earlier = have.installation.clone();
+    let unmarked =
+        |bridge: &crate::datapath::ground::Bridge| bridge.name == network.bridge.as_str() && !bridge.marked;
+    let bridge_is_foreign = match &earlier {
+        Some(earlier) if earlier.bridge == network.bridge.as_str() => earlier.bridge_is_foreign,
+        _ => have.ground.bridges.iter().any(unmarked),
+    };
+    Installation {
+        program: have.program.version.clone(),
+        digest: have.program.digest.clone(),
+        network: network.name.to_string(),
+        bridge: network.bridge.to_string(),
+        bridge_is_foreign,
+        ..earlier.unwrap_or_default()
+    }
+}
+
+struct Planning<'a> {
+    want: &'a Settings,
+    have: &'a Have,
+    steps: Vec<Step>,
+    notes: Vec<String>,
+    refusals: Vec<String>,
+    installation: Installation,
+}
+
+impl Planning<'_> {
+    fn is_recorded(&self, path: &Path) -> bool {
+        let earlier = self.have.installation.as_ref();
+        earlier.is_some_and(|earlier| earlier.plugins.contains(path) || earlier.conflists.contains(path))
+    }
+
+    fn make_directories(&mut self, missing: &[PathBuf]) {
+        for path in missing {
+            let step = Step::MakeDirectory(path.clone());
+            // Two directories may share the one above them.
+            if !self.steps.contains(&step) {
+                self.steps.push(step);
+            }
+            self.installation.directories.insert(path.clone());
+        }
+    }
+
+    fn plugins(&mut self, dir: &BinDir) {
+        self.make_directories(&dir.missing);
+        let steps = self.steps.len();
+        let program = dir.path.join(PROGRAM);
+        let place = Step::PlaceProgram(program.clone(), self.have.program.size);
+        match dir.names.get(PROGRAM).unwrap_or(&Found::Absent) {
+            Found::Same => {}
+            Found::Foreign if !self.want.take_over => self.refuse_foreign(&program),
+            found => self.replace(&program, found, place),
+        }
+        self.installation.plugins.insert(program);
+        for name in OWN {
+            let path = dir.path.join(name);
+            match dir.names.get(name).unwrap_or(&Found::Absent) {
+                Found::Same => {}
+                Found::Foreign if !self.want.take_over && predecessor(self.have).is_none() => {
+                    self.refuse_foreign(&path);
+                }
+                found => self.replace(&path, found, Step::Link(path.clone())),
+            }
+            self.installation.plugins.insert(path);
+        }
+        for name in STANDARD {
+            self.standard(dir.path.join(name), dir.names.get(name).unwrap_or(&Found::Absent));
+        }
+        if self.steps.len() > steps {
+            self.steps.push(Step::TryPrograms(dir.path.clone()));
+        }
+    }
+
+    fn refuse_foreign(&mut self, path: &Path) {
+        self.refusals.push(format!(
+            "{} is somebody else's program, and our network needs the name: move it away, or say --take-over, which \
+             keeps it under another name until uninstall",
+            path.display()
+        ));
+    }
+
+    /// Ours takes the place of what is there; what is not ours is kept.
+    fn replace(&mut self, path: &Path, found: &Found, step: Step) {
+        let foreign = match found {
+            Found::Absent | Found::Same | Found::Ours => false,
+            Found::Broken(_) => !self.is_recorded(path),
+            Found::Foreign => true,
+        };
+        if let Found::Broken(why) = found {
+            self.notes.push(format!("{} {why}: replaced", path.display()));
+        }
+        if foreign {
+            self.keep(path, Step::Keep);
+        }
+        self.steps.push(step);
+    }
+
+    fn keep(&mut self, path: &Path, step: impl FnOnce(Kept) -> Step) {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(KEPT);
+        let kept = Kept { original: path.to_owned(), kept_as: path.with_file_name(name) };
+        self.installation.kept.insert(kept.clone());
+        self.steps.push(step(kept));
+    }
+
+    /// A name that others may own: only where it is absent or broken.
+    fn standard(&mut self, path: PathBuf, found: &Found) {
+        match found {
+            Found::Foreign => self.notes.push(format!("{} is somebody else's and stays", path.display())),
+            Found::Ours => {}
+            Found::Same => {
+                self.installation.plugins.insert(path);
+            }
+            Found::Absent | Found::Broken(_) => {
+                self.replace(&path, found, Step::Link(path.clone()));
+                self.installation.plugins.insert(path);
+            }
+        }
+    }
+
+    fn configuration(&mut self, dir: &ConfDir, bytes: &[u8]) {
+        self.make_directories(&dir.missing);
+        let path = dir.path.join(FILE_NAME);
+        for file in &dir.files {
+            match file.name.as_str().cmp(FILE_NAME) {
+                std::cmp::Ordering::Less => self.in_front(dir, file),
+                std::cmp::Ordering::Equal => self.in_place(&path, file, bytes),
+                std::cmp::Ordering::Greater => {
+                    self.notes
+                        .push(format!("{}/{file} comes after ours and is not used", dir.path.display()));
+                }
+            }
+        }
+        if !dir.files.iter().any(|file| file.name == FILE_NAME) {
+            self.steps.push(Step::WriteConflist(path.clone(), bytes.to_vec()));
+        }
+        self.installation.conflists.insert(path);
+    }
+
+    /// The runtime takes the first file by name, also when it is broken.
+    fn in_front(&mut self, dir: &ConfDir, file: &ConfFile) {
+        let path = dir.path.join(&file.name);
+        let predecessor = file.name == PREDECESSOR && file.is_of_our_plugins();
+        if predecessor || self.want.take_over {
+            self.keep(&path, Step::MoveAside);
+            return;
+        }
+        self.refusals.push(format!(
+            "{}/{file} comes before {FILE_NAME}, so the runtime would take it instead of ours: remove it, or say \
+             --take-over, which renames it until uninstall",
+            dir.path.display()
+        ));
+    }
+
+    fn in_place(&mut self, path: &Path, file: &ConfFile, bytes: &[u8]) {
+        if file.bytes == bytes {
+            return;
+        }
+        match &file.content {
+            Content::Broken(why) => self.notes.push(format!("{} {why}: replaced", path.display())),
+            Content::List { .. } if self.is_recorded(path) => {}
+            Content::List { network, .. } if file.is_of_our_plugins() => {
+                self.notes.push(format!(
+                    "{} is taken over: its pods, leases and bridge (network {network}) stay",
+                    path.display()
+                ));
+                self.keep(path, Step::Keep);
+            }
+            Content::List { .. } if self.want.take_over => self.keep(path, Step::Keep),
+            Content::List { network, .. } => {
+                self.refusals.push(format!(
+                    "{} is somebody else's (network {network}): remove it, or say --take-over, which keeps it under \
+                     another name until uninstall",
+                    path.display()
+                ));
+                return;
+            }
+        }
+        self.steps.push(Step::WriteConflist(path.to_owned(), bytes.to_vec()));
+    }
+
+    /// In directories that are not meant any more. Removing them could take the network from a runtime whose
+    /// configuration could not be read just now.
+    fn earlier_configurations(&mut self) {
+        let meant: BTreeSet<PathBuf> =
+            self.have.conf_dirs.iter().map(|dir| dir.path.join(FILE_NAME)).collect();
+        for path in self.installation.conflists.difference(&meant) {
+            self.notes
+                .push(format!("{} is of an earlier installation and stays until uninstall", path.display()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! This very program as a file: what is placed on nodes, and how its like is told from other people's.
+
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::plan::ProgramIdentity;
+use crate::applet::ABOUT;
+use crate::conflist::CNI_VERSION;
+
+/// Larger than any build of ours: what is longer is somebody else's and not worth reading.
+const LARGEST: u64 = 64 << 20;
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    pub(super) identity: ProgramIdentity,
+}
+
+impl Program {
+    /// The file that runs now, also when it was replaced since.
+    pub(super) fn own() -> io::Result<Self> {
+        Self::at(Path::new("/proc/self/exe"))
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        // Not for secrets: it only has to differ between builds.
+        let mut digest = std::hash::DefaultHasher::new();
+        let mut buffer = vec![0; CHUNK];
+        let mut size = 0;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                length => {
+                    digest.write(&buffer[..length]);
+                    size += length as u64;
+                }
+            }
+        }
+        let identity = ProgramIdentity {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            digest: format!("{:016x}", digest.finish()),
+            size,
+        };
+        Ok(Self { path: path.to_owned(), identity })
+    }
+
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+}
+
+/// Whether a file is a smarter-cni of whatever build.
+pub(super) fn is_ours(file: &File) -> io::Result<bool> {
+    if file.metadata()?.len() > LARGEST {
+        return Ok(false);
+    }
+    let mark = ABOUT.as_bytes();
+    let mut window = Vec::with_capacity(CHUNK + mark.len());
+    loop {
+        // What could be the beginning of the mark stays for the next piece.
+        let kept = window.len().saturating_sub(mark.len());
+        window.drain(..kept);
+        if file.take(CHUNK as u64).read_to_end(&mut window)? == 0 {
+            return Ok(false);
+        }
+        if window.windows(mark.len()).any(|part| part == mark) {
+            return Ok(true);
+        }
+    }
+}
+
+/// Executes a file as the plugin of that name with VERSION (CNI SPEC "VERSION"). The error says why it cannot be used.
+pub(super) fn try_version(path: &Path, name: &str) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let output = Command::new(path)
+        .arg0(name)
+        .env_clear()
+        .env("CNI_COMMAND", "VERSION")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot be executed: {error}{}", noexec(&error)))
+        })?;
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Versions {
+        supported_versions: Vec<String>,
+    }
+    let speaks = serde_json::from_slice::<Versions>(&output.stdout)
+        .is_ok_and(|versions| versions.supported_versions.iter().any(|version| version == CNI_VERSION));
+    if output.status.success() && speaks {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let text = format!("does not answer VERSION as a CNI plugin ({}): {}", output.status, said.trim());
+    Err(io::Error::other(text))
+}
+
+/// Root may execute whatever has the bit, unless the file system forbids it (mount(8), `noexec`).
+fn noexec(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "; is its file system mounted noexec? Remount it, or give another directory with --bin-dir"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_like_is_told_by_its_mark_wherever_that_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let judged = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            is_ours(&File::open(&path).unwrap()).unwrap()
+        };
+        assert!(!judged(b""));
+        assert!(!judged(&vec![b'x'; 3 * CHUNK]));
+        for before in [0, 17, CHUNK - 5, CHUNK, 2 * CHUNK - ABOUT.len() + 1] {
+            let bytes = [vec![b'x'; before], ABOUT.as_bytes().to_vec(), vec![0; 10]].concat();
+            assert!(judged(&bytes), "{before}");
+        }
+        assert!(!judged(&ABOUT.as_bytes()[1..]));
+    }
+
+    #[test]
+    fn what_does_not_answer_is_not_used() {
+        let error = |path: &str| try_version(Path::new(path), "smarter-bridge").unwrap_err().to_string();
+        assert!(error("/no/such/program").starts_with("cannot be executed: "));
+        assert!(error("/bin/true").starts_with("does not answer VERSION as a CNI plugin (exit status: 0)"));
+        let shadow = error("/etc/passwd");
+        assert!(shadow.contains("noexec"), "{shadow}");
+    }
+
+    #[test]
+    fn the_running_program_has_an_identity() {
+        let own = Program::own().unwrap();
+        assert_eq!(own.identity, Program::own().unwrap().identity);
+        assert_eq!(own.identity.size, own.open().unwrap().metadata().unwrap().len());
+    }
+}

@@ -1,0 +1,210 @@
+//! What was done, or why not: one line each for people, one object for machines. Pure.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::conflist::Network;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Result {
+    /// Everything is in place, and something had to be done for it.
+    Installed,
+    Unchanged,
+    /// `--dry-run`.
+    Planned,
+    /// Nothing was touched.
+    Refused,
+    Failed,
+    Uninstalled,
+    /// Pods are attached: the configuration is gone, the rest stays for them.
+    Waiting,
+}
+
+impl Result {
+    pub(super) fn is_good(self) -> bool {
+        matches!(self, Self::Installed | Self::Unchanged | Self::Planned | Self::Uninstalled)
+    }
+}
+
+/// A document of version 1: fields may be added to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Report {
+    pub(super) version: u32,
+    pub(super) program: &'static str,
+    pub(super) result: Result,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<NetworkReport>,
+    /// Steps that were carried out, or would be.
+    pub(super) steps: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// Why it was refused, where it failed, or what it waits for.
+    pub(super) errors: Vec<String>,
+    pub(super) runtimes: Vec<RuntimeReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct NetworkReport {
+    name: String,
+    bridge: String,
+    ranges: Vec<RangeReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct RangeReport {
+    subnet: String,
+    gateway: String,
+}
+
+/// What a container runtime says about our network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct RuntimeReport {
+    pub(super) name: String,
+    pub(super) bin_dirs: Vec<String>,
+    pub(super) conf_dir: String,
+    /// `null`: it could not be asked.
+    pub(super) loaded: Option<bool>,
+    pub(super) says: String,
+}
+
+impl From<&Network> for NetworkReport {
+    fn from(network: &Network) -> Self {
+        let range = |range: &crate::conflist::Range| RangeReport {
+            subnet: range.subnet().to_string(),
+            gateway: range.gateway().to_string(),
+        };
+        Self {
+            name: network.name.to_string(),
+            bridge: network.bridge.to_string(),
+            ranges: network.ranges.iter().map(range).collect(),
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(result: Result) -> Self {
+        Self {
+            version: 1,
+            program: env!("CARGO_PKG_VERSION"),
+            result,
+            network: None,
+            steps: Vec::new(),
+            notes: Vec::new(),
+            warnings: Vec::new(),
+            errors: Vec::new(),
+            runtimes: Vec::new(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut lines = |word: &str, lines: &[String]| {
+            for line in lines {
+                let _ = writeln!(text, "{word:<8} {line}");
+            }
+        };
+        lines(if self.result == Result::Planned { "would" } else { "done" }, &self.steps);
+        lines("note", &self.notes);
+        lines("warning", &self.warnings);
+        for runtime in &self.runtimes {
+            lines("runtime", &[format!("{}: {}", runtime.name, runtime.says)]);
+        }
+        lines(if self.result == Result::Refused { "refused" } else { "failed" }, &self.errors);
+        text.push_str(&self.last_line());
+        text
+    }
+
+    fn last_line(&self) -> String {
+        let network = self.network.as_ref().map(NetworkReport::line).unwrap_or_default();
+        match self.result {
+            Result::Installed => format!("installed: {network}\n"),
+            Result::Unchanged => format!("nothing to do: {network} is installed\n"),
+            Result::Planned if self.steps.is_empty() => "nothing to do\n".to_owned(),
+            Result::Planned => "nothing was done: this was a dry run\n".to_owned(),
+            Result::Refused => "nothing was touched\n".to_owned(),
+            Result::Failed => "not finished: run it again when the reason is gone\n".to_owned(),
+            Result::Uninstalled => "smarter-cni is gone from this node\n".to_owned(),
+            Result::Waiting => {
+                "not finished: run it again when these pods are gone, or with --force\n".to_owned()
+            }
+        }
+    }
+
+    /// Success goes to standard output, everything else to standard error; a machine always gets standard output.
+    pub(super) fn outcome(&self, json: bool) -> Outcome {
+        let status = u8::from(!self.result.is_good());
+        if json {
+            let mut stdout = serde_json::to_string_pretty(self).expect("texts and numbers");
+            stdout.push('\n');
+            return Outcome { stdout, status, ..Outcome::default() };
+        }
+        if status == 0 {
+            return Outcome::printed(self.text());
+        }
+        Outcome { stderr: self.text(), status, ..Outcome::default() }
+    }
+}
+
+impl NetworkReport {
+    fn line(&self) -> String {
+        let ranges: Vec<_> =
+            self.ranges.iter().map(|range| format!("{} (gateway {})", range.subnet, range.gateway)).collect();
+        format!("network {} on bridge {}, {}", self.name, self.bridge, ranges.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            network: Some((&Network::default()).into()),
+            steps: vec!["link /opt/cni/bin/loopback to smarter-cni".into()],
+            notes: vec!["/opt/cni/bin/portmap is somebody else's and stays".into()],
+            warnings: vec!["172.38.0.0/16 is public address space".into()],
+            runtimes: vec![RuntimeReport {
+                name: "containerd".into(),
+                bin_dirs: vec!["/opt/cni/bin".into()],
+                conf_dir: "/etc/cni/net.d".into(),
+                loaded: Some(true),
+                says: "has loaded network smartnet".into(),
+            }],
+            ..Report::new(Result::Installed)
+        }
+    }
+
+    #[test]
+    fn a_person_reads_line_by_line_and_the_outcome_last() {
+        assert_eq!(
+            report().text(),
+            "done     link /opt/cni/bin/loopback to smarter-cni\n\
+             note     /opt/cni/bin/portmap is somebody else's and stays\n\
+             warning  172.38.0.0/16 is public address space\n\
+             runtime  containerd: has loaded network smartnet\n\
+             installed: network smartnet on bridge smartnet0, 172.38.0.0/16 (gateway 172.38.0.1)\n"
+        );
+        let refused = Report { errors: vec!["because".into()], ..Report::new(Result::Refused) };
+        let outcome = refused.outcome(false);
+        assert_eq!((outcome.stderr.as_str(), outcome.status), ("refused  because\nnothing was touched\n", 1));
+    }
+
+    #[test]
+    fn a_machine_reads_one_object() {
+        let read: serde_json::Value = serde_json::from_str(&report().outcome(true).stdout).unwrap();
+        assert_eq!(read["version"], 1);
+        assert_eq!(read["result"], "installed");
+        assert_eq!(
+            read["network"],
+            serde_json::json!({
+                "name": "smartnet", "bridge": "smartnet0",
+                "ranges": [{ "subnet": "172.38.0.0/16", "gateway": "172.38.0.1" }],
+            })
+        );
+        assert_eq!(read["runtimes"][0]["loaded"], true);
+        assert_eq!(read["errors"], serde_json::json!([]));
+    }
+}
