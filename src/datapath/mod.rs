@@ -19,3 +19,4 @@ pub mod session;
 pub mod spec;
 pub mod step;
 pub mod switches;
+pub mod withdraw;

@@ -60,6 +60,18 @@ pub fn listeners(node: &mut Side, want: &Attachment) -> kernel::Result<Vec<IfNam
     Ok(found)
 }
 
+/// The switches that we turned in this namespace and that are still as we turned them, as `key=old value`.
+pub fn turned() -> kernel::Result<Vec<String>> {
+    let netns = here()?;
+    let mut found = Vec::new();
+    for change in changes()?.read().map_err(failed)?.into_iter().filter(|change| change.netns == netns) {
+        if sysctl::read(&change.key)?.as_deref() == Some(change.new.as_str()) {
+            found.push(format!("{}={}", change.key.replace('/', "."), change.old));
+        }
+    }
+    Ok(found)
+}
+
 /// Gives back what was changed in this network namespace, last change first. A switch that somebody else has turned
 /// since then stays. Goes on when one fails and returns the first failure; what failed is still known afterwards.
 pub fn undo() -> kernel::Result<()> {

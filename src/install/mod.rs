@@ -13,8 +13,11 @@ mod pass;
 mod plan;
 mod program;
 mod range;
+mod removal;
 mod report;
 mod settings;
+mod uninstall;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -23,6 +26,7 @@ use clap::Parser;
 pub use self::cli::Environment;
 use self::pass::Pass;
 use crate::Outcome;
+use crate::host::root::Root;
 
 /// A word that makes no sense, as `clap` has it.
 const USAGE: u8 = 2;
@@ -51,7 +55,21 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
             };
         }
     };
-    pass.run(options.dry_run).outcome(options.json)
+    let outcome = pass.run(options.dry_run).outcome(options.json);
+    if options.watch && outcome.status == 0 { stay(&pass, &outcome) } else { outcome }
+}
+
+/// What was done is said before, because the end may be months away.
+fn stay(pass: &Pass, first: &Outcome) -> Outcome {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(first.stdout.as_bytes());
+    match watch::watch(pass) {
+        Ok(()) => Outcome::default(),
+        Err(error) => {
+            let stderr = format!("smarter-cni install: cannot watch the node's directories: {error}\n");
+            Outcome { stderr, status: 1, ..Outcome::default() }
+        }
+    }
 }
 
 /// The options, or what to say instead of doing anything.
@@ -72,6 +90,7 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
         Ok(options) => options,
         Err(outcome) => return outcome,
     };
-    let _ = (cli::root(options.root.as_ref(), environment), options.force, options.dry_run, options.json);
-    Outcome::default()
+    let root = cli::root(options.root.as_ref(), environment);
+    let directories = pass::directories(&Root::at(&root), &[], &[]);
+    uninstall::run(&root, &directories, options.force, options.dry_run).outcome(options.json)
 }

@@ -110,7 +110,7 @@ fn bin_dir(
     Ok(BinDir { missing: missing(root, &path), path, names })
 }
 
-fn found(root: &Root, program: &Program, path: &Path, is_program: bool) -> io::Result<Found> {
+pub(super) fn found(root: &Root, program: &Program, path: &Path, is_program: bool) -> io::Result<Found> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let here = root.locate(parent)?.join(path.file_name().unwrap_or_default());
     let metadata = match fs::symlink_metadata(&here) {

@@ -4,11 +4,13 @@
 use std::path::PathBuf;
 
 use super::apply::{self, Lock};
+use super::installation::Installation;
 use super::observe;
 use super::plan::{self, Have, Plan};
 use super::program::Program;
 use super::report::{Report, Result as Outcome};
 use super::settings::Settings;
+use super::watch;
 use crate::host::root::Root;
 
 #[derive(Debug)]
@@ -32,24 +34,41 @@ impl Pass {
     }
 
     pub(super) fn look(&self) -> Result<Have, String> {
-        let (bin, conf) = self.directories();
+        let (bin, conf) = directories(&self.root, &self.settings.bin_dirs, &self.settings.conf_dirs);
         observe::observe(&self.root, &self.program, self.settings.network.name.as_str(), &bin, &conf)
     }
 
-    fn directories(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let or = |given: &[PathBuf], default: &str| {
-            if given.is_empty() { vec![PathBuf::from(default)] } else { given.to_vec() }
-        };
-        (or(&self.settings.bin_dirs, "/opt/cni/bin"), or(&self.settings.conf_dirs, "/etc/cni/net.d"))
+    /// What `install` does.
+    pub(super) fn run(&self, dry_run: bool) -> Report {
+        self.go(dry_run, false)
     }
 
-    pub(super) fn run(&self, dry_run: bool) -> Report {
+    /// What `install --watch` does again and again: as [`Self::run`], but another build's installation is left alone.
+    pub(super) fn repair(&self) -> Report {
+        self.go(false, true)
+    }
+
+    /// Directories in which something of ours may get lost, as they are for us.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        let (bin, conf) = directories(&self.root, &self.settings.bin_dirs, &self.settings.conf_dirs);
+        let here = bin.iter().chain(&conf).filter_map(|path| self.root.locate(path).ok());
+        here.filter_map(|path| watch::nearest(&path)).collect()
+    }
+
+    fn go(&self, dry_run: bool, resident: bool) -> Report {
         // A dry run makes no directory to lock.
         let lock = if dry_run { None } else { Some(Lock::take(&self.root)) };
         let have = match self.look() {
             Ok(have) => have,
             Err(error) => return Report { errors: vec![error], ..Report::new(Outcome::Failed) },
         };
+        if let Some(other) = have.installation.as_ref().filter(|known| resident && self.is_another(known)) {
+            let note = format!(
+                "version {} (build {}) was installed meanwhile: its plugins are left to it",
+                other.program, other.digest
+            );
+            return Report { notes: vec![note], ..Report::new(Outcome::Superseded) };
+        }
         let plan = match plan::plan(&self.settings, &have) {
             Ok(plan) => plan,
             Err(errors) => return Report { errors, ..Report::new(Outcome::Refused) },
@@ -65,6 +84,10 @@ impl Pass {
             Some(lock) => self.carry_out(&plan, &have, lock.err(), &mut report),
         }
         report
+    }
+
+    fn is_another(&self, known: &Installation) -> bool {
+        known.digest != self.program.identity.digest
     }
 
     /// `unlocked` says why there is no lock: a node where nothing is left to do need not be writable.
@@ -96,4 +119,12 @@ impl Pass {
         }
         report.result = if plan.steps.is_empty() { Outcome::Unchanged } else { Outcome::Installed };
     }
+}
+
+/// Where plugins and configurations go, as the host sees it: what was said, else where the node's runtimes look.
+pub(super) fn directories(_root: &Root, bin: &[PathBuf], conf: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let or = |given: &[PathBuf], default: &str| {
+        if given.is_empty() { vec![PathBuf::from(default)] } else { given.to_vec() }
+    };
+    (or(bin, "/opt/cni/bin"), or(conf, "/etc/cni/net.d"))
 }

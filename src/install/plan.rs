@@ -92,10 +92,17 @@ pub(super) enum Content {
 
 impl ConfFile {
     /// Written for plugins of our names: by Arm's smarter-cni, or by hand.
-    fn is_of_our_plugins(&self) -> bool {
+    pub(super) fn is_of_our_plugins(&self) -> bool {
         matches!(&self.content, Content::List { types, .. }
             if types.first().is_some_and(|first| first == "smarter-bridge")
                 && types.iter().all(|name| name.starts_with("smarter-")))
+    }
+}
+
+impl ConfFile {
+    /// Ours, or what a power cut left of it.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.content, Content::Broken(_)) || self.is_of_our_plugins()
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) enum Result {
     /// Nothing was touched.
     Refused,
     Failed,
+    /// Another build was installed meanwhile.
+    Superseded,
     Uninstalled,
     /// Pods are attached: the configuration is gone, the rest stays for them.
     Waiting,
@@ -112,7 +114,12 @@ impl Report {
         for runtime in &self.runtimes {
             lines("runtime", &[format!("{}: {}", runtime.name, runtime.says)]);
         }
-        lines(if self.result == Result::Refused { "refused" } else { "failed" }, &self.errors);
+        let trouble = match self.result {
+            Result::Refused => "refused",
+            Result::Waiting | Result::Planned => "waiting",
+            _ => "failed",
+        };
+        lines(trouble, &self.errors);
         text.push_str(&self.last_line());
         text
     }
@@ -125,6 +132,7 @@ impl Report {
             Result::Planned if self.steps.is_empty() => "nothing to do\n".to_owned(),
             Result::Planned => "nothing was done: this was a dry run\n".to_owned(),
             Result::Refused => "nothing was touched\n".to_owned(),
+            Result::Superseded => "left to another build\n".to_owned(),
             Result::Failed => "not finished: run it again when the reason is gone\n".to_owned(),
             Result::Uninstalled => "smarter-cni is gone from this node\n".to_owned(),
             Result::Waiting => {

@@ -9,18 +9,18 @@ use crate::net::{Family, IfName};
 
 /// What is wanted on this node. Cannot be wrong by itself; whether the node can have it is for the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub ranges: Wish,
+pub(super) struct Settings {
+    pub(super) ranges: Wish,
     /// The rest of the network; its ranges are those of [`Self::ranges`] or a default to be replaced.
-    pub network: Network,
+    pub(super) network: Network,
     /// As the host sees them. Empty: where the runtimes look.
-    pub bin_dirs: Vec<PathBuf>,
-    pub conf_dirs: Vec<PathBuf>,
-    pub take_over: bool,
+    pub(super) bin_dirs: Vec<PathBuf>,
+    pub(super) conf_dirs: Vec<PathBuf>,
+    pub(super) take_over: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(super) enum Wish {
     /// Nobody said anything: the default, or what a predecessor on this node used.
     Default,
     Given(Ranges),

@@ -38,6 +38,7 @@ const SPEAKERS: &[&str] = &[
     "census",
     "ground",
     "switches",
+    "withdraw",
     "firewall/observe",
     "firewall/rules",
     "hostports/observe",

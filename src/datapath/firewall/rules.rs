@@ -10,7 +10,7 @@ use super::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules::lock;
 use crate::kernel::nft::{
-    self, Chain, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
+    self, Chain, ChainInfo, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
     NamePattern, Op, Position, Rule, RuleInfo, Set, Table, TableFamily, Transaction, Way,
 };
 use crate::kernel::{self, Socket, legacy};
@@ -123,20 +123,35 @@ pub fn accept_forward(socket: &mut Socket, chain: &ChainName, interface: &IfName
 /// Takes every accept of ours out of chains of somebody else. What remains is what they had without us.
 pub fn withdraw_accepts(socket: &mut Socket) -> kernel::Result<()> {
     let _lock = lock()?;
-    let mine = |rule: &RuleInfo| {
-        let comment = rule.comment.as_ref().map(nft::Comment::as_str).unwrap_or_default();
-        comment.strip_prefix(OWNER).is_some_and(|interface| interface.starts_with(' '))
-    };
-    for chain in nft::chains(socket, None)?.iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
-        let rules = nft::rules(socket, &chain.table, &chain.name)?;
-        let delete = rules.iter().filter(|rule| mine(rule)).map(|rule| Command::DeleteRule {
+    for (chain, rules) in accepted(socket)? {
+        let delete = rules.into_iter().map(|handle| Command::DeleteRule {
             table: chain.table.clone(),
             chain: chain.name.clone(),
-            handle: rule.handle,
+            handle,
         });
         nft::commit(socket, &delete.collect())?;
     }
     Ok(())
+}
+
+/// Whether any chain of somebody else has an accept of ours.
+pub fn has_accepts(socket: &mut Socket) -> kernel::Result<bool> {
+    Ok(accepted(socket)?.iter().any(|(_, rules)| !rules.is_empty()))
+}
+
+/// Chains of somebody else with the handles of our accepts in them.
+fn accepted(socket: &mut Socket) -> kernel::Result<Vec<(ChainInfo, Vec<u64>)>> {
+    let mine = |rule: &RuleInfo| {
+        let comment = rule.comment.as_ref().map(nft::Comment::as_str).unwrap_or_default();
+        comment.strip_prefix(OWNER).is_some_and(|interface| interface.starts_with(' '))
+    };
+    let mut found = Vec::new();
+    for chain in nft::chains(socket, None)?.into_iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
+        let rules = nft::rules(socket, &chain.table, &chain.name)?;
+        let handles = rules.iter().filter(|rule| mine(rule)).map(|rule| rule.handle).collect();
+        found.push((chain, handles));
+    }
+    Ok(found)
 }
 
 pub(super) fn table(family: Family) -> Table {

@@ -1,0 +1,122 @@
+//! What has to go when this program leaves the node, decided without touching anything.
+//!
+//! The configuration goes first, so that no new pod comes. As long as pods are attached nothing else goes, because the
+//! runtime needs the plugins to detach them. What was in our way comes back last.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::installation::Kept;
+use crate::datapath::withdraw;
+
+/// What is there and ours, in the order in which it was found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Have {
+    pub(super) conflists: Vec<PathBuf>,
+    /// Pods, or containers, for people.
+    pub(super) attached: Vec<String>,
+    pub(super) kernel: Vec<withdraw::Step>,
+    /// Files of leases whose pods are gone, and of the bookkeeping beside them.
+    pub(super) leases: Vec<PathBuf>,
+    /// Directories of state, each with all that is in it.
+    pub(super) state: Vec<PathBuf>,
+    /// The program last.
+    pub(super) plugins: Vec<PathBuf>,
+    pub(super) kept: Vec<Kept>,
+    /// To be removed when they are empty.
+    pub(super) directories: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    RemoveFile(PathBuf),
+    Kernel(withdraw::Step),
+    RemoveState(PathBuf),
+    GiveBack(Kept),
+    RemoveDirectory(PathBuf),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RemoveFile(path) => write!(f, "remove {}", path.display()),
+            Self::Kernel(step) => step.fmt(f),
+            Self::RemoveState(path) => write!(f, "remove {} with all that is in it", path.display()),
+            Self::GiveBack(kept) => {
+                write!(f, "rename {} to {}", kept.kept_as.display(), kept.original.display())
+            }
+            Self::RemoveDirectory(path) => write!(f, "remove {} if it is empty", path.display()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// Pods that the rest has to wait for.
+    pub(super) waiting_for: Vec<String>,
+}
+
+pub(super) fn plan(have: &Have, force: bool) -> Plan {
+    let mut steps: Vec<Step> = have.conflists.iter().cloned().map(Step::RemoveFile).collect();
+    if !have.attached.is_empty() && !force {
+        return Plan { steps, waiting_for: have.attached.clone() };
+    }
+    steps.extend(have.kernel.iter().cloned().map(Step::Kernel));
+    steps.extend(have.leases.iter().cloned().map(Step::RemoveFile));
+    steps.extend(have.state.iter().cloned().map(Step::RemoveState));
+    steps.extend(have.plugins.iter().cloned().map(Step::RemoveFile));
+    steps.extend(have.kept.iter().cloned().map(Step::GiveBack));
+    // The innermost first.
+    let mut directories = have.directories.clone();
+    directories.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    steps.extend(directories.into_iter().map(Step::RemoveDirectory));
+    Plan { steps, waiting_for: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn have() -> Have {
+        Have {
+            conflists: vec!["/etc/cni/net.d/0-smarter-bridge.conflist".into()],
+            attached: vec![],
+            kernel: vec![withdraw::Step::RemoveLink("smartnet0".parse().unwrap())],
+            leases: vec!["/run/cni/networks/smartnet/172.38.0.2".into()],
+            state: vec!["/run/smarter-cni".into()],
+            plugins: vec!["/opt/cni/bin/smarter-bridge".into(), "/opt/cni/bin/smarter-cni".into()],
+            kept: vec![Kept { original: "/etc/a.conf".into(), kept_as: "/etc/a.conf.kept".into() }],
+            directories: vec!["/opt/cni".into(), "/opt/cni/bin".into()],
+        }
+    }
+
+    #[test]
+    fn the_configuration_goes_first_and_what_was_in_our_way_comes_back_last() {
+        let plan = plan(&have(), false);
+        assert_eq!(
+            plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "remove /etc/cni/net.d/0-smarter-bridge.conflist",
+                "ip link del smartnet0",
+                "remove /run/cni/networks/smartnet/172.38.0.2",
+                "remove /run/smarter-cni with all that is in it",
+                "remove /opt/cni/bin/smarter-bridge",
+                "remove /opt/cni/bin/smarter-cni",
+                "rename /etc/a.conf.kept to /etc/a.conf",
+                "remove /opt/cni/bin if it is empty",
+                "remove /opt/cni if it is empty",
+            ]
+        );
+        assert!(plan.waiting_for.is_empty());
+    }
+
+    #[test]
+    fn while_pods_are_attached_only_the_configuration_goes() {
+        let have = Have { attached: vec!["default/web".into()], ..have() };
+        let waiting = plan(&have, false);
+        assert_eq!(waiting.steps.len(), 1);
+        assert_eq!(waiting.waiting_for, ["default/web"]);
+        assert_eq!(plan(&have, true).steps.len(), 9);
+    }
+}

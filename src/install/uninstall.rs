@@ -1,0 +1,293 @@
+//! Takes everything of ours away from the node: looks, asks `removal` what has to go, does it.
+//!
+//! What is ours is known from the installation's file; where that is lost, from names and marks. Goes on from wherever an
+//! earlier run was killed, because that file goes last.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::apply::{self, Lock, here, next_move};
+use super::installation::{self, Installation, Kept};
+use super::observe;
+use super::plan::{ConfFile, Found, OWN, PROGRAM, STANDARD};
+use super::program::Program;
+use super::removal::{self, Have, Step};
+use super::report::{Report, Result as Outcome};
+use crate::conflist::{DATA_DIR, FILE_NAME, NETWORK};
+use crate::datapath::session::Session;
+use crate::datapath::withdraw;
+use crate::host::place;
+use crate::host::root::Root;
+use crate::state::holders::{self, LIBCNI_RESULTS, Liveness};
+use crate::state::{BootId, Lease, Record, Records, Store, record};
+
+/// `directories` are where plugins and configurations would be put now.
+pub(super) fn run(
+    root: &Path,
+    directories: &(Vec<PathBuf>, Vec<PathBuf>),
+    force: bool,
+    dry_run: bool,
+) -> Report {
+    match uninstall(root, directories, force, dry_run) {
+        Ok(report) => report,
+        Err(error) => Report { errors: vec![error], ..Report::new(Outcome::Failed) },
+    }
+}
+
+fn uninstall(
+    root: &Path,
+    directories: &(Vec<PathBuf>, Vec<PathBuf>),
+    force: bool,
+    dry_run: bool,
+) -> Result<Report, String> {
+    let program = Program::own().map_err(|error| format!("cannot read this very program: {error}"))?;
+    enter(root)?;
+    let root = Root::at("/");
+    // A node without the directory has no installation to lock; making it would be the only trace.
+    let locked = !dry_run && root.exists(Path::new(installation::DIRECTORY));
+    let _lock = if locked { Some(Lock::take(&root).map_err(|error| error.to_string())?) } else { None };
+    let (have, notes) = look(&root, &program, directories)?;
+    let plan = removal::plan(&have, force);
+    let mut report = Report { notes, ..Report::new(Outcome::Planned) };
+    report.errors = plan.waiting_for.iter().map(|pod| format!("{pod} is attached")).collect();
+    if dry_run {
+        report.steps = plan.steps.iter().map(ToString::to_string).collect();
+        return Ok(report);
+    }
+    report.result = if plan.waiting_for.is_empty() { Outcome::Uninstalled } else { Outcome::Waiting };
+    let mut session = Session::open(None).map_err(|error| error.to_string())?;
+    for step in &plan.steps {
+        match carry_out(&root, &mut session, step) {
+            Ok(true) => report.steps.push(step.to_string()),
+            Ok(false) => {}
+            // One thing that stays must not keep the others.
+            Err(error) => {
+                report.result = Outcome::Failed;
+                report.errors.push(error);
+            }
+        }
+    }
+    if report.result == Outcome::Uninstalled {
+        forget(&root).map_err(|error| format!("remove {}: {error}", installation::FILE))?;
+    }
+    Ok(report)
+}
+
+/// From here on the host's `/` is ours: namespaces of pods, /proc and the programs of the host are found by the host's
+/// paths.
+fn enter(root: &Path) -> Result<(), String> {
+    if root == Path::new("/") {
+        return Ok(());
+    }
+    let failed = |error: rustix::io::Errno| {
+        format!("cannot enter {}: {error}; the container needs the capability SYS_CHROOT", root.display())
+    };
+    rustix::process::chroot(root).map_err(failed)?;
+    rustix::process::chdir("/").map_err(failed)?;
+    if !Path::new("/proc/self").exists() {
+        return Err(format!(
+            "{}/proc is empty: mount the host's / with everything below it (mountPropagation HostToContainer)",
+            root.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What there is, and what a person should know about it.
+fn look(
+    root: &Root,
+    program: &Program,
+    (bin_dirs, conf_dirs): &(Vec<PathBuf>, Vec<PathBuf>),
+) -> Result<(Have, Vec<String>), String> {
+    let known = observe::installation(root)?;
+    let mut notes = Vec::new();
+    if known.is_none() {
+        notes.push(format!(
+            "{} is not there: what is removed was found by its name and its marks",
+            installation::FILE
+        ));
+    }
+    let installation = known.unwrap_or_default();
+    let network = if installation.network.is_empty() { NETWORK } else { installation.network.as_str() };
+    let seen = observe::observe(root, program, network, bin_dirs, conf_dirs)?;
+    let mut have = Have { kept: kept(root, &installation), ..Have::default() };
+    have.conflists = conflists(root, &installation, &seen)?;
+    have.plugins = plugins(root, program, &installation, &seen)?;
+    have.plugins.extend(seen.leftovers);
+    let state = State::look(network)?;
+    have.attached = state.attached;
+    have.leases = state.removable;
+    if !state.unknown.is_empty() {
+        notes.push(format!("leases of nobody we know stay: {}", state.unknown.join(", ")));
+    }
+    have.state = [record::ROOT].map(PathBuf::from).into_iter().filter(|path| root.exists(path)).collect();
+    let foreign = installation.bridge_is_foreign.then(|| installation.bridge.parse().ok()).flatten();
+    let mut session = Session::open(None).map_err(|error| error.to_string())?;
+    have.kernel = withdraw::plan(&mut session, foreign.as_slice())
+        .map_err(|error| format!("cannot look at the kernel's side: {error}"))?;
+    have.directories = installation.directories.iter().filter(|path| root.exists(path)).cloned().collect();
+    // Made by the first lease, on a file system that does not outlive the boot.
+    let lease_directories = Path::new(DATA_DIR).join(network);
+    have.directories
+        .extend(lease_directories.ancestors().take(3).map(Path::to_owned).filter(|path| root.exists(path)));
+    Ok((have, notes))
+}
+
+fn kept(root: &Root, installation: &Installation) -> Vec<Kept> {
+    let is_there = |kept: &&Kept| here(root, &kept.kept_as).is_ok_and(|path| path.symlink_metadata().is_ok());
+    installation.kept.iter().filter(is_there).cloned().collect()
+}
+
+/// Those we wrote, and those in front of us that look like it; one that somebody else wrote meanwhile stays.
+fn conflists(root: &Root, known: &Installation, seen: &super::plan::Have) -> Result<Vec<PathBuf>, String> {
+    let is_ours = |file: &&ConfFile| file.name == FILE_NAME && file.is_ours();
+    let mut found: BTreeSet<PathBuf> = seen
+        .conf_dirs
+        .iter()
+        .flat_map(|dir| dir.files.iter().filter(is_ours).map(|file| dir.path.join(&file.name)))
+        .collect();
+    for path in &known.conflists {
+        let bytes = root.read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let file = bytes.map(|bytes| ConfFile {
+            name: FILE_NAME.to_owned(),
+            content: observe::content(&bytes),
+            bytes,
+        });
+        if file.is_some_and(|file| file.is_ours()) {
+            found.insert(path.clone());
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Names first, because a name without its program cannot even say what is wrong.
+fn plugins(
+    root: &Root,
+    program: &Program,
+    known: &Installation,
+    seen: &super::plan::Have,
+) -> Result<Vec<PathBuf>, String> {
+    let mut paths: BTreeSet<PathBuf> = known.plugins.clone();
+    let names = || [PROGRAM].iter().chain(OWN).chain(STANDARD);
+    paths.extend(seen.bin_dirs.iter().flat_map(|dir| names().map(|name| dir.path.join(name))));
+    let mut found = Vec::new();
+    for path in paths {
+        let recorded = known.plugins.contains(&path);
+        let is_program = path.file_name().is_some_and(|name| name == PROGRAM);
+        let state = observe::found(root, program, &path, is_program);
+        match state.map_err(|error| format!("{}: {error}", path.display()))? {
+            Found::Same | Found::Ours => found.push(path),
+            Found::Broken(_) if recorded => found.push(path),
+            Found::Absent | Found::Broken(_) | Found::Foreign => {}
+        }
+    }
+    found.sort_by_key(|path| path.file_name().is_some_and(|name| name == PROGRAM));
+    Ok(found)
+}
+
+/// What is remembered of pods.
+#[derive(Debug, Default)]
+struct State {
+    attached: Vec<String>,
+    removable: Vec<PathBuf>,
+    /// Addresses whose holders nobody can judge.
+    unknown: Vec<String>,
+}
+
+impl State {
+    fn look(network: &str) -> Result<Self, String> {
+        let boot = BootId::current().map_err(|error| format!("which boot is this? {error}"))?;
+        let records = Records::at(Path::new(record::ROOT), boot.clone());
+        let records = records.all().map_err(|error| error.to_string())?;
+        let mut state = Self::default();
+        for record in records.iter().filter(|record| !holders::is_gone(record)) {
+            let name = record.display_name();
+            if !state.attached.contains(&name) {
+                state.attached.push(name);
+            }
+        }
+        let mut stores: BTreeSet<(PathBuf, String)> = [(PathBuf::from(DATA_DIR), network.to_owned())].into();
+        let recorded = |record: &Record| {
+            Some((PathBuf::from(record.promised.data_dir.as_ref()?), record.network.clone()))
+        };
+        stores.extend(records.iter().filter_map(recorded));
+        for (data_dir, network) in stores {
+            state.leases(&data_dir, &network, &boot, &records)?;
+        }
+        Ok(state)
+    }
+
+    fn leases(
+        &mut self,
+        data_dir: &Path,
+        network: &str,
+        boot: &BootId,
+        records: &[Record],
+    ) -> Result<(), String> {
+        let failed = |error: crate::state::Error| error.to_string();
+        let Some(store) = Store::glance(data_dir, network).map_err(failed)? else { return Ok(()) };
+        let void = store.is_void(boot).map_err(failed)?;
+        let mut held = false;
+        for address in store.addresses().map_err(failed)? {
+            let holder = match store.lease(address).map_err(failed)? {
+                Some(Lease::Held(holder)) if !void => holder,
+                _ => {
+                    self.removable.push(store.path().join(address.to_string()));
+                    continue;
+                }
+            };
+            if records.iter().any(|record| record.container_id == holder.container) {
+                self.removable.push(store.path().join(address.to_string()));
+                continue;
+            }
+            match holders::of_cache(Path::new(LIBCNI_RESULTS), network, &holder) {
+                Liveness::Alive => self.attached.push(holder.container),
+                Liveness::Dead => self.removable.push(store.path().join(address.to_string())),
+                Liveness::Unknown => {
+                    held = true;
+                    self.unknown.push(address.to_string());
+                }
+            }
+        }
+        if !held {
+            self.removable.extend(bookkeeping(store.path()));
+        }
+        Ok(())
+    }
+}
+
+/// What host-local and we keep beside the leases.
+fn bookkeeping(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let known = |name: &String| {
+        matches!(name.as_str(), "lock" | ".boot_id" | ".lease.new") || name.starts_with("last_reserved_ip.")
+    };
+    names.filter(known).map(|name| directory.join(name)).collect()
+}
+
+/// `false` when there was nothing to do any more. The text of an error names the step.
+fn carry_out(root: &Root, session: &mut Session, step: &Step) -> Result<bool, String> {
+    let outcome = match step {
+        Step::RemoveFile(path) => apply::remove(root, path).map(|()| true),
+        Step::Kernel(step) => {
+            return withdraw::apply(session, step).map(|()| true).map_err(|error| error.to_string());
+        }
+        Step::RemoveState(path) => root.locate(path).and_then(fs::remove_dir_all).map(|()| true),
+        Step::GiveBack(kept) => apply::rename(root, &kept.kept_as, &kept.original).map(|()| true),
+        Step::RemoveDirectory(path) => {
+            root.locate(path).and_then(|here| place::remove_empty_directory(&here))
+        }
+    };
+    outcome.map_err(|error| format!("{step}: {error}{}", next_move(&error)))
+}
+
+/// The last thing to go: whoever is killed before knows what is still to do.
+fn forget(root: &Root) -> io::Result<()> {
+    apply::remove(root, Path::new(installation::FILE))?;
+    let directory = root.locate(Path::new(installation::DIRECTORY))?;
+    place::remove(&place::temporary(&here(root, Path::new(installation::FILE))?))?;
+    place::remove_empty_directory(&directory).map(drop)
+}

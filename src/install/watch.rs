@@ -1,0 +1,159 @@
+//! Stays on the node and repairs what gets lost of the installation: plugins, names, configuration.
+//!
+//! Wakes up when something happens in one of the directories, and once a minute because directories can be replaced by
+//! others unseen. Idle it writes nothing and asks nobody. Leaves everything in place when it ends: a restart must not
+//! take the network from a node. Refuses to fight with another build's installation.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::pass::Pass;
+use super::report::{Report, Result as Outcome};
+
+/// Longest time without a look.
+const ROUND: Duration = Duration::from_secs(60);
+/// Whoever changes one file mostly changes several.
+const SETTLE: Duration = Duration::from_millis(100);
+/// SIGTERM and SIGINT are the same on every architecture of Linux.
+const SIGNALS: [i32; 2] = [15, 2];
+
+/// Until a signal comes; `Err` when watching is impossible.
+pub(super) fn watch(pass: &Pass) -> io::Result<()> {
+    let mut watcher = Watcher::new()?;
+    let mut said = Vec::new();
+    loop {
+        let directories = pass.watched();
+        watcher.add(&directories);
+        match watcher.wait(ROUND)? {
+            Woken::Signal => return Ok(()),
+            Woken::Change => {
+                if matches!(watcher.settle()?, Woken::Signal) {
+                    return Ok(());
+                }
+            }
+            Woken::Time => {}
+        }
+        say(&pass.repair(), &mut said);
+    }
+}
+
+/// One line per repair, and one per trouble as long as it is the same.
+fn say(report: &Report, said: &mut Vec<String>) {
+    let mut stderr = io::stderr().lock();
+    for step in &report.steps {
+        let _ = writeln!(stderr, "repaired {step}");
+    }
+    let troubles: Vec<String> = match report.result {
+        Outcome::Refused | Outcome::Failed => {
+            report.errors.iter().map(|error| format!("failed   {error}")).collect()
+        }
+        Outcome::Superseded => report.notes.iter().map(|note| format!("note     {note}")).collect(),
+        _ => Vec::new(),
+    };
+    if troubles != *said {
+        for trouble in &troubles {
+            let _ = writeln!(stderr, "{trouble}");
+        }
+        *said = troubles;
+    }
+}
+
+enum Woken {
+    Signal,
+    Change,
+    Time,
+}
+
+struct Watcher {
+    inotify: OwnedFd,
+    signals: UnixStream,
+}
+
+impl Watcher {
+    fn new() -> io::Result<Self> {
+        let (signals, write) = UnixStream::pair()?;
+        signals.set_nonblocking(true)?;
+        for signal in SIGNALS {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self { inotify, signals })
+    }
+
+    /// A directory that is watched already is the same watch; one that took its place is a new one.
+    fn add(&self, directories: &[PathBuf]) {
+        let events = WatchFlags::CREATE
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        for directory in directories {
+            if let Err(error) = inotify::add_watch(&self.inotify, directory, events) {
+                // The minute finds it; the limit of watches is low on some nodes (fs.inotify.max_user_watches).
+                tracing::info!("cannot watch {}: {error}", directory.display());
+            }
+        }
+    }
+
+    fn wait(&mut self, longest: Duration) -> io::Result<Woken> {
+        let timeout = Timespec {
+            tv_sec: longest.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: longest.subsec_nanos().into(),
+        };
+        loop {
+            let mut fds =
+                [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(0) => return Ok(Woken::Time),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if !fds[0].revents().is_empty() {
+                let _ = self.signals.read(&mut [0; 16]);
+                return Ok(Woken::Signal);
+            }
+            self.drain()?;
+            return Ok(Woken::Change);
+        }
+    }
+
+    /// Until nothing has happened for a moment, or for as long as ten of them.
+    fn settle(&mut self) -> io::Result<Woken> {
+        for _ in 0..10 {
+            match self.wait(SETTLE)? {
+                Woken::Change => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Woken::Time)
+    }
+
+    /// What happened does not matter: the look that follows sees all of it.
+    fn drain(&self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(self.inotify.as_fd(), &mut buffer) {
+                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The nearest directory that is there: where the wanted one would appear.
+pub(super) fn nearest(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find(|part| part.is_dir()).map(Path::to_owned)
+}
