@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
-//! `census`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply, tables}` know the kernel; `spec`,
+//! `census`, `ground`, `withdraw`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply, tables, missing}` know the kernel; `spec`,
 //! `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`
 //! and every `config.rs`. A test reads the arrows off the source.
 //!

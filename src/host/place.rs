@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 /// What a name begins with while its file is being made. Nobody else's names do, so leftovers can be removed.
 pub const TEMPORARY: &str = ".smarter-cni-new.";
 
-/// The name that a file has until it is complete.
+/// The name that a file has until it is complete. Not with the extension of the file: a runtime reads every `*.conflist`
+/// in its directory, those with a dot in front first.
 pub fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{TEMPORARY}{name}"))
+    path.with_file_name(format!("{TEMPORARY}{name}.part"))
 }
 
 /// Puts a complete file in place. `check` sees it under its temporary name, closed and executable, and may refuse it: then
@@ -136,6 +137,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn no_runtime_reads_a_file_that_is_not_complete() {
+        let temporary = temporary(Path::new("/etc/cni/net.d/0-smarter-bridge.conflist"));
+        assert_eq!(temporary, Path::new("/etc/cni/net.d/.smarter-cni-new.0-smarter-bridge.conflist.part"));
+    }
 
     #[test]
     fn a_file_is_replaced_whole_or_not_at_all() {

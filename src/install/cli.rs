@@ -211,6 +211,7 @@ mod tests {
         install.words(&environment(variables))
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "words are optional")]
     fn word(text: &str, source: &str) -> Option<Word> {
         Some(Word { text: text.into(), source: source.into() })
     }

@@ -27,6 +27,8 @@ pub(super) struct Installation {
     pub(super) bridge: String,
     /// The bridge was there before us, without our mark: it stays when we go.
     pub(super) bridge_is_foreign: bool,
+    /// The network had leases before us: what belongs to their bookkeeping stays when we go.
+    pub(super) leases_are_foreign: bool,
     /// What `--subnet auto` picked.
     pub(super) automatic: Option<IpNetwork>,
     /// Programs and their names, ours to remove.

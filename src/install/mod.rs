@@ -35,7 +35,7 @@ const USAGE: u8 = 2;
 pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
     let options = match parsed::<cli::Install>("smarter-cni install", arguments) {
         Ok(options) => options,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     let settings = match settings::settings(&options.words(environment)) {
         Ok(settings) => settings,
@@ -73,14 +73,14 @@ fn stay(pass: &Pass, first: &Outcome) -> Outcome {
 }
 
 /// The options, or what to say instead of doing anything.
-fn parsed<T: Parser>(name: &str, arguments: &[OsString]) -> Result<T, Outcome> {
+fn parsed<T: Parser>(name: &str, arguments: &[OsString]) -> Result<T, Box<Outcome>> {
     let words = std::iter::once(OsString::from(name)).chain(arguments.iter().cloned());
     T::try_parse_from(words).map_err(|error| {
-        if error.use_stderr() {
+        Box::new(if error.use_stderr() {
             Outcome { stderr: error.to_string(), status: USAGE, ..Outcome::default() }
         } else {
             Outcome::printed(error.to_string())
-        }
+        })
     })
 }
 
@@ -88,7 +88,7 @@ fn parsed<T: Parser>(name: &str, arguments: &[OsString]) -> Result<T, Outcome> {
 pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
     let options = match parsed::<cli::Uninstall>("smarter-cni uninstall", arguments) {
         Ok(options) => options,
-        Err(outcome) => return outcome,
+        Err(outcome) => return *outcome,
     };
     let root = cli::root(options.root.as_ref(), environment);
     let directories = pass::directories(&Root::at(&root), &[], &[]);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::installation::{self, Installation};
 use super::plan::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM, STANDARD};
 use super::program::{self, Program};
-use crate::conflist::{Range, Ranges};
+use crate::conflist::{DATA_DIR, Range, Ranges};
 use crate::datapath::ground;
 use crate::host::elf::{self, Soundness};
 use crate::host::place;
@@ -37,6 +37,7 @@ pub(super) fn observe(
         program: program.identity.clone(),
         installation: installation(root)?,
         ground: ground::survey().map_err(|error| format!("cannot look at the node's networks: {error}"))?,
+        leases: root.exists(&Path::new(DATA_DIR).join(network)),
         damaged_cache: damaged_cache(root, network)?,
         ..Have::default()
     };

@@ -55,35 +55,48 @@ impl Pass {
         here.filter_map(|path| watch::nearest(&path)).collect()
     }
 
+    /// Looks first without the lock: a node that needs nothing, and one that refuses, are not written to at all.
     fn go(&self, dry_run: bool, resident: bool) -> Report {
-        // A dry run makes no directory to lock.
-        let lock = if dry_run { None } else { Some(Lock::take(&self.root)) };
-        let have = match self.look() {
-            Ok(have) => have,
-            Err(error) => return Report { errors: vec![error], ..Report::new(Outcome::Failed) },
+        let (plan, have, mut report) = match self.planned(resident) {
+            Ok(planned) => planned,
+            Err(report) => return *report,
         };
+        if dry_run {
+            report.steps = plan.steps.iter().map(ToString::to_string).collect();
+            return report;
+        }
+        if plan.steps.is_empty() && have.installation.as_ref() == Some(&plan.installation) {
+            report.result = Outcome::Unchanged;
+            return report;
+        }
+        let lock = Lock::take(&self.root);
+        let (plan, have, mut report) = match self.planned(resident) {
+            Ok(planned) => planned,
+            Err(report) => return *report,
+        };
+        self.carry_out(&plan, &have, lock.err(), &mut report);
+        report
+    }
+
+    /// The plan and what it was made for, with a report that waits for its outcome; or why there is none.
+    fn planned(&self, resident: bool) -> Result<(Plan, Have, Report), Box<Report>> {
+        let unable = |outcome, errors| Box::new(Report { errors, ..Report::new(outcome) });
+        let have = self.look().map_err(|error| unable(Outcome::Failed, vec![error]))?;
         if let Some(other) = have.installation.as_ref().filter(|known| resident && self.is_another(known)) {
             let note = format!(
                 "version {} (build {}) was installed meanwhile: its plugins are left to it",
                 other.program, other.digest
             );
-            return Report { notes: vec![note], ..Report::new(Outcome::Superseded) };
+            return Err(Box::new(Report { notes: vec![note], ..Report::new(Outcome::Superseded) }));
         }
-        let plan = match plan::plan(&self.settings, &have) {
-            Ok(plan) => plan,
-            Err(errors) => return Report { errors, ..Report::new(Outcome::Refused) },
-        };
-        let mut report = Report {
+        let plan = plan::plan(&self.settings, &have).map_err(|errors| unable(Outcome::Refused, errors))?;
+        let report = Report {
             network: Some((&plan.network).into()),
             notes: plan.notes.clone(),
             warnings: plan.warnings.clone(),
             ..Report::new(Outcome::Planned)
         };
-        match lock {
-            None => report.steps = plan.steps.iter().map(ToString::to_string).collect(),
-            Some(lock) => self.carry_out(&plan, &have, lock.err(), &mut report),
-        }
-        report
+        Ok((plan, have, report))
     }
 
     fn is_another(&self, known: &Installation) -> bool {

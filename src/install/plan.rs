@@ -32,6 +32,8 @@ pub(super) struct Have {
     pub(super) conf_dirs: Vec<ConfDir>,
     pub(super) installation: Option<Installation>,
     pub(super) ground: Ground,
+    /// The network has a lease directory.
+    pub(super) leases: bool,
     /// Empty or unreadable results of our network in libcni's cache.
     pub(super) damaged_cache: Vec<PathBuf>,
     /// Left by an installation that was killed.
@@ -236,7 +238,9 @@ fn intended(have: &Have, network: &Network) -> Installation {
         Some(earlier) if earlier.bridge == network.bridge.as_str() => earlier.bridge_is_foreign,
         _ => have.ground.bridges.iter().any(unmarked),
     };
+    let leases_are_foreign = earlier.as_ref().map_or(have.leases, |earlier| earlier.leases_are_foreign);
     Installation {
+        leases_are_foreign,
         program: have.program.version.clone(),
         digest: have.program.digest.clone(),
         network: network.name.to_string(),

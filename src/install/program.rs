@@ -74,6 +74,13 @@ pub(super) fn is_ours(file: &File) -> io::Result<bool> {
     }
 }
 
+/// The answer to VERSION.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versions {
+    supported_versions: Vec<String>,
+}
+
 /// Executes a file as the plugin of that name with VERSION (CNI SPEC "VERSION"). The error says why it cannot be used.
 pub(super) fn try_version(path: &Path, name: &str) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
@@ -86,11 +93,6 @@ pub(super) fn try_version(path: &Path, name: &str) -> io::Result<()> {
         .map_err(|error| {
             io::Error::new(error.kind(), format!("cannot be executed: {error}{}", noexec(&error)))
         })?;
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Versions {
-        supported_versions: Vec<String>,
-    }
     let speaks = serde_json::from_slice::<Versions>(&output.stdout)
         .is_ok_and(|versions| versions.supported_versions.iter().any(|version| version == CNI_VERSION));
     if output.status.success() && speaks {

@@ -102,11 +102,13 @@ fn refusal(range: &Range, taken: &Taken, ground: &Ground, bridge: &str) -> Strin
     )
 }
 
+/// 10.42 and 10.43 (k3s), 10.96 (kubeadm), 10.1 and 10.152 (microk8s), 10.88 (podman), 10.217 (Cilium) and 10.244 (flannel)
+/// are what others take when nobody says otherwise, 10.0 what many routers do.
+const DEFAULTS_OF_OTHERS: [u8; 9] = [0, 1, 42, 43, 88, 96, 152, 217, 244];
+
 /// The first private range that nobody here uses: large ones first, in places where routers and other programs rarely are.
 fn free(ground: &Ground, bridge: &str) -> Option<Range> {
     let block = |a: u8, b: u8, c: u8, prefix: u8| Ipv4Network::new(Ipv4Addr::new(a, b, c, 0), prefix).ok();
-    // 10.42, 10.43 (k3s), 10.96 (kubeadm), 10.152, 10.1 (microk8s) and 10.244 (flannel) are other people's defaults.
-    const DEFAULTS_OF_OTHERS: [u8; 9] = [0, 1, 42, 43, 88, 96, 152, 217, 244];
     let large = (38..=254).chain(2..38).filter(|b| !DEFAULTS_OF_OTHERS.contains(b));
     let large = large.filter_map(|b| block(10, b, 0, 16));
     // 172.17 to 172.20 are Docker's.

@@ -193,6 +193,7 @@ fn directories(text: &str) -> Result<Vec<PathBuf>, String> {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "words are optional")]
     fn word(text: &str) -> Option<Word> {
         Some(Word { text: text.to_owned(), source: "--it".to_owned() })
     }

@@ -116,7 +116,7 @@ fn look(
     have.conflists = conflists(root, &installation, &seen)?;
     have.plugins = plugins(root, program, &installation, &seen)?;
     have.plugins.extend(seen.leftovers);
-    let state = State::look(network)?;
+    let state = State::look(network, installation.leases_are_foreign)?;
     have.attached = state.attached;
     have.leases = state.removable;
     if !state.unknown.is_empty() {
@@ -129,6 +129,9 @@ fn look(
         .map_err(|error| format!("cannot look at the kernel's side: {error}"))?;
     have.directories = installation.directories.iter().filter(|path| root.exists(path)).cloned().collect();
     // Made by the first lease, on a file system that does not outlive the boot.
+    if installation.leases_are_foreign {
+        return Ok((have, notes));
+    }
     let lease_directories = Path::new(DATA_DIR).join(network);
     have.directories
         .extend(lease_directories.ancestors().take(3).map(Path::to_owned).filter(|path| root.exists(path)));
@@ -194,14 +197,16 @@ struct State {
     removable: Vec<PathBuf>,
     /// Addresses whose holders nobody can judge.
     unknown: Vec<String>,
+    /// Whoever had leases here before us goes on with his bookkeeping.
+    shared: bool,
 }
 
 impl State {
-    fn look(network: &str) -> Result<Self, String> {
+    fn look(network: &str, shared: bool) -> Result<Self, String> {
         let boot = BootId::current().map_err(|error| format!("which boot is this? {error}"))?;
         let records = Records::at(Path::new(record::ROOT), boot.clone());
         let records = records.all().map_err(|error| error.to_string())?;
-        let mut state = Self::default();
+        let mut state = Self { shared, ..Self::default() };
         for record in records.iter().filter(|record| !holders::is_gone(record)) {
             let name = record.display_name();
             if !state.attached.contains(&name) {
@@ -251,9 +256,9 @@ impl State {
                 }
             }
         }
-        if !held {
-            self.removable.extend(bookkeeping(store.path()));
-        }
+        let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name == ".boot_id");
+        let shared = self.shared || held;
+        self.removable.extend(bookkeeping(store.path()).into_iter().filter(|path| !shared || ours(path)));
         Ok(())
     }
 }

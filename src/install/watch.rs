@@ -4,6 +4,7 @@
 //! others unseen. Idle it writes nothing and asks nobody. Leaves everything in place when it ends: a restart must not
 //! take the network from a node. Refuses to fight with another build's installation.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -18,7 +19,7 @@ use super::pass::Pass;
 use super::report::{Report, Result as Outcome};
 
 /// Longest time without a look.
-const ROUND: Duration = Duration::from_secs(60);
+const ROUND: Duration = Duration::from_mins(1);
 /// Whoever changes one file mostly changes several.
 const SETTLE: Duration = Duration::from_millis(100);
 /// SIGTERM and SIGINT are the same on every architecture of Linux.
@@ -29,16 +30,17 @@ pub(super) fn watch(pass: &Pass) -> io::Result<()> {
     let mut watcher = Watcher::new()?;
     let mut said = Vec::new();
     loop {
-        let directories = pass.watched();
-        watcher.add(&directories);
-        match watcher.wait(ROUND)? {
-            Woken::Signal => return Ok(()),
-            Woken::Change => {
-                if matches!(watcher.settle()?, Woken::Signal) {
-                    return Ok(());
+        // What happened in a directory before it was watched was seen by nobody.
+        if !watcher.add(&pass.watched()) {
+            match watcher.wait(ROUND)? {
+                Woken::Signal => return Ok(()),
+                Woken::Change => {
+                    if matches!(watcher.settle()?, Woken::Signal) {
+                        return Ok(());
+                    }
                 }
+                Woken::Time => {}
             }
-            Woken::Time => {}
         }
         say(&pass.repair(), &mut said);
     }
@@ -73,6 +75,8 @@ enum Woken {
 
 struct Watcher {
     inotify: OwnedFd,
+    /// Numbers of watches; the kernel never uses one again.
+    watches: BTreeSet<i32>,
     signals: UnixStream,
 }
 
@@ -84,11 +88,11 @@ impl Watcher {
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
         }
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { inotify, signals })
+        Ok(Self { inotify, watches: BTreeSet::new(), signals })
     }
 
-    /// A directory that is watched already is the same watch; one that took its place is a new one.
-    fn add(&self, directories: &[PathBuf]) {
+    /// A directory that is watched already is the same watch; one that took its place is a new one. Is any new?
+    fn add(&mut self, directories: &[PathBuf]) -> bool {
         let events = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_FROM
@@ -98,12 +102,15 @@ impl Watcher {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
+        let mut new = false;
         for directory in directories {
-            if let Err(error) = inotify::add_watch(&self.inotify, directory, events) {
+            match inotify::add_watch(&self.inotify, directory, events) {
+                Ok(watch) => new |= self.watches.insert(watch),
                 // The minute finds it; the limit of watches is low on some nodes (fs.inotify.max_user_watches).
-                tracing::info!("cannot watch {}: {error}", directory.display());
+                Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
             }
         }
+        new
     }
 
     fn wait(&mut self, longest: Duration) -> io::Result<Woken> {

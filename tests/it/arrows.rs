@@ -44,6 +44,7 @@ const SPEAKERS: &[&str] = &[
     "hostports/observe",
     "hostports/apply",
     "hostports/tables",
+    "hostports/missing",
 ];
 
 /// Where nothing but arguments goes in and nothing but values comes out. `*` is any one directory.
@@ -60,6 +61,13 @@ const PURE: &[&str] = &[
     "datapath/hostports/limits.rs",
     "datapath/removal.rs",
     "datapath/step.rs",
+    "conflist.rs",
+    "install/settings.rs",
+    "install/range.rs",
+    "install/plan.rs",
+    "install/removal.rs",
+    "install/installation.rs",
+    "install/report.rs",
     "plugins/*/config.rs",
     "plugins/*/want.rs",
 ];

@@ -7,6 +7,7 @@ mod containerd;
 mod cri;
 mod firewall;
 mod image;
+mod install;
 mod kernel;
 mod lab;
 mod labnet;

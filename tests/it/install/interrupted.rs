@@ -1,0 +1,149 @@
+//! Killed before any one of its effects, an installation or its removal leaves the old or the new, never anything broken,
+//! and the next run finishes it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::host::{BIN, CONFLIST, Host, another_build, answers, kernel, works};
+use crate::lab::{self, Netns};
+use crate::sandbox::sandboxed;
+
+/// What can change a file.
+const EFFECTS: &str = "openat,?open,write,fsync,fchmod,?chmod,?mkdir,mkdirat,?rename,?renameat,renameat2,?symlink,symlinkat,\
+                       ?link,linkat,?unlink,unlinkat,?rmdir";
+const TRACE: &str = "/run/trace";
+
+fn traced(host: &Host, program: &Path, verb: &str, inject: Option<&str>) -> Option<i32> {
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-o", TRACE, "-e", &format!("trace={EFFECTS}")]);
+    command.args(inject.iter().flat_map(|inject| ["-e", *inject]));
+    command.arg(program).arg(verb).arg("--root").arg(&host.root);
+    command.output().expect("strace").status.code()
+}
+
+/// How often an undisturbed run makes each call.
+fn effects() -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for line in fs::read_to_string(TRACE).expect("strace's file").lines() {
+        if let Some((name, _)) = line.split_once('(') {
+            *counts.entry(name.trim().to_owned()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Calls `check` after each kill. `reset` makes the host what it was before an undisturbed run.
+fn for_every_kill(
+    host: &Host,
+    program: &Path,
+    verb: &str,
+    least: usize,
+    reset: impl Fn(),
+    check: impl Fn(&str),
+) {
+    reset();
+    assert_eq!(traced(host, program, verb, None), Some(0));
+    let counts = effects();
+    assert!(counts.values().sum::<usize>() > least, "the trace shows no effects: {counts:?}");
+    let mut kills = 0;
+    for (call, count) in counts {
+        // The same write again and again, of the program's pieces: a few of them tell as much as all.
+        let whens: Vec<usize> =
+            (1..=count).filter(|when| count < 40 || when % 9 == 1 || *when == count).collect();
+        for when in whens {
+            reset();
+            let inject = format!("inject={call}:signal=SIGKILL:when={when}");
+            // A run that needs fewer calls than the one before ends undisturbed.
+            let status = traced(host, program, verb, Some(&inject));
+            if status != Some(0) {
+                kills += 1;
+            }
+            check(&format!("{verb} killed at {call} number {when}"));
+        }
+    }
+    assert!(kills > least / 2, "only {kills} runs were killed");
+}
+
+/// Every program in place answers, and a configuration in place is whole and has its plugins.
+fn nothing_is_broken(host: &Host) {
+    for name in lab::files(host.path(BIN)) {
+        let path = host.path(BIN).join(&name);
+        // A name may be there before its program, or without it: then a runtime says that the plugin is not found.
+        if !name.starts_with('.') && name != "smarter-cni" && path.exists() {
+            answers(&path);
+        }
+    }
+    works(host);
+}
+
+#[test]
+fn a_first_installation() {
+    sandboxed(|| {
+        let host = Host::new();
+        let before = host.snapshot();
+        let reset = || {
+            for sub in [BIN, "etc/cni/net.d", "var/lib/smarter-cni"] {
+                let _ = fs::remove_dir_all(host.path(sub));
+            }
+            fs::create_dir_all(host.path(BIN)).unwrap();
+            fs::create_dir_all(host.path("etc/cni/net.d")).unwrap();
+        };
+        for_every_kill(&host, &lab::binary(), "install", 60, reset, |killed| {
+            nothing_is_broken(&host);
+            let out = host.install("");
+            assert_eq!(out.status, 0, "after {killed}: {out}");
+            works(&host).unwrap_or_else(|| panic!("after {killed}: no conflist"));
+            let out = host.uninstall("");
+            assert_eq!(out.status, 0, "after {killed}: {out}");
+            assert_eq!(host.snapshot(), before, "after {killed}");
+        });
+    });
+}
+
+#[test]
+fn an_upgrade_leaves_the_old_or_the_new() {
+    sandboxed(|| {
+        let host = Host::new();
+        let new = another_build(&host.path("tmp"));
+        let (old_bytes, new_bytes) = (fs::read(lab::binary()).unwrap(), fs::read(&new).unwrap());
+        let reset = || {
+            host.installed("");
+            assert!(fs::read(host.path(BIN).join("smarter-cni")).unwrap() == old_bytes);
+        };
+        for_every_kill(&host, &new, "install", 20, reset, |killed| {
+            let program = fs::read(host.path(BIN).join("smarter-cni")).unwrap();
+            assert!(
+                program == old_bytes || program == new_bytes,
+                "after {killed}: neither the old nor the new"
+            );
+            works(&host).unwrap_or_else(|| panic!("after {killed}: the configuration is gone"));
+        });
+    });
+}
+
+#[test]
+fn an_uninstallation() {
+    sandboxed(|| {
+        let host = Host::new();
+        let foreign = r#"{"cniVersion":"0.3.1","name":"a","plugins":[{"type":"bridge"}]}"#;
+        host.write("etc/cni/net.d/0-a.conflist", foreign);
+        let before = (host.snapshot(), kernel());
+        let pod = Netns::new("pod");
+        let reset = || {
+            host.installed("--take-over");
+            host.plugin("ADD", "c1", &pod);
+            assert_eq!(host.plugin("DEL", "c1", &pod).status, 0);
+        };
+        for_every_kill(&host, &lab::binary(), "uninstall", 20, reset, |killed| {
+            // The configuration went first: as long as it is there, so are its plugins.
+            if host.path(CONFLIST).exists() {
+                works(&host);
+            }
+            let out = host.uninstall("");
+            assert_eq!(out.status, 0, "after {killed}: {out}");
+            assert_eq!((host.snapshot(), kernel()), before, "after {killed}");
+        });
+    });
+}

@@ -1,0 +1,10 @@
+//! The installer on hosts that are directory trees of the sandbox, with the sandbox's own network and the host's mounts.
+
+mod host;
+mod interrupted;
+mod others;
+mod place;
+mod predecessor;
+mod ranges;
+mod uninstall;
+mod watch;

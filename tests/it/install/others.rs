@@ -1,0 +1,83 @@
+//! What belongs to others stays, or is moved only when somebody says so, and comes back.
+
+use std::fs;
+
+use super::host::{BIN, CONF, Host, answers, works};
+use crate::lab::{DEBIAN_PLUGINS, files};
+use crate::sandbox::sandboxed;
+
+const CILIUM: &str = r#"{"cniVersion":"0.3.1","name":"cilium","plugins":[{"type":"cilium-cni"}]}"#;
+
+#[test]
+fn standard_plugins_of_others_keep_their_bytes() {
+    sandboxed(|| {
+        let host = Host::new();
+        let sound = fs::read(format!("{DEBIAN_PLUGINS}/loopback")).expect("containernetworking-plugins");
+        for name in ["bridge", "loopback", "host-local"] {
+            host.write_program(&format!("{BIN}/{name}"), &sound);
+        }
+        host.write_program(&format!("{BIN}/portmap"), &sound[..sound.len() / 3]);
+        let out = host.installed("");
+        for name in ["bridge", "loopback", "host-local"] {
+            assert!(fs::read(host.path(BIN).join(name)).unwrap() == sound, "{name} was touched");
+        }
+        assert!(out.stdout.contains("/opt/cni/bin/loopback is somebody else's and stays"), "{out}");
+        assert!(out.stdout.contains("/opt/cni/bin/portmap is cut short"), "{out}");
+        answers(&host.path(BIN).join("portmap"));
+    });
+}
+
+#[test]
+fn a_configuration_in_front_is_refused_and_taken_over_on_demand() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.write(&format!("{CONF}/0-a.conflist"), CILIUM);
+        host.write(&format!("{CONF}/10-flannel.conflist"), CILIUM.replace("cilium", "flannel"));
+        host.write(&format!("{CONF}/README"), "no configuration");
+        let before = host.snapshot();
+        let out = host.install("");
+        assert_eq!(out.status, 1, "{out}");
+        assert!(out.stderr.contains("/etc/cni/net.d/0-a.conflist (network cilium) comes before"), "{out}");
+        assert!(out.stderr.contains("--take-over"), "{out}");
+        assert_eq!(host.snapshot(), before);
+
+        let out = host.installed("--take-over");
+        assert!(
+            out.stdout.contains("10-flannel.conflist (network flannel) comes after ours and is not used"),
+            "{out}"
+        );
+        assert_eq!(
+            files(host.path(CONF)),
+            [
+                "0-a.conflist.kept-by-smarter-cni",
+                "0-smarter-bridge.conflist",
+                "10-flannel.conflist",
+                "README"
+            ]
+        );
+        works(&host).expect("a conflist");
+        let again = host.installed("");
+        assert!(again.stdout.contains("nothing to do"), "{again}");
+
+        assert_eq!(host.uninstall("").status, 0);
+        assert_eq!(host.snapshot(), before);
+    });
+}
+
+#[test]
+fn a_foreign_program_under_our_name_is_refused_and_kept_on_demand() {
+    sandboxed(|| {
+        let host = Host::new();
+        let foreign = fs::read(format!("{DEBIAN_PLUGINS}/loopback")).unwrap();
+        host.write_program(&format!("{BIN}/smarter-bridge"), &foreign);
+        let before = host.snapshot();
+        let out = host.install("");
+        assert_eq!(out.status, 1, "{out}");
+        assert!(out.stderr.contains("/opt/cni/bin/smarter-bridge is somebody else's program"), "{out}");
+        assert_eq!(host.snapshot(), before);
+        host.installed("--take-over");
+        works(&host).expect("a conflist");
+        assert_eq!(host.uninstall("").status, 0);
+        assert_eq!(host.snapshot(), before);
+    });
+}

@@ -1,0 +1,153 @@
+//! The resident program: repairs, ends when told, and does nothing in between.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::host::{BIN, CONF, CONFLIST, Host, another_build, works};
+use crate::lab::{self, eventually, files};
+use crate::sandbox::sandboxed;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Watch {
+    child: Child,
+}
+
+impl Watch {
+    fn start(host: &Host) -> Self {
+        let mut command = host.command(&lab::binary(), "install");
+        let child =
+            command.arg("--watch").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("watch");
+        eventually("the first installation", PATIENCE, || host.path(CONFLIST).exists());
+        let watch = Self { child };
+        eventually("it waits", PATIENCE, || watch.status("State").starts_with('S'));
+        watch
+    }
+
+    fn status(&self, key: &str) -> String {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}:"))).unwrap_or_default();
+        line.trim().to_owned()
+    }
+
+    /// Exit code, and what it said on standard error.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+        let mut status = None;
+        eventually("it ends", Duration::from_secs(5), || {
+            status = self.child.try_wait().expect("wait");
+            status.is_some()
+        });
+        let mut stderr = String::new();
+        self.child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("UTF-8");
+        (status.and_then(|status| status.code()), stderr)
+    }
+}
+
+#[test]
+fn what_gets_lost_comes_back_and_is_said_once() {
+    sandboxed(|| {
+        let host = Host::new();
+        let watch = Watch::start(&host);
+        let program = host.path(BIN).join("smarter-cni");
+        let whole = fs::read(&program).unwrap();
+        fs::write(&program, "").unwrap();
+        eventually("the program is whole", PATIENCE, || fs::read(&program).is_ok_and(|bytes| bytes == whole));
+        fs::remove_file(host.path(BIN).join("smarter-ipam")).unwrap();
+        eventually("the name is back", PATIENCE, || host.path(BIN).join("smarter-ipam").exists());
+        host.write(CONFLIST, "");
+        eventually("the configuration is back", PATIENCE, || !host.read(CONFLIST).is_empty());
+        // Both directories go, and others come in their place.
+        for (sub, back) in [(BIN, "opt/cni/bin/portmap"), (CONF, CONFLIST)] {
+            fs::remove_dir_all(host.path(sub)).unwrap();
+            eventually(sub, PATIENCE, || host.path(back).exists());
+            fs::remove_file(host.path(back)).unwrap();
+            eventually("the new directory is watched", PATIENCE, || host.path(back).exists());
+        }
+        eventually("everything is back", PATIENCE, || files(host.path(BIN)).len() == 7);
+        let (code, said) = watch.end("-TERM");
+        assert_eq!(code, Some(0), "{said}");
+        works(&host).expect("everything stays in place");
+        let repairs = |what: &str| said.lines().filter(|line| line.starts_with(what)).count();
+        assert_eq!(repairs("repaired link /opt/cni/bin/smarter-ipam to"), 2, "{said}");
+        assert_eq!(repairs("repaired place /opt/cni/bin/smarter-cni"), 2, "{said}");
+    });
+}
+
+#[test]
+fn it_ends_on_both_signals_and_leaves_everything() {
+    sandboxed(|| {
+        let host = Host::new();
+        for signal in ["-TERM", "-INT"] {
+            let watch = Watch::start(&host);
+            let before = host.identities();
+            let (code, said) = watch.end(signal);
+            assert_eq!((code, said.as_str()), (Some(0), ""), "{signal}");
+            assert_eq!(host.identities(), before, "{signal}");
+        }
+    });
+}
+
+#[test]
+fn idle_it_does_nothing_at_all() {
+    sandboxed(|| {
+        let host = Host::new();
+        let watch = Watch::start(&host);
+        let pid = watch.child.id().to_string();
+        let switches =
+            || (watch.status("voluntary_ctxt_switches"), watch.status("nonvoluntary_ctxt_switches"));
+        let io = || fs::read_to_string(format!("/proc/{pid}/io")).expect("it runs");
+        // What its own first writes wake up.
+        thread::sleep(Duration::from_secs(1));
+        let before = (switches(), io(), host.identities());
+        thread::sleep(Duration::from_secs(4));
+        assert_eq!((switches(), io(), host.identities()), before);
+        let resident = watch.status("VmRSS");
+        eprintln!("resident: {resident}, peak: {}", watch.status("VmHWM"));
+        watch.end("-TERM");
+    });
+}
+
+#[test]
+fn another_builds_installation_is_left_to_it() {
+    sandboxed(|| {
+        let host = Host::new();
+        let watch = Watch::start(&host);
+        let new = another_build(&host.path("tmp"));
+        let out = host.install_by(&new, "--subnet 10.38.0.0/16");
+        assert_eq!(out.status, 0, "{out}");
+        let list = host.read(CONFLIST);
+        // Something to look at for the older one.
+        fs::remove_file(host.path(BIN).join("portmap")).unwrap();
+        thread::sleep(Duration::from_secs(2));
+        assert!(fs::read(host.path(BIN).join("smarter-cni")).unwrap() == fs::read(&new).unwrap());
+        assert_eq!(host.read(CONFLIST), list);
+        assert!(!host.path(BIN).join("portmap").exists(), "it is the other one's to repair");
+        let (code, said) = watch.end("-TERM");
+        assert_eq!(code, Some(0));
+        assert_eq!(said.matches("was installed meanwhile: its plugins are left to it").count(), 1, "{said}");
+    });
+}
+
+#[test]
+fn trouble_is_said_once_and_is_no_reason_to_end() {
+    sandboxed(|| {
+        let host = Host::new();
+        let watch = Watch::start(&host);
+        let foreign = r#"{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}"#;
+        host.write("etc/cni/net.d/0-a.conflist", foreign);
+        thread::sleep(Duration::from_secs(1));
+        host.write("etc/cni/net.d/0-a.conflist", foreign);
+        thread::sleep(Duration::from_secs(1));
+        fs::remove_file(host.path("etc/cni/net.d/0-a.conflist")).unwrap();
+        host.write(CONFLIST, "");
+        eventually("it goes on", PATIENCE, || !host.read(CONFLIST).is_empty());
+        let (code, said) = watch.end("-TERM");
+        assert_eq!(code, Some(0));
+        assert_eq!(said.matches("comes before 0-smarter-bridge.conflist").count(), 1, "{said}");
+    });
+}
