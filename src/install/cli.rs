@@ -98,6 +98,9 @@ pub(super) struct Uninstall {
     /// Also while pods are attached: they lose their network, and the runtime cannot detach them
     #[arg(long)]
     pub(super) force: bool,
+    /// When everything is gone, stay until SIGTERM or SIGINT: a container that ended would be started again
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) stay: bool,
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,

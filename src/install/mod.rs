@@ -20,6 +20,7 @@ mod uninstall;
 mod watch;
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 
 use clap::Parser;
 
@@ -56,17 +57,16 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
         }
     };
     let outcome = pass.run(options.dry_run).outcome(options.json);
-    if options.watch && outcome.status == 0 { stay(&pass, &outcome) } else { outcome }
+    if options.watch && outcome.status == 0 { stay(&outcome, || watch::watch(&pass)) } else { outcome }
 }
 
 /// What was done is said before, because the end may be months away.
-fn stay(pass: &Pass, first: &Outcome) -> Outcome {
-    use std::io::Write as _;
-    let _ = std::io::stdout().write_all(first.stdout.as_bytes());
-    match watch::watch(pass) {
+fn stay(done: &Outcome, until: impl FnOnce() -> io::Result<()>) -> Outcome {
+    let _ = io::stdout().write_all(done.stdout.as_bytes());
+    match until() {
         Ok(()) => Outcome::default(),
         Err(error) => {
-            let stderr = format!("smarter-cni install: cannot watch the node's directories: {error}\n");
+            let stderr = format!("smarter-cni: cannot stay: {error}\n");
             Outcome { stderr, status: 1, ..Outcome::default() }
         }
     }
@@ -92,5 +92,6 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
     };
     let root = cli::root(options.root.as_ref(), environment);
     let directories = pass::directories(&Root::at(&root), &[], &[]);
-    uninstall::run(&root, &directories, options.force, options.dry_run).outcome(options.json)
+    let outcome = uninstall::run(&root, &directories, options.force, options.dry_run).outcome(options.json);
+    if options.stay && outcome.status == 0 { stay(&outcome, watch::until_signal) } else { outcome }
 }

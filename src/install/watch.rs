@@ -46,6 +46,13 @@ pub(super) fn watch(pass: &Pass) -> io::Result<()> {
     }
 }
 
+/// Does nothing until a signal comes.
+pub(super) fn until_signal() -> io::Result<()> {
+    let mut watcher = Watcher::new()?;
+    while !matches!(watcher.wait(ROUND)?, Woken::Signal) {}
+    Ok(())
+}
+
 /// One line per repair, and one per trouble as long as it is the same.
 fn say(report: &Report, said: &mut Vec<String>) {
     let mut stderr = io::stderr().lock();

@@ -1,12 +1,16 @@
 //! Afterwards the node is what it was.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::host::{BIN, CONFLIST, Host, OWN, kernel};
-use crate::lab::{self, Netns, Node, Place};
+use crate::lab::{self, Netns, Node, Place, eventually};
 use crate::sandbox::sandboxed;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn the_node_equals_the_snapshot_from_before() {
@@ -71,6 +75,25 @@ fn the_plugins_stay_for_pods_that_are_attached() {
         let again = host.uninstall("");
         assert_eq!(again.status, 0, "{again}");
         assert_eq!((host.snapshot(), kernel()), before);
+    });
+}
+
+#[test]
+fn it_stays_on_demand_until_it_is_told_to_end() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let mut command = host.command(&lab::binary(), "uninstall");
+        let mut child = command.arg("--stay").stdout(Stdio::null()).spawn().expect("uninstall");
+        eventually("it is gone", PATIENCE, || !host.path("var/lib/smarter-cni").exists());
+        assert_eq!(child.try_wait().unwrap(), None, "it did not stay");
+        Node.run(&format!("kill -TERM {}", child.id()));
+        let mut status = None;
+        eventually("it ends", PATIENCE, || {
+            status = child.try_wait().expect("wait");
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.code()), Some(0));
     });
 }
 
