@@ -25,6 +25,27 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
+    /// Starts it as a node has it before any network: its configuration where everybody looks for it, the directories of
+    /// CNI by default. The caller keeps the machine's /etc and /opt away.
+    pub(crate) fn start_on_bare_node() -> Self {
+        let dir = PathBuf::from("/run/containerd");
+        for path in [dir.as_path(), Path::new("/etc/containerd")] {
+            fs::create_dir_all(path).expect("directories of containerd");
+        }
+        fs::write("/etc/containerd/config.toml", configuration(&dir, "")).expect("config.toml");
+        let config = Path::new("/etc/containerd/config.toml");
+        let containerd = Self { daemon: spawn(config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir };
+        containerd.wait(|cri| cri.conditions().is_some());
+        containerd.import(&image::archive(&containerd.dir));
+        containerd
+    }
+
+    /// Makes an image in an archive known.
+    pub(crate) fn import(&self, archive: &Path) {
+        let (socket, archive) = (self.dir.join("containerd.sock"), archive.display());
+        Node.run(&format!("ctr --address {} --namespace k8s.io images import {archive}", socket.display()));
+    }
+
     /// Starts it with one network and imports the image. `plugins` is where the CNI plugins are.
     pub(crate) fn start(plugins: &Path, conflist: &Value) -> Self {
         // Below the sandbox's own /run: in memory, and gone with it.
@@ -32,20 +53,26 @@ impl Containerd {
         fs::create_dir_all(dir.join("net.d")).expect("directories of containerd");
         fs::write(dir.join("net.d/10-lab.conflist"), conflist.to_string())
             .expect("the network's configuration");
-        fs::write(dir.join("config.toml"), configuration(&dir, plugins)).expect("config.toml");
-        let containerd = Self { daemon: spawn(&dir), cri: Cri::new(dir.join("containerd.sock")), dir };
-        containerd.wait();
-        let archive = image::archive(&containerd.dir);
-        let (socket, archive) = (containerd.dir.join("containerd.sock"), archive.display().to_string());
-        Node.run(&format!("ctr --address {} --namespace k8s.io images import {archive}", socket.display()));
+        let cni = format!(
+            r#"[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{}"
+conf_dir = "{}/net.d"
+"#,
+            plugins.display(),
+            dir.display()
+        );
+        let config = dir.join("config.toml");
+        fs::write(&config, configuration(&dir, &cni)).expect("config.toml");
+        let containerd = Self { daemon: spawn(&config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir };
+        containerd.wait(Cri::ready);
+        containerd.import(&image::archive(&containerd.dir));
         containerd
     }
 
-    fn wait(&self) {
-        let ready = || self.cri.ready();
+    fn wait(&self, ready: impl Fn(&Cri) -> bool) {
         let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         for _ in 0..600 {
-            if ready() {
+            if ready(&self.cri) {
                 return;
             }
             thread::sleep(Duration::from_millis(50));
@@ -58,8 +85,8 @@ impl Containerd {
         self.daemon.kill().expect("kill containerd");
         self.daemon.wait().expect("containerd ends");
         meanwhile();
-        self.daemon = spawn(&self.dir);
-        self.wait();
+        self.daemon = spawn(&self.dir.join("config.toml"), &self.dir);
+        self.wait(Cri::ready);
     }
 
     pub(crate) fn run_pod(&self, pod: &Pod) -> Sandbox {
@@ -72,11 +99,11 @@ impl Containerd {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(config: &Path, dir: &Path) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("log")).expect("a log file");
     Command::new("containerd")
         .arg("--config")
-        .arg(dir.join("config.toml"))
+        .arg(config)
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("one more handle"))
         .stderr(log)
@@ -86,8 +113,8 @@ fn spawn(dir: &Path) -> Child {
 
 /// `restrict_oom_score_adj`: where CAP_SYS_RESOURCE is missing no pod starts without it. `native`: works on every file
 /// system, and the image is small. The `opt` plugin would make /opt/containerd on the machine.
-fn configuration(dir: &Path, plugins: &Path) -> String {
-    let (dir, plugins, image) = (dir.display(), plugins.display(), image::NAME);
+fn configuration(dir: &Path, cni: &str) -> String {
+    let (dir, image) = (dir.display(), image::NAME);
     format!(
         r#"
 version = 2
@@ -102,10 +129,7 @@ sandbox_image = "{image}"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{plugins}"
-conf_dir = "{dir}/net.d"
-"#
+{cni}"#
     )
 }
 

@@ -34,21 +34,103 @@ impl fmt::Display for Refused {
 pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) host_ports: Vec<HostPort>,
+    /// In the node's own network.
+    pub(crate) host_network: bool,
+    /// Where the files with what its containers say are; empty: nowhere.
+    pub(crate) logs: String,
 }
 
 impl Pod {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), host_ports: Vec::new() }
+        Self { name: name.to_owned(), host_ports: Vec::new(), host_network: false, logs: String::new() }
     }
 
     fn encode(&self) -> Message {
         let metadata =
             Message::new().text(1, &self.name).text(2, &format!("uid-{}", self.name)).text(3, "default");
-        let mut config = Message::new().message(1, &metadata).text(2, &self.name);
+        let mut config = Message::new().message(1, &metadata).text(2, &self.name).text(3, &self.logs);
         for port in &self.host_ports {
             config = config.message(5, &port.encode());
         }
-        config.message(8, &Message::new().text(1, &format!("/{}", sandbox::cgroup())))
+        let mut linux = Message::new().text(1, &format!("/{}", sandbox::cgroup()));
+        if self.host_network {
+            linux = linux.message(2, &self.security_context());
+        }
+        config.message(8, &linux)
+    }
+
+    fn security_context(&self) -> Message {
+        Message::new().message(1, &self.namespaces())
+    }
+
+    /// NamespaceMode: POD 0, CONTAINER 1, NODE 2.
+    fn namespaces(&self) -> Message {
+        Message::new().number(1, if self.host_network { 2 } else { 0 }).number(2, 1)
+    }
+}
+
+/// A container to be, with as much of kubelet's words as a manifest of ours uses.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) add_capabilities: Vec<String>,
+    pub(crate) drop_capabilities: Vec<String>,
+    pub(crate) read_only: bool,
+    pub(crate) user: Option<u64>,
+    /// Bytes.
+    pub(crate) memory: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Mount {
+    pub(crate) host: String,
+    pub(crate) container: String,
+    pub(crate) read_only: bool,
+    /// Mounts of the host that come later are seen.
+    pub(crate) follows: bool,
+}
+
+impl Container {
+    fn encode(&self, pod: &Pod) -> Message {
+        let mut config = Message::new()
+            .message(1, &Message::new().text(1, &self.name))
+            .message(2, &Message::new().text(1, &self.image));
+        for (field, words) in [(3, &self.command), (4, &self.arguments)] {
+            config = words.iter().fold(config, |config, word| config.text(field, word));
+        }
+        for (name, value) in &self.environment {
+            config = config.message(6, &Message::new().text(1, name).text(2, value));
+        }
+        for mount in &self.mounts {
+            let message = Message::new().text(1, &mount.container).text(2, &mount.host);
+            let message = message.number(3, u64::from(mount.read_only)).number(5, u64::from(mount.follows));
+            config = config.message(7, &message);
+        }
+        if !pod.logs.is_empty() {
+            config = config.text(11, &format!("{}.log", self.name));
+        }
+        config.message(15, &self.linux(pod))
+    }
+
+    fn linux(&self, pod: &Pod) -> Message {
+        let mut capabilities = Message::new();
+        for (field, words) in [(1, &self.add_capabilities), (2, &self.drop_capabilities)] {
+            capabilities = words.iter().fold(capabilities, |all, word| all.text(field, word));
+        }
+        let mut security = Message::new().message(1, &capabilities).message(3, &pod.namespaces());
+        if let Some(user) = self.user {
+            // Int64Value: an empty message is 0, which is not the same as none.
+            security = security.message(5, &Message::new().number(1, user));
+        }
+        // No new privileges, and the runtime's own filter of system calls (SecurityProfile, RuntimeDefault is 0).
+        let security = security.number(7, u64::from(self.read_only)).number(11, 1).message(15, &Message::new());
+        let resources = Message::new().number(4, self.memory);
+        Message::new().message(1, &resources).message(2, &security)
     }
 }
 
@@ -88,10 +170,19 @@ impl Cri {
 
     /// Whether the runtime says that it is ready and has a network.
     pub(crate) fn ready(&self) -> bool {
-        let Ok(reply) = self.call("Status", &Message::new()) else { return false };
-        let conditions: Vec<Fields> =
-            reply.messages(1).iter().flat_map(|status| status.messages(1)).collect();
-        conditions.len() >= 2 && conditions.iter().all(|c| c.number(2) == 1)
+        self.conditions().is_some_and(|conditions| conditions.iter().all(|(_, met)| *met))
+    }
+
+    /// RuntimeReady and NetworkReady; `None` when it does not answer.
+    pub(crate) fn conditions(&self) -> Option<Vec<(String, bool)>> {
+        let reply = self.call("Status", &Message::new()).ok()?;
+        let conditions: Vec<(String, bool)> = reply
+            .messages(1)
+            .iter()
+            .flat_map(|status| status.messages(1))
+            .map(|condition| (condition.text(1), condition.number(2) == 1))
+            .collect();
+        (conditions.len() >= 2).then_some(conditions)
     }
 
     /// RunPodSandbox, and what PodSandboxStatus then says about it.
@@ -139,10 +230,38 @@ impl Cri {
         let config = Message::new()
             .message(1, &Message::new().text(1, "main"))
             .message(2, &Message::new().text(1, image));
-        let request = Message::new().text(1, &sandbox.id).message(2, &config).message(3, &pod.encode());
+        self.start(pod, sandbox, &config)
+    }
+
+    /// A running container as it is described; returns its id.
+    pub(crate) fn run_container(
+        &self,
+        pod: &Pod,
+        sandbox: &Sandbox,
+        container: &Container,
+    ) -> Result<String, Refused> {
+        self.start(pod, sandbox, &container.encode(pod))
+    }
+
+    fn start(&self, pod: &Pod, sandbox: &Sandbox, config: &Message) -> Result<String, Refused> {
+        let request = Message::new().text(1, &sandbox.id).message(2, config).message(3, &pod.encode());
         let id = self.call("CreateContainer", &request)?.text(1);
         self.call("StartContainer", &Message::new().text(1, &id))?;
         Ok(id)
+    }
+
+    /// The exit code of a container, `None` as long as it runs.
+    pub(crate) fn exit_code(&self, container: &str) -> Result<Option<u64>, Refused> {
+        const EXITED: u64 = 2;
+        let reply = self.call("ContainerStatus", &Message::new().text(1, container))?;
+        let status = reply.messages(1);
+        let status = status.first().expect("a status");
+        Ok((status.number(3) == EXITED).then(|| status.number(8)))
+    }
+
+    /// SIGTERM, and SIGKILL after so many seconds.
+    pub(crate) fn stop_container(&self, container: &str, seconds: u64) -> Result<(), Refused> {
+        self.call("StopContainer", &Message::new().text(1, container).number(2, seconds)).map(drop)
     }
 
     /// Runs a command inside a container; stdout when it ends with 0, else everything it said.
