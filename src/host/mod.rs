@@ -5,3 +5,4 @@
 //! directories are meant, and what belongs into them, is for the roles to say.
 
 pub mod root;
+pub mod runtimes;
