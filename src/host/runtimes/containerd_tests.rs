@@ -13,6 +13,8 @@ fn dirs(effective: &Effective) -> (Vec<&str>, &str) {
 #[test]
 fn every_version_says_where_plugins_and_networks_are() {
     const CNI: &str = "/etc/cni/net.d";
+    const HASHED: &str =
+        "/var/lib/rancher/k3s/data/7c994f47fd344e1637da337b92c51433c255b387d207b30b3e0262779457afe4/bin";
     const K3S: &str = "/var/lib/rancher/k3s/agent/etc/cni/net.d";
     for (name, bin_dirs, conf_dir, max, address) in [
         ("containerd-1.2", &["/home/kubernetes/bin"][..], CNI, None, None),
@@ -20,7 +22,7 @@ fn every_version_says_where_plugins_and_networks_are() {
         ("containerd-1.6-debian12", &["/usr/lib/cni"], CNI, None, None),
         ("containerd-2.1", &["/opt/cni/bin"], CNI, Some(1), Some("/run/containerd/containerd.sock")),
         ("containerd-2.3", &["/opt/cni/bin"], CNI, Some(1), Some("/run/containerd/containerd.sock")),
-        ("k3s-1.30", &["/var/lib/rancher/k3s/data/current/bin"], K3S, None, None),
+        ("k3s-1.30", &[HASHED], K3S, None, None),
         (
             "k3s-1.31",
             &["/var/lib/rancher/k3s/data/cni"],

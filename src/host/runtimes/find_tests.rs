@@ -256,8 +256,10 @@ fn k3s_without_flannel_is_containerd_with_its_defaults() {
 
 #[test]
 fn a_moved_link_of_k3s_leads_to_the_new_place() {
+    // As people write it into the template of k3s, so that it outlives an upgrade.
+    let written = fixture("k3s-1.31/config.toml").replace("/data/cni", "/data/current/bin");
     let host = Host::new()
-        .with_fixture(K3S_CONFIG, "k3s-1.30/config.toml")
+        .with(K3S_CONFIG, &written)
         .with_link("/var/lib/rancher/k3s/data/current", "/var/lib/rancher/k3s/data/one")
         .with_directory("/var/lib/rancher/k3s/data/one/bin")
         .with_directory("/var/lib/rancher/k3s/data/two/bin");

@@ -31,6 +31,8 @@ pub(super) fn is_pattern(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -50,6 +52,24 @@ mod tests {
             [("*.toml", "a.toml~"), ("a?", "a"), ("*a", "b"), ("a*b*c", "abb"), ("", "a"), ("plain", "plai")]
         {
             assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_trying_everything_finds(pattern in "[ab*?]{0,6}", name in "[ab]{0,6}") {
+            fn slowly(pattern: &[u8], name: &[u8]) -> bool {
+                match (pattern, name) {
+                    ([], name) => name.is_empty(),
+                    ([b'*', rest @ ..], name) => (0..=name.len()).any(|taken| slowly(rest, &name[taken..])),
+                    ([want, rest @ ..], [have, after @ ..]) => {
+                        (*want == b'?' || want == have) && slowly(rest, after)
+                    }
+                    _ => false,
+                }
+            }
+            let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+            prop_assert_eq!(matches(pattern, name), slowly(pattern, name));
         }
     }
 }

@@ -96,6 +96,8 @@ fn short_option<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -154,5 +156,15 @@ mod tests {
         assert_eq!(option(&line, "address"), Some("/run/two.sock"));
         assert_eq!(option(&line, "config"), Some("${X}/a.toml"));
         assert_eq!(option(&line, "none"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(text in "(data-dir|docker|ExecStart=|--data-dir|-d|[:='\"# /\n\\\\é]|.){0,24}") {
+            let mut options = Options::default();
+            options.add_file(&text);
+            options.add_unit(&text);
+            prop_assert!(options.data_dir.is_none_or(|dir| dir.is_absolute()));
+        }
     }
 }

@@ -117,6 +117,8 @@ impl<'a> Survey<'a> {
         Configuration { files: paths, effective }
     }
 
+    /// Relative to the file that imports, as containerd 2 has it; 1.6 looks for relative patterns in its working
+    /// directory, where they find nothing.
     fn imported(&self, by: &Path, import: &str) -> Vec<PathBuf> {
         let path = cleaned(&by.parent().unwrap_or(by).join(import));
         if import.contains('*') { self.expand(&path) } else { vec![path] }
