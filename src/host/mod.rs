@@ -4,5 +4,6 @@
 //! Knows neither the protocol nor the kernel's network, and nothing of what is remembered. Decides nothing: which
 //! directories are meant, and what belongs into them, is for the roles to say.
 
+pub mod cri;
 pub mod root;
 pub mod runtimes;

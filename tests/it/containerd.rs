@@ -1,5 +1,7 @@
 //! A real containerd, with everything it owns in a directory of the test, and pods on it through the interface of kubelet.
 
+mod status;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -27,18 +29,33 @@ pub(crate) struct Containerd {
 impl Containerd {
     /// Starts it with one network and imports the image. `plugins` is where the CNI plugins are.
     pub(crate) fn start(plugins: &Path, conflist: &Value) -> Self {
-        // Below the sandbox's own /run: in memory, and gone with it.
-        let dir = PathBuf::from("/run/lab-containerd");
-        fs::create_dir_all(dir.join("net.d")).expect("directories of containerd");
+        let dir = Self::directory();
         fs::write(dir.join("net.d/10-lab.conflist"), conflist.to_string())
             .expect("the network's configuration");
-        fs::write(dir.join("config.toml"), configuration(&dir, plugins)).expect("config.toml");
-        let containerd = Self { daemon: spawn(&dir), cri: Cri::new(dir.join("containerd.sock")), dir };
+        let containerd = Self::with(&configuration(&dir, plugins));
         containerd.wait();
         let archive = image::archive(&containerd.dir);
-        let (socket, archive) = (containerd.dir.join("containerd.sock"), archive.display().to_string());
+        let (socket, archive) = (containerd.socket(), archive.display().to_string());
         Node.run(&format!("ctr --address {} --namespace k8s.io images import {archive}", socket.display()));
         containerd
+    }
+
+    /// Starts it with this configuration and waits for nothing.
+    fn with(configuration: &str) -> Self {
+        let dir = Self::directory();
+        fs::write(dir.join("config.toml"), configuration).expect("config.toml");
+        Self { daemon: spawn(&dir), cri: Cri::new(dir.join("containerd.sock")), dir }
+    }
+
+    /// Below the sandbox's own /run: in memory, and gone with it.
+    fn directory() -> PathBuf {
+        let dir = PathBuf::from("/run/lab-containerd");
+        fs::create_dir_all(dir.join("net.d")).expect("directories of containerd");
+        dir
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("containerd.sock")
     }
 
     fn wait(&self) {
@@ -55,11 +72,15 @@ impl Containerd {
 
     /// Kills the daemon as a crash does (its pods go on) and starts it again.
     pub(crate) fn crash_and_restart(&mut self, meanwhile: impl FnOnce()) {
-        self.daemon.kill().expect("kill containerd");
-        self.daemon.wait().expect("containerd ends");
+        self.kill();
         meanwhile();
         self.daemon = spawn(&self.dir);
         self.wait();
+    }
+
+    fn kill(&mut self) {
+        self.daemon.kill().expect("kill containerd");
+        self.daemon.wait().expect("containerd ends");
     }
 
     pub(crate) fn run_pod(&self, pod: &Pod) -> Sandbox {
