@@ -81,6 +81,12 @@ impl Root {
         self.locate(path).is_ok_and(|here| here.exists())
     }
 
+    /// Do both lead to the same place, whether or not there is something yet?
+    pub fn same(&self, one: &Path, other: &Path) -> bool {
+        one == other
+            || matches!((self.resolve(one), self.resolve(other)), (Ok(one), Ok(other)) if one == other)
+    }
+
     /// Names in a directory, sorted; none when there is no such directory.
     pub fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
         let Some(entries) = missing_is_none(fs::read_dir(self.locate(directory)?))? else {
@@ -142,6 +148,8 @@ mod tests {
         assert_eq!(resolved("/opt/data/v2/up"), Path::new("/etc/passwd"), "not ours");
         assert_eq!(resolved("/no/such/place"), Path::new("/no/such/place"), "can be made");
         assert_eq!(root.locate(Path::new("/var/run")).unwrap(), directory.path().join("run"));
+        assert!(root.same(Path::new("/opt/data/current/bin"), Path::new("/opt/data/v2/bin/")));
+        assert!(!root.same(Path::new("/opt/data/current"), Path::new("/opt/data/v1")));
     }
 
     #[test]

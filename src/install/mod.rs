@@ -8,6 +8,7 @@
 mod apply;
 mod cli;
 mod installation;
+mod loaded;
 mod observe;
 mod pass;
 mod plan;
@@ -28,6 +29,7 @@ pub use self::cli::Environment;
 use self::pass::Pass;
 use crate::Outcome;
 use crate::host::root::Root;
+use crate::host::runtimes;
 
 /// A word that makes no sense, as `clap` has it.
 const USAGE: u8 = 2;
@@ -91,7 +93,7 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
         Err(outcome) => return *outcome,
     };
     let root = cli::root(options.root.as_ref(), environment);
-    let directories = pass::directories(&Root::at(&root), &[], &[]);
+    let directories = pass::directories(&runtimes::find(&Root::at(&root)), &[], &[]);
     let outcome = uninstall::run(&root, &directories, options.force, options.dry_run).outcome(options.json);
     if options.stay && outcome.status == 0 { stay(&outcome, watch::until_signal) } else { outcome }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::apply::{self, Lock};
 use super::installation::Installation;
+use super::loaded;
 use super::observe;
 use super::plan::{self, Have, Plan};
 use super::program::Program;
@@ -12,6 +13,7 @@ use super::report::{Report, Result as Outcome};
 use super::settings::Settings;
 use super::watch;
 use crate::host::root::Root;
+use crate::host::runtimes::{self, Found};
 
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -33,14 +35,23 @@ impl Pass {
         Ok(Self { root: Root::at(root), settings, program })
     }
 
-    pub(super) fn look(&self) -> Result<Have, String> {
-        let (bin, conf) = directories(&self.root, &self.settings.bin_dirs, &self.settings.conf_dirs);
+    /// As the host sees them; neither list is empty.
+    pub(super) fn directories(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        directories(&runtimes::find(&self.root), &self.settings.bin_dirs, &self.settings.conf_dirs)
+    }
+
+    fn look(&self, found: &Found) -> Result<Have, String> {
+        let (bin, conf) = directories(found, &self.settings.bin_dirs, &self.settings.conf_dirs);
         observe::observe(&self.root, &self.program, self.settings.network.name.as_str(), &bin, &conf)
     }
 
-    /// What `install` does.
+    /// What `install` does; asks the runtimes at the end.
     pub(super) fn run(&self, dry_run: bool) -> Report {
-        self.go(dry_run, false)
+        let mut report = self.go(dry_run, false);
+        if matches!(report.result, Outcome::Installed | Outcome::Unchanged) {
+            loaded::ask(self, &mut report);
+        }
+        report
     }
 
     /// What `install --watch` does again and again: as [`Self::run`], but another build's installation is left alone.
@@ -50,7 +61,7 @@ impl Pass {
 
     /// Directories in which something of ours may get lost, as they are for us.
     pub(super) fn watched(&self) -> Vec<PathBuf> {
-        let (bin, conf) = directories(&self.root, &self.settings.bin_dirs, &self.settings.conf_dirs);
+        let (bin, conf) = self.directories();
         let here = bin.iter().chain(&conf).filter_map(|path| self.root.locate(path).ok());
         here.filter_map(|path| watch::nearest(&path)).collect()
     }
@@ -81,7 +92,8 @@ impl Pass {
     /// The plan and what it was made for, with a report that waits for its outcome; or why there is none.
     fn planned(&self, resident: bool) -> Result<(Plan, Have, Report), Box<Report>> {
         let unable = |outcome, errors| Box::new(Report { errors, ..Report::new(outcome) });
-        let have = self.look().map_err(|error| unable(Outcome::Failed, vec![error]))?;
+        let found = runtimes::find(&self.root);
+        let have = self.look(&found).map_err(|error| unable(Outcome::Failed, vec![error]))?;
         if let Some(other) = have.installation.as_ref().filter(|known| resident && self.is_another(known)) {
             let note = format!(
                 "version {} (build {}) was installed meanwhile: its plugins are left to it",
@@ -90,12 +102,15 @@ impl Pass {
             return Err(Box::new(Report { notes: vec![note], ..Report::new(Outcome::Superseded) }));
         }
         let plan = plan::plan(&self.settings, &have).map_err(|errors| unable(Outcome::Refused, errors))?;
-        let report = Report {
+        let mut report = Report {
             network: Some((&plan.network).into()),
             notes: plan.notes.clone(),
             warnings: plan.warnings.clone(),
             ..Report::new(Outcome::Planned)
         };
+        report.notes.splice(0..0, found.left_out.iter().map(ToString::to_string));
+        report.warnings.extend(found.problems.iter().map(ToString::to_string));
+        report.runtimes = found.runtimes.iter().map(|runtime| loaded::unasked(runtime)).collect();
         Ok((plan, have, report))
     }
 
@@ -134,10 +149,23 @@ impl Pass {
     }
 }
 
-/// Where plugins and configurations go, as the host sees it: what was said, else where the node's runtimes look.
-pub(super) fn directories(_root: &Root, bin: &[PathBuf], conf: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let or = |given: &[PathBuf], default: &str| {
-        if given.is_empty() { vec![PathBuf::from(default)] } else { given.to_vec() }
+/// Where plugins and configurations go, as the host sees it: what was said, else where the node's runtimes look, else
+/// where runtimes look by default.
+pub(super) fn directories(found: &Found, bin: &[PathBuf], conf: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let or = |given: &[PathBuf], of_runtimes: Vec<PathBuf>, default: &str| {
+        if !given.is_empty() {
+            given.to_vec()
+        } else if of_runtimes.is_empty() {
+            vec![PathBuf::from(default)]
+        } else {
+            of_runtimes
+        }
     };
-    (or(bin, "/opt/cni/bin"), or(conf, "/etc/cni/net.d"))
+    // A runtime takes a plugin from the first of its directories that has it.
+    let bin_dirs = found.runtimes.iter().filter_map(|runtime| runtime.bin_dirs.first().cloned());
+    let conf_dirs = found.runtimes.iter().map(|runtime| runtime.conf_dir.clone());
+    (
+        or(bin, bin_dirs.collect(), runtimes::DEFAULT_BIN_DIR),
+        or(conf, conf_dirs.collect(), runtimes::DEFAULT_CONF_DIR),
+    )
 }

@@ -1,5 +1,7 @@
 //! A real containerd, with everything it owns in a directory of the test, and pods on it through the interface of kubelet.
 
+mod status;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -32,9 +34,10 @@ impl Containerd {
         for path in [dir.as_path(), Path::new("/etc/containerd")] {
             fs::create_dir_all(path).expect("directories of containerd");
         }
-        fs::write("/etc/containerd/config.toml", configuration(&dir, "")).expect("config.toml");
+        fs::write("/etc/containerd/config.toml", bare_configuration(&dir)).expect("config.toml");
         let config = Path::new("/etc/containerd/config.toml");
-        let containerd = Self { daemon: spawn(config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir };
+        let containerd =
+            Self { daemon: spawn(config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir };
         containerd.wait(|cri| cri.conditions().is_some());
         containerd.import(&image::archive(&containerd.dir));
         containerd
@@ -42,31 +45,38 @@ impl Containerd {
 
     /// Makes an image in an archive known.
     pub(crate) fn import(&self, archive: &Path) {
-        let (socket, archive) = (self.dir.join("containerd.sock"), archive.display());
+        let (socket, archive) = (self.socket(), archive.display());
         Node.run(&format!("ctr --address {} --namespace k8s.io images import {archive}", socket.display()));
     }
 
     /// Starts it with one network and imports the image. `plugins` is where the CNI plugins are.
     pub(crate) fn start(plugins: &Path, conflist: &Value) -> Self {
-        // Below the sandbox's own /run: in memory, and gone with it.
-        let dir = PathBuf::from("/run/lab-containerd");
-        fs::create_dir_all(dir.join("net.d")).expect("directories of containerd");
+        let dir = Self::directory();
         fs::write(dir.join("net.d/10-lab.conflist"), conflist.to_string())
             .expect("the network's configuration");
-        let cni = format!(
-            r#"[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{}"
-conf_dir = "{}/net.d"
-"#,
-            plugins.display(),
-            dir.display()
-        );
-        let config = dir.join("config.toml");
-        fs::write(&config, configuration(&dir, &cni)).expect("config.toml");
-        let containerd = Self { daemon: spawn(&config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir };
+        let containerd = Self::with(&configuration(&dir, plugins));
         containerd.wait(Cri::ready);
         containerd.import(&image::archive(&containerd.dir));
         containerd
+    }
+
+    /// Starts it with this configuration and waits for nothing.
+    fn with(configuration: &str) -> Self {
+        let dir = Self::directory();
+        let config = dir.join("config.toml");
+        fs::write(&config, configuration).expect("config.toml");
+        Self { daemon: spawn(&config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir }
+    }
+
+    /// Below the sandbox's own /run: in memory, and gone with it.
+    fn directory() -> PathBuf {
+        let dir = PathBuf::from("/run/lab-containerd");
+        fs::create_dir_all(dir.join("net.d")).expect("directories of containerd");
+        dir
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("containerd.sock")
     }
 
     fn wait(&self, ready: impl Fn(&Cri) -> bool) {
@@ -82,11 +92,15 @@ conf_dir = "{}/net.d"
 
     /// Kills the daemon as a crash does (its pods go on) and starts it again.
     pub(crate) fn crash_and_restart(&mut self, meanwhile: impl FnOnce()) {
-        self.daemon.kill().expect("kill containerd");
-        self.daemon.wait().expect("containerd ends");
+        self.kill();
         meanwhile();
         self.daemon = spawn(&self.dir.join("config.toml"), &self.dir);
         self.wait(Cri::ready);
+    }
+
+    fn kill(&mut self) {
+        self.daemon.kill().expect("kill containerd");
+        self.daemon.wait().expect("containerd ends");
     }
 
     pub(crate) fn run_pod(&self, pod: &Pod) -> Sandbox {
@@ -111,9 +125,16 @@ fn spawn(config: &Path, dir: &Path) -> Child {
         .expect("containerd, from the package of that name")
 }
 
+/// With directories for plugins and networks that are the test's own.
+fn configuration(dir: &Path, plugins: &Path) -> String {
+    let (plugins, conf) = (plugins.display(), dir.display());
+    let cni = format!("bin_dir = \"{plugins}\"\nconf_dir = \"{conf}/net.d\"\n");
+    format!("{}[plugins.\"io.containerd.grpc.v1.cri\".cni]\n{cni}", bare_configuration(dir))
+}
+
 /// `restrict_oom_score_adj`: where CAP_SYS_RESOURCE is missing no pod starts without it. `native`: works on every file
 /// system, and the image is small. The `opt` plugin would make /opt/containerd on the machine.
-fn configuration(dir: &Path, cni: &str) -> String {
+fn bare_configuration(dir: &Path) -> String {
     let (dir, image) = (dir.display(), image::NAME);
     format!(
         r#"
@@ -129,7 +150,7 @@ sandbox_image = "{image}"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
-{cni}"#
+"#
     )
 }
 

@@ -128,7 +128,8 @@ impl Container {
             security = security.message(5, &Message::new().number(1, user));
         }
         // No new privileges, and the runtime's own filter of system calls (SecurityProfile, RuntimeDefault is 0).
-        let security = security.number(7, u64::from(self.read_only)).number(11, 1).message(15, &Message::new());
+        let security =
+            security.number(7, u64::from(self.read_only)).number(11, 1).message(15, &Message::new());
         let resources = Message::new().number(4, self.memory);
         Message::new().message(1, &resources).message(2, &security)
     }

@@ -1,0 +1,170 @@
+//! What a container runtime says of itself over CRI, the interface of kubelet: whether it is ready, and which networks it has
+//! loaded from where.
+//!
+//! For installation and doctor; nothing on the way of a pod comes here. Asks and never changes anything.
+
+mod connection;
+mod frame;
+mod hpack;
+mod loaded;
+mod message;
+mod reply;
+mod verbose;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use prost::Message as _;
+
+use connection::Connection;
+pub use loaded::{Loaded, Wanted, network_loaded};
+use message::{StatusRequest, StatusResponse, VersionRequest, VersionResponse};
+use reply::Answer;
+pub use verbose::{Cni, Network};
+
+/// gRPC's code for a service that is not there.
+const UNIMPLEMENTED: u32 = 12;
+
+/// What containerd before 1.6, and k3s with it, speaks. Only the name differs from `runtime.v1`.
+const PACKAGES: [&str; 2] = ["runtime.v1", "runtime.v1alpha2"];
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Name and version of the program, such as `containerd` and `1.6.20`; empty when it does not say.
+    pub name: String,
+    pub version: String,
+    pub conditions: Vec<Condition>,
+    /// What containerd tells of its networks. CRI-O and cri-dockerd tell nothing.
+    pub cni: Option<Cni>,
+}
+
+/// One thing that the runtime checks of itself: `RuntimeReady`, `NetworkReady` and its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub kind: String,
+    pub met: bool,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Status {
+    pub fn runtime_ready(&self) -> Option<&Condition> {
+        self.condition("RuntimeReady")
+    }
+
+    pub fn network_ready(&self) -> Option<&Condition> {
+        self.condition("NetworkReady")
+    }
+
+    fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+/// Why there is no status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub socket: PathBuf,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    NoSocket,
+    NotASocket,
+    NotPermitted,
+    NobodyListens,
+    /// No complete answer in this time.
+    Late(Duration),
+    /// It speaks gRPC and has no runtime service, in its own words.
+    NotCri(String),
+    /// It has one and does not say: gRPC's code and the runtime's words.
+    Refused {
+        code: u32,
+        message: String,
+    },
+    /// It does not speak gRPC, or not as one does.
+    Garbage(String),
+    /// The system does not let us, in its own words.
+    Failed(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = self.socket.display();
+        match &self.reason {
+            Reason::NoSocket => write!(f, "there is no socket {socket}: the runtime does not run"),
+            Reason::NotASocket => write!(f, "{socket} is not a socket"),
+            Reason::NotPermitted => write!(f, "not permitted to connect to {socket}; run it as root"),
+            Reason::NobodyListens => write!(f, "nobody listens at {socket}: the runtime does not run"),
+            Reason::Late(patience) => {
+                write!(f, "no answer from {socket} within {} s", patience.as_secs_f32())
+            }
+            Reason::NotCri(message) => {
+                write!(f, "{socket} does not speak CRI ({message}): its CRI plugin is switched off or broken")
+            }
+            Reason::Refused { code, message } => {
+                write!(f, "the runtime at {socket} answers: {message} (gRPC status {code})")
+            }
+            Reason::Garbage(what) => write!(f, "{socket} does not speak gRPC: {what}"),
+            Reason::Failed(what) => write!(f, "connect to {socket}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn garbage(what: &str) -> Reason {
+    Reason::Garbage(what.to_owned())
+}
+
+/// Asks the runtime at `socket`, where it is for us. Returns within `patience` whatever is there.
+pub fn status(socket: &Path, patience: Duration) -> Result<Status, Error> {
+    ask(socket, patience).map_err(|reason| Error { socket: socket.to_owned(), reason })
+}
+
+fn ask(socket: &Path, patience: Duration) -> Result<Status, Reason> {
+    let mut connection = Connection::open(socket, patience)?;
+    let request = StatusRequest { verbose: true }.encode_to_vec();
+    let mut nobody = String::new();
+    for package in PACKAGES {
+        let service = format!("{package}.RuntimeService");
+        let message = match connection.call(&format!("{service}/Status"), &request)? {
+            Answer::Message(message) => message,
+            Answer::Refusal { code: UNIMPLEMENTED, message } => {
+                nobody = message;
+                continue;
+            }
+            Answer::Refusal { code, message } => return Err(Reason::Refused { code, message }),
+        };
+        let status =
+            StatusResponse::decode(&message[..]).map_err(|_| garbage("its status makes no sense"))?;
+        let (name, version) = version(&mut connection, &service).unwrap_or_default();
+        return Ok(of(status, name, version));
+    }
+    Err(Reason::NotCri(nobody))
+}
+
+/// Good to have: the status counts without it.
+fn version(connection: &mut Connection, service: &str) -> Option<(String, String)> {
+    let request = VersionRequest { version: "0.1.0".to_owned() }.encode_to_vec();
+    match connection.call(&format!("{service}/Version"), &request) {
+        Ok(Answer::Message(message)) => {
+            let answer = VersionResponse::decode(&message[..]).ok()?;
+            Some((answer.name, answer.version))
+        }
+        _ => None,
+    }
+}
+
+fn of(response: StatusResponse, name: String, version: String) -> Status {
+    let conditions = response.status.unwrap_or_default().conditions.into_iter();
+    let conditions = conditions.map(|condition| Condition {
+        kind: condition.kind,
+        met: condition.status,
+        reason: condition.reason,
+        message: condition.message,
+    });
+    Status { name, version, conditions: conditions.collect(), cni: verbose::cni(&response.info) }
+}

@@ -1,0 +1,86 @@
+//! Whether the node's runtimes have loaded our network: asks them over CRI, and gives them a moment and a nudge.
+//!
+//! A runtime that is not there yet, or cannot be asked from here, is no failure of the installation: the answer is for
+//! whoever reads the report.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::apply;
+use super::pass::Pass;
+use super::plan::Step;
+use super::report::{Report, RuntimeReport};
+use crate::conflist::FILE_NAME;
+use crate::host::cri::{self, Loaded, Wanted};
+use crate::host::runtimes::{self, Runtime};
+
+/// For one answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a runtime may take to notice a new file; containerd needs milliseconds.
+const MOMENT: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) fn unasked(runtime: &Runtime) -> RuntimeReport {
+    RuntimeReport {
+        name: runtime.kind.to_string(),
+        bin_dirs: runtime.bin_dirs.iter().map(|path| path.display().to_string()).collect(),
+        conf_dir: runtime.conf_dir.display().to_string(),
+        loaded: None,
+        says: format!("found by {}", runtime.evidence),
+    }
+}
+
+/// Adds to the report what each runtime says.
+pub(super) fn ask(pass: &Pass, report: &mut Report) {
+    let found = runtimes::find(&pass.root).runtimes;
+    report.runtimes = found.iter().map(|runtime| asked(pass, runtime)).collect();
+}
+
+fn asked(pass: &Pass, runtime: &Runtime) -> RuntimeReport {
+    let mut verdict = question(pass, runtime);
+    let begin = Instant::now();
+    let mut nudged = false;
+    while matches!(verdict, Ok(Loaded::No { .. })) && begin.elapsed() < MOMENT {
+        thread::sleep(PAUSE);
+        if !nudged && begin.elapsed() > MOMENT / 2 {
+            nudge(pass, runtime);
+            nudged = true;
+        }
+        verdict = question(pass, runtime);
+    }
+    let network = &pass.settings.network.name;
+    let (loaded, says) = match verdict {
+        Ok(Loaded::Yes) => (Some(true), format!("has loaded the network {network}")),
+        Ok(Loaded::No { why, next_move }) => {
+            (Some(false), format!("has NOT loaded the network {network}: {why}; {next_move}"))
+        }
+        Ok(Loaded::Unknown { why }) => (None, why),
+        Err(error) => (None, format!("could not be asked: {error}")),
+    };
+    RuntimeReport { loaded, says, ..unasked(runtime) }
+}
+
+fn question(pass: &Pass, runtime: &Runtime) -> Result<Loaded, String> {
+    let socket = pass.root.locate(&runtime.socket).map_err(|error| error.to_string())?;
+    let status = cri::status(&socket, PATIENCE).map_err(|error| error.to_string())?;
+    let (bin_dirs, conf_dirs) = pass.directories();
+    let same = |one: &Path, other: &Path| pass.root.same(one, other);
+    let ours = conf_dirs.iter().find(|dir| same(dir, &runtime.conf_dir)).unwrap_or(&conf_dirs[0]);
+    let wanted = Wanted {
+        kind: runtime.kind,
+        network: pass.settings.network.name.as_str(),
+        conf_dir: ours,
+        bin_dirs: &bin_dirs,
+        same: &same,
+    };
+    Ok(cri::network_loaded(&status, &wanted))
+}
+
+/// A runtime that missed the new file looks again when it is renamed into place once more.
+fn nudge(pass: &Pass, runtime: &Runtime) {
+    let path = runtime.conf_dir.join(FILE_NAME);
+    if let (Ok(Some(bytes)), Ok(path)) = (pass.root.read(&path), pass.root.resolve(&path)) {
+        let _ = apply::apply(&pass.root, &pass.program, &Step::WriteConflist(path, bytes));
+    }
+}
