@@ -1,0 +1,187 @@
+"""What `kubectl apply -f` and `kubectl apply -k` send."""
+
+import copy
+import os
+import re
+import tempfile
+import tomllib
+import unittest
+from pathlib import Path
+
+import engines
+import rules
+
+VARIANTS = ("k3s", "microk8s", "yocto", "labelled")
+DIRECTORIES = {
+    "microk8s": ("/var/snap/microk8s/current/opt/cni/bin", "/var/snap/microk8s/current/args/cni-network"),
+    "yocto": ("/usr/libexec/cni", "/etc/cni/net.d"),
+}
+# What every variant must be able to reach: the record of the installation, libcni's cache, state and sockets.
+ALWAYS = {"/var/lib/smarter-cni", "/var/lib/cni", "/run"}
+
+
+def plain():
+    return engines.manifest("smartercni_ds.yaml")
+
+
+def variant(name):
+    return engines.kustomized(engines.K8S / name)
+
+
+def one(kind, objects):
+    (found,) = (obj for obj in objects if obj["kind"] == kind)
+    return found
+
+
+def by_identity(objects):
+    """In whatever order they came."""
+    return {(obj["apiVersion"], obj["kind"], obj["metadata"]["name"]): obj for obj in objects}
+
+
+def all_sets():
+    """Every set of objects that somebody applies, by where it comes from."""
+    sets = {name: engines.manifest(name) for name in ("smartercni_ds.yaml", "uninstall.yaml")}
+    return sets | {f"{name}/": variant(name) for name in (".", "base", *VARIANTS)}
+
+
+class EveryManifest(unittest.TestCase):
+    def test_is_valid_for_the_newest_and_the_oldest_known_kubernetes(self):
+        for name, objects in all_sets().items():
+            self.assertTrue(objects, name)
+            for obj in objects:
+                for version in (engines.newest_kubernetes(), "1.25.0"):
+                    self.assertEqual(engines.against_schema(obj, version), "", f"{name} {obj['kind']} {version}")
+
+    def test_has_objects_that_belong_together(self):
+        for name, objects in all_sets().items():
+            self.assertEqual(list(rules.do_not_belong_together(objects)), [], name)
+
+    def test_has_pods_that_may_do_what_they_must_and_no_more(self):
+        for name, objects in all_sets().items():
+            for rule in rules.RULES:
+                self.assertEqual(list(rule.complaints(one("DaemonSet", objects))), [], f"{name}: {rule.sentence}")
+
+    def test_is_in_kube_system(self):
+        for name, objects in all_sets().items():
+            for obj in objects:
+                self.assertEqual(obj["metadata"]["namespace"], "kube-system", name)
+
+
+class ThePlainManifest(unittest.TestCase):
+    def test_is_a_config_map_and_a_daemon_set(self):
+        self.assertEqual([obj["kind"] for obj in plain()], ["ConfigMap", "DaemonSet"])
+        self.assertEqual(one("ConfigMap", plain())["metadata"]["name"], "smartercniconfig")
+        self.assertEqual(one("DaemonSet", plain())["metadata"]["name"], "smarter-cni")
+
+    def test_has_the_default_network_of_the_program(self):
+        source = (engines.ROOT / "src/conflist.rs").read_text()
+        subnet = re.search(r'pub const SUBNET: &str = "([^"]+)"', source)[1]
+        gateway = re.sub(r"0/\d+$", "1", subnet)
+        self.assertEqual(one("ConfigMap", plain())["data"], {"subnet": subnet, "gateway": gateway})
+
+    def test_shows_all_of_the_host(self):
+        volumes = rules.pod(one("DaemonSet", plain()))["volumes"]
+        self.assertEqual([volume["hostPath"]["path"] for volume in volumes], ["/"])
+
+    def test_is_of_the_version_that_is_built(self):
+        version = tomllib.loads((engines.ROOT / "Cargo.toml").read_text())["package"]["version"]
+        for name in ("smartercni_ds.yaml", "uninstall.yaml"):
+            for obj in engines.manifest(name):
+                self.assertEqual(obj["metadata"]["labels"]["app.kubernetes.io/version"], version, name)
+            for container in rules.containers(one("DaemonSet", engines.manifest(name))):
+                self.assertEqual(container["image"], f"ghcr.io/smarter-project/smarter-cni:{version}", name)
+
+    def test_is_there_for_the_variants_letter_by_letter(self):
+        copied = engines.K8S / "base/smartercni_ds.yaml"
+        self.assertEqual(copied.read_text(), (engines.K8S / "smartercni_ds.yaml").read_text(), "copy one over the other")
+
+    def test_is_what_the_kustomizations_without_a_change_make(self):
+        for name in (".", "base"):
+            self.assertEqual(by_identity(variant(name)), by_identity(plain()), name)
+
+    def test_does_not_select_the_pods_that_uninstall(self):
+        labels = one("DaemonSet", engines.manifest("uninstall.yaml"))["spec"]["template"]["metadata"]["labels"]
+        selector = one("DaemonSet", plain())["spec"]["selector"]["matchLabels"]
+        self.assertFalse(selector.items() <= labels.items())
+
+
+class Variants(unittest.TestCase):
+    def test_every_directory_with_a_kustomization_is_known_here(self):
+        found = {path.parent.name for path in engines.K8S.glob("*/kustomization.yaml")}
+        self.assertEqual(found, {"base", *VARIANTS})
+
+    def test_differ_from_the_plain_manifest_only_in_directories_and_nodes(self):
+        for name in VARIANTS:
+            objects = copy.deepcopy(variant(name))
+            template = rules.pod(one("DaemonSet", objects))
+            original = rules.pod(one("DaemonSet", plain()))
+            template["volumes"] = original["volumes"]
+            template["nodeSelector"] = original["nodeSelector"]
+            for kind in ("initContainers", "containers"):
+                template[kind][0]["volumeMounts"] = original[kind][0]["volumeMounts"]
+            for key in ("bin_dir", "conf_dir"):
+                one("ConfigMap", objects)["data"].pop(key, None)
+            self.assertEqual(by_identity(objects), by_identity(plain()), name)
+
+    def test_name_the_directories_of_their_runtime(self):
+        for name in VARIANTS:
+            data = one("ConfigMap", variant(name))["data"]
+            self.assertEqual((data.get("bin_dir"), data.get("conf_dir")), DIRECTORIES.get(name, (None, None)), name)
+
+    def test_mount_what_they_need_and_not_all_of_the_host(self):
+        for name in VARIANTS:
+            if name == "labelled":
+                continue
+            paths = {volume["hostPath"]["path"] for volume in rules.pod(one("DaemonSet", variant(name)))["volumes"]}
+            self.assertNotIn("/", paths, name)
+            self.assertLessEqual(ALWAYS, paths, name)
+            for directory in DIRECTORIES.get(name, ()):
+                above = [path for path in paths if f"{directory}/".startswith(f"{path}/")]
+                self.assertEqual(len(above), 1, f"{name}: {directory} is in {above}")
+
+    def test_follow_the_link_of_microk8s_when_it_turns(self):
+        paths = {volume["hostPath"]["path"] for volume in rules.pod(one("DaemonSet", variant("microk8s")))["volumes"]}
+        self.assertFalse([path for path in paths if "/current" in path], "a volume behind a link stays with its old target")
+
+    def test_let_the_program_find_out_how_k3s_was_started(self):
+        paths = {volume["hostPath"]["path"] for volume in rules.pod(one("DaemonSet", variant("k3s")))["volumes"]}
+        self.assertEqual(paths - ALWAYS, {
+            "/var/lib/rancher/k3s/agent/etc", "/var/lib/rancher/k3s/data", "/opt/cni", "/etc/cni",
+        })
+
+    def test_select_labelled_nodes(self):
+        selector = rules.pod(one("DaemonSet", variant("labelled")))["nodeSelector"]
+        self.assertEqual(selector, {"kubernetes.io/os": "linux", "smarter.cni": "enabled"})
+
+    if engines.kubectl():  # Else the summary says that nobody asked it.
+
+        def test_are_made_alike_by_kubectl(self):
+            for name in (".", "base", *VARIANTS):
+                self.assertEqual(engines.kustomized_by_kubectl(engines.K8S / name), variant(name), name)
+
+    def test_that_cannot_be_built_are_refused(self):
+        for missing in (engines.K8S / "no-such-variant", engines.K8S / "chart"):
+            with self.assertRaises(engines.Refused):
+                engines.kustomized(missing)
+
+
+class TheDocumentation(unittest.TestCase):
+    PAGES = (engines.ROOT / "docs/kubernetes.md", engines.CHART / "README.md")
+
+    def test_names_only_files_that_are_there(self):
+        for page in self.PAGES:
+            names = set(re.findall(r"(?<![\w/])k8s/[\w./-]*\w", page.read_text()))
+            self.assertTrue(names, page)
+            for name in names:
+                self.assertTrue((engines.ROOT / name).exists(), f"{page}: {name}")
+
+    def test_has_a_kustomization_that_can_be_built(self):
+        (example,) = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
+        with tempfile.TemporaryDirectory() as directory:
+            example = example.replace("smarter-cni/k8s/", os.path.relpath(engines.K8S, os.path.realpath(directory)) + "/")
+            (Path(directory) / "kustomization.yaml").write_text(example)
+            objects = engines.kustomized(Path(os.path.realpath(directory)))
+        self.assertEqual(one("ConfigMap", objects)["data"], {"subnet": "10.38.0.0/16", "gateway": "10.38.0.1"})
+        spec = rules.pod(one("DaemonSet", objects))
+        self.assertEqual(spec["nodeSelector"]["smarter.cni"], "enabled")
+        self.assertIn("/opt/cni", [volume["hostPath"]["path"] for volume in spec["volumes"]])
