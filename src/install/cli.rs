@@ -85,8 +85,8 @@ pub(super) struct Install {
 #[command(
     name = "smarter-cni uninstall",
     about = "Take everything of smarter-cni away from this node",
-    long_about = "Removes the network's configuration first. While pods are attached nothing else is removed, because the \
-                  runtime needs the plugins to detach them. Then go our rules, the bridge, the switches of the kernel that \
+    long_about = "Lets no new pods come first. While pods are attached nothing is removed, because the runtime needs plugins \
+                  and configuration to detach them. Then go the configuration, our rules, the bridge, the switches of the kernel that \
                   were turned, and the plugins; what was moved out of the way at the installation comes back.",
     after_help = "Exit code 0: everything is gone; 1: something stays, the reason is printed; 2: a word that makes no sense."
 )]

@@ -27,6 +27,7 @@ use clap::Parser;
 
 pub use self::cli::Environment;
 use self::pass::Pass;
+use self::watch::Signals;
 use crate::Outcome;
 use crate::host::root::Root;
 use crate::host::runtimes;
@@ -58,8 +59,24 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
             };
         }
     };
+    let signals = match caught(options.watch) {
+        Ok(signals) => signals,
+        Err(outcome) => return *outcome,
+    };
     let outcome = pass.run(options.dry_run).outcome(options.json);
-    if options.watch && outcome.status == 0 { stay(&outcome, || watch::watch(&pass)) } else { outcome }
+    match signals {
+        Some(signals) if outcome.status == 0 => stay(&outcome, || watch::watch(&pass, signals)),
+        _ => outcome,
+    }
+}
+
+/// Whoever stays hears signals from the beginning.
+fn caught(stays: bool) -> Result<Option<Signals>, Box<Outcome>> {
+    let signals = stays.then(Signals::catch).transpose();
+    signals.map_err(|error| {
+        let stderr = format!("smarter-cni: cannot catch signals: {error}\n");
+        Box::new(Outcome { stderr, status: 1, ..Outcome::default() })
+    })
 }
 
 /// What was done is said before, because the end may be months away.
@@ -94,6 +111,13 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
     };
     let root = cli::root(options.root.as_ref(), environment);
     let directories = pass::directories(&runtimes::find(&Root::at(&root)), &[], &[]);
+    let signals = match caught(options.stay) {
+        Ok(signals) => signals,
+        Err(outcome) => return *outcome,
+    };
     let outcome = uninstall::run(&root, &directories, options.force, options.dry_run).outcome(options.json);
-    if options.stay && outcome.status == 0 { stay(&outcome, watch::until_signal) } else { outcome }
+    match signals {
+        Some(signals) if outcome.status == 0 => stay(&outcome, || signals.wait()),
+        _ => outcome,
+    }
 }

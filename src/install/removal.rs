@@ -1,7 +1,8 @@
 //! What has to go when this program leaves the node, decided without touching anything.
 //!
-//! The configuration goes first, so that no new pod comes. As long as pods are attached nothing else goes, because the
-//! runtime needs the plugins to detach them. What was in our way comes back last.
+//! First no new pod may come: the configuration says so and stays, because a runtime without configuration refuses to
+//! detach the pods that are there (containerd: "cni plugin not initialized"). As long as pods are attached nothing goes.
+//! Then the configuration is the first to go, and what was in our way comes back last.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use crate::datapath::withdraw;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Have {
     pub(super) conflists: Vec<PathBuf>,
+    /// Those among them that let new pods come.
+    pub(super) open: Vec<PathBuf>,
     /// Pods, or containers, for people.
     pub(super) attached: Vec<String>,
     pub(super) kernel: Vec<withdraw::Step>,
@@ -29,6 +32,8 @@ pub(super) struct Have {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// The configuration says that no new pods may come.
+    Drain(PathBuf),
     RemoveFile(PathBuf),
     Kernel(withdraw::Step),
     RemoveState(PathBuf),
@@ -39,6 +44,7 @@ pub(super) enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Drain(path) => write!(f, "let no new pods come, by the key `drain` in {}", path.display()),
             Self::RemoveFile(path) => write!(f, "remove {}", path.display()),
             Self::Kernel(step) => step.fmt(f),
             Self::RemoveState(path) => write!(f, "remove {} with all that is in it", path.display()),
@@ -58,10 +64,14 @@ pub(super) struct Plan {
 }
 
 pub(super) fn plan(have: &Have, force: bool) -> Plan {
-    let mut steps: Vec<Step> = have.conflists.iter().cloned().map(Step::RemoveFile).collect();
-    if !have.attached.is_empty() && !force {
-        return Plan { steps, waiting_for: have.attached.clone() };
+    let mut steps = Vec::new();
+    if !force {
+        steps.extend(have.open.iter().cloned().map(Step::Drain));
+        if !have.attached.is_empty() {
+            return Plan { steps, waiting_for: have.attached.clone() };
+        }
     }
+    steps.extend(have.conflists.iter().cloned().map(Step::RemoveFile));
     steps.extend(have.kernel.iter().cloned().map(Step::Kernel));
     steps.extend(have.leases.iter().cloned().map(Step::RemoveFile));
     steps.extend(have.state.iter().cloned().map(Step::RemoveState));
@@ -81,6 +91,7 @@ mod tests {
     fn have() -> Have {
         Have {
             conflists: vec!["/etc/cni/net.d/0-smarter-bridge.conflist".into()],
+            open: vec!["/etc/cni/net.d/0-smarter-bridge.conflist".into()],
             attached: vec![],
             kernel: vec![withdraw::Step::RemoveLink("smartnet0".parse().unwrap())],
             leases: vec!["/run/cni/networks/smartnet/172.38.0.2".into()],
@@ -97,6 +108,7 @@ mod tests {
         assert_eq!(
             plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
+                "let no new pods come, by the key `drain` in /etc/cni/net.d/0-smarter-bridge.conflist",
                 "remove /etc/cni/net.d/0-smarter-bridge.conflist",
                 "ip link del smartnet0",
                 "remove /run/cni/networks/smartnet/172.38.0.2",
@@ -112,10 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn while_pods_are_attached_only_the_configuration_goes() {
+    fn while_pods_are_attached_nothing_goes_and_no_other_pod_comes() {
         let have = Have { attached: vec!["default/web".into()], ..have() };
         let waiting = plan(&have, false);
-        assert_eq!(waiting.steps.len(), 1);
+        let path = PathBuf::from("/etc/cni/net.d/0-smarter-bridge.conflist");
+        assert_eq!(waiting.steps, [Step::Drain(path)]);
         assert_eq!(waiting.waiting_for, ["default/web"]);
         assert_eq!(plan(&have, true).steps.len(), 9);
     }

@@ -21,7 +21,7 @@ pub(super) enum Result {
     /// Another build was installed meanwhile.
     Superseded,
     Uninstalled,
-    /// Pods are attached: the configuration is gone, the rest stays for them.
+    /// Pods are attached: no new ones come, and everything stays until they are gone.
     Waiting,
 }
 

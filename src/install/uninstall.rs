@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::apply::{self, Lock, here, next_move};
 use super::installation::{self, Installation, Kept};
 use super::observe;
@@ -48,7 +50,17 @@ fn uninstall(
     // A node without the directory has no installation to lock; making it would be the only trace.
     let locked = !dry_run && root.exists(Path::new(installation::DIRECTORY));
     let _lock = if locked { Some(Lock::take(&root).map_err(|error| error.to_string())?) } else { None };
-    let (have, notes) = look(&root, &program, directories)?;
+    let (mut have, mut notes) = look(&root, &program, directories)?;
+    let mut drained = Vec::new();
+    if !dry_run && !force && !have.open.is_empty() {
+        // Who comes between a look and a removal could never be detached: so no one comes, and then another look.
+        for path in &have.open {
+            drain(&root, path)
+                .map_err(|error| format!("{}: {error}{}", path.display(), next_move(&error)))?;
+            drained.push(Step::Drain(path.clone()).to_string());
+        }
+        (have, notes) = look(&root, &program, directories)?;
+    }
     let plan = removal::plan(&have, force);
     let mut report = Report { notes, ..Report::new(Outcome::Planned) };
     report.errors = plan.waiting_for.iter().map(|pod| format!("{pod} is attached")).collect();
@@ -57,6 +69,7 @@ fn uninstall(
         return Ok(report);
     }
     report.result = if plan.waiting_for.is_empty() { Outcome::Uninstalled } else { Outcome::Waiting };
+    report.steps = drained;
     let mut session = Session::open(None).map_err(|error| error.to_string())?;
     for step in &plan.steps {
         match carry_out(&root, &mut session, step) {
@@ -114,6 +127,7 @@ fn look(
     let seen = observe::observe(root, program, network, bin_dirs, conf_dirs)?;
     let mut have = Have { kept: kept(root, &installation), ..Have::default() };
     have.conflists = conflists(root, &installation, &seen)?;
+    have.open = have.conflists.iter().filter(|path| lets_pods_come(root, path)).cloned().collect();
     have.plugins = plugins(root, program, &installation, &seen)?;
     have.plugins.extend(seen.leftovers);
     let state = State::look(network, installation.leases_are_foreign)?;
@@ -163,6 +177,27 @@ fn conflists(root: &Root, known: &Installation, seen: &super::plan::Have) -> Res
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// The configuration with its first plugin told to take no new pods; `None` when it cannot be read.
+fn drained(bytes: &[u8]) -> Option<Value> {
+    let mut list: Value = serde_json::from_slice(bytes).ok()?;
+    let plugin = list.get_mut("plugins")?.get_mut(0)?.as_object_mut()?;
+    plugin.insert("drain".to_owned(), Value::Bool(true));
+    Some(list)
+}
+
+/// A damaged one lets nobody come.
+fn lets_pods_come(root: &Root, path: &Path) -> bool {
+    let bytes = root.read(path).ok().flatten().unwrap_or_default();
+    drained(&bytes).is_some_and(|drained| serde_json::from_slice::<Value>(&bytes).ok() != Some(drained))
+}
+
+fn drain(root: &Root, path: &Path) -> io::Result<()> {
+    let bytes = root.read(path)?.unwrap_or_default();
+    let Some(list) = drained(&bytes) else { return Ok(()) };
+    let text = format!("{list:#}\n");
+    place::file(&here(root, path)?, 0o644, &mut text.as_bytes(), |_| Ok(()))
 }
 
 /// Names first, because a name without its program cannot even say what is wrong.
@@ -276,6 +311,7 @@ fn bookkeeping(directory: &Path) -> Vec<PathBuf> {
 /// `false` when there was nothing to do any more. The text of an error names the step.
 fn carry_out(root: &Root, session: &mut Session, step: &Step) -> Result<bool, String> {
     let outcome = match step {
+        Step::Drain(path) => drain(root, path).map(|()| true),
         Step::RemoveFile(path) => apply::remove(root, path).map(|()| true),
         Step::Kernel(step) => {
             return withdraw::apply(session, step).map(|()| true).map_err(|error| error.to_string());

@@ -26,8 +26,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 const SIGNALS: [i32; 2] = [15, 2];
 
 /// Until a signal comes; `Err` when watching is impossible.
-pub(super) fn watch(pass: &Pass) -> io::Result<()> {
-    let mut watcher = Watcher::new()?;
+pub(super) fn watch(pass: &Pass, signals: Signals) -> io::Result<()> {
+    let mut watcher = Watcher::new(signals)?;
     let mut said = Vec::new();
     loop {
         // What happened in a directory before it was watched was seen by nobody.
@@ -44,13 +44,6 @@ pub(super) fn watch(pass: &Pass) -> io::Result<()> {
         }
         say(&pass.repair(), &mut said);
     }
-}
-
-/// Does nothing until a signal comes.
-pub(super) fn until_signal() -> io::Result<()> {
-    let mut watcher = Watcher::new()?;
-    while !matches!(watcher.wait(ROUND)?, Woken::Signal) {}
-    Ok(())
 }
 
 /// One line per repair, and one per trouble as long as it is the same.
@@ -80,20 +73,35 @@ enum Woken {
     Time,
 }
 
+/// SIGTERM and SIGINT, from the making of this value on: the first process of a container is deaf to signals that it has
+/// not asked for.
+#[derive(Debug)]
+pub(super) struct Signals(UnixStream);
+
+impl Signals {
+    pub(super) fn catch() -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        for signal in SIGNALS {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Self(read))
+    }
+
+    /// Waits for the first one.
+    pub(super) fn wait(mut self) -> io::Result<()> {
+        self.0.read_exact(&mut [0])
+    }
+}
+
 struct Watcher {
     inotify: OwnedFd,
     /// Numbers of watches; the kernel never uses one again.
     watches: BTreeSet<i32>,
-    signals: UnixStream,
+    signals: Signals,
 }
 
 impl Watcher {
-    fn new() -> io::Result<Self> {
-        let (signals, write) = UnixStream::pair()?;
-        signals.set_nonblocking(true)?;
-        for signal in SIGNALS {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
-        }
+    fn new(signals: Signals) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Self { inotify, watches: BTreeSet::new(), signals })
     }
@@ -127,7 +135,7 @@ impl Watcher {
         };
         loop {
             let mut fds =
-                [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
+                [PollFd::new(&self.signals.0, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
                 Ok(0) => return Ok(Woken::Time),
                 Ok(_) => {}
@@ -135,7 +143,6 @@ impl Watcher {
                 Err(error) => return Err(error.into()),
             }
             if !fds[0].revents().is_empty() {
-                let _ = self.signals.read(&mut [0; 16]);
                 return Ok(Woken::Signal);
             }
             self.drain()?;

@@ -48,7 +48,9 @@ impl Pod {
     fn encode(&self) -> Message {
         let metadata =
             Message::new().text(1, &self.name).text(2, &format!("uid-{}", self.name)).text(3, "default");
-        let mut config = Message::new().message(1, &metadata).text(2, &self.name).text(3, &self.logs);
+        // The node's network comes with the node's host name.
+        let hostname = if self.host_network { "" } else { &self.name };
+        let mut config = Message::new().message(1, &metadata).text(2, hostname).text(3, &self.logs);
         for port in &self.host_ports {
             config = config.message(5, &port.encode());
         }
@@ -257,7 +259,7 @@ impl Cri {
         let reply = self.call("ContainerStatus", &Message::new().text(1, container))?;
         let status = reply.messages(1);
         let status = status.first().expect("a status");
-        Ok((status.number(3) == EXITED).then(|| status.number(8)))
+        Ok((status.number(3) == EXITED).then(|| status.number(7)))
     }
 
     /// SIGTERM, and SIGKILL after so many seconds.

@@ -29,7 +29,7 @@ pub(crate) struct DaemonSet {
 
 impl DaemonSet {
     pub(crate) fn of(objects: &[Value]) -> Self {
-        let kind = |kind: &str| objects.iter().filter(move |object| object["kind"] == kind).cloned();
+        let kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind).cloned();
         let config = kind("ConfigMap").map(|map| (text(&map["metadata"]["name"]), map["data"].clone()));
         let set = kind("DaemonSet").next().expect("a DaemonSet");
         Self { spec: set["spec"]["template"]["spec"].clone(), config: config.collect() }
@@ -62,7 +62,8 @@ impl DaemonSet {
         assert_eq!(security["allowPrivilegeEscalation"], false, "{container}");
         assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{container}");
         let memory = text(&container["resources"]["limits"]["memory"]);
-        let memory = memory.strip_suffix("Mi").and_then(|number| number.parse::<u64>().ok()).expect("a limit in Mi");
+        let memory =
+            memory.strip_suffix("Mi").and_then(|number| number.parse::<u64>().ok()).expect("a limit in Mi");
         Container {
             name: text(&container["name"]),
             image: text(&container["image"]),
@@ -83,10 +84,15 @@ impl DaemonSet {
         let mut environment: Vec<(String, String)> = maps
             .flat_map(|name| {
                 let map = self.config.get(&name).unwrap_or_else(|| panic!("there is no ConfigMap {name}"));
-                map.as_object().expect("data").iter().map(|(key, value)| (key.clone(), text(value))).collect::<Vec<_>>()
+                map.as_object()
+                    .expect("data")
+                    .iter()
+                    .map(|(key, value)| (key.clone(), text(value)))
+                    .collect::<Vec<_>>()
             })
             .collect();
-        environment.extend(list(&container["env"]).iter().map(|one| (text(&one["name"]), text(&one["value"]))));
+        environment
+            .extend(list(&container["env"]).iter().map(|one| (text(&one["name"]), text(&one["value"]))));
         environment
     }
 
@@ -144,7 +150,10 @@ impl Containerd {
         let mut said = BTreeMap::new();
         for container in list(&set.spec["initContainers"]) {
             let container = set.container(&container);
-            let id = self.cri.run_container(&pod, &sandbox, &container).unwrap_or_else(|e| panic!("{container:?}: {e}"));
+            let id = self
+                .cri
+                .run_container(&pod, &sandbox, &container)
+                .unwrap_or_else(|e| panic!("{container:?}: {e}"));
             let mut code = None;
             eventually(&format!("{} ends", container.name), PATIENCE, || {
                 code = self.cri.exit_code(&id).expect("its status");
@@ -153,7 +162,10 @@ impl Containerd {
             said.insert(container.name.clone(), log(&container.name));
             if code != Some(0) {
                 self.remove_pod(&sandbox);
-                return Err(NotReady(format!("{} ended with {code:?}:\n{}", container.name, said[&container.name])));
+                return Err(NotReady(format!(
+                    "{} ended with {code:?}:\n{}",
+                    container.name, said[&container.name]
+                )));
             }
         }
         let containers = list(&set.spec["containers"]);

@@ -9,7 +9,7 @@ use super::errors::failed_step;
 use super::ipam::Ipam;
 use super::want;
 use super::{host_needs, interfaces};
-use crate::cni::error::{Error, Result};
+use crate::cni::error::{Code, Error, Result};
 use crate::cni::request::{Request, Target};
 use crate::cni::result::AddResult;
 use crate::cni::wire;
@@ -34,6 +34,9 @@ pub struct Added {
 pub fn add(request: &Request) -> Result<Added> {
     let mut config = Config::parse(&request.config, &request.args)?;
     config.refuse_contradictions()?;
+    if config.drain {
+        return Err(super::draining(request).with_code(Code::TryAgainLater));
+    }
     let target = request.attachment()?;
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)

@@ -43,6 +43,8 @@ pub struct Config {
     pub detect_duplicates: bool,
     pub disable_container_interface: bool,
     pub port_isolation: bool,
+    /// No new pods: the network is being taken from the node.
+    pub drain: bool,
     /// `ipam.type`; `None` is layer 2.
     pub ipam: Option<String>,
     /// Replaces what IPAM says.
@@ -80,6 +82,7 @@ impl Config {
             detect_duplicates: keys.detect_duplicates,
             disable_container_interface: keys.disable_container_interface,
             port_isolation: keys.port_isolation,
+            drain: keys.drain,
             ipam: common.ipam_type.filter(|name| !name.is_empty()),
             dns: common.dns,
             mac: mac.map_err(|error| Error::internal(format!("failed to make veth pair: {error}")))?,
@@ -111,6 +114,7 @@ pub struct RemovalConfig {
     pub bridge: Option<IfName>,
     pub ipam: Option<String>,
     pub spoof_check: bool,
+    pub drain: bool,
 }
 
 impl RemovalConfig {
@@ -120,6 +124,7 @@ impl RemovalConfig {
             bridge: bridge_name(document.string("bridge").ok().flatten()).ok(),
             ipam: ipam.and_then(|ipam| ipam.string("type").ok().flatten()).filter(|name| !name.is_empty()),
             spoof_check: document.boolean("macspoofchk").ok().flatten().unwrap_or(false),
+            drain: document.boolean("drain").ok().flatten().unwrap_or(false),
         }
     }
 }
@@ -145,6 +150,7 @@ struct Keys {
     detect_duplicates: bool,
     disable_container_interface: bool,
     port_isolation: bool,
+    drain: bool,
     mac: Option<String>,
 }
 
@@ -180,6 +186,7 @@ impl Keys {
             detect_duplicates: boolean("enabledad")?,
             disable_container_interface: boolean("disableContainerInterface")?,
             port_isolation: boolean("portIsolation")?,
+            drain: boolean("drain")?,
             mac: runtime.or(args),
         })
     }

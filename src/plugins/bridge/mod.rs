@@ -40,7 +40,11 @@ const PLUGIN: &str = "bridge";
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
     let common = NetConf::decode(&request.config).context("failed to load netconf")?;
-    if let Some(bridge) = RemovalConfig::read(&request.config).bridge {
+    let config = RemovalConfig::read(&request.config);
+    if config.drain {
+        return Err(draining(request).with_code(Code::PluginNotAvailable));
+    }
+    if let Some(bridge) = config.bridge {
         let mut session = Session::open(None).map_err(unavailable)?;
         let link = session.node.look_up(&bridge).map_err(unavailable)?;
         if link.is_some_and(|link| link.kind.as_deref() != Some("bridge")) {
@@ -53,6 +57,13 @@ pub fn status(request: &Request) -> Result<()> {
         Some(name) => Ipam::new(request, &name, &records).status(),
         None => Ok(()),
     }
+}
+
+/// Pods that are there can still be detached, which needs a configuration: without one runtimes refuse that, too.
+fn draining(request: &Request) -> Error {
+    Error::internal(format!("network \"{}\" takes no new pods", request.network)).with_details(
+        "it is being taken from this node (key `drain`): let pods go elsewhere, or run smarter-cni install again",
+    )
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Error {

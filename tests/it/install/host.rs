@@ -170,7 +170,7 @@ fn digest(path: &Path) -> u64 {
 }
 
 /// Links, addresses, routes, rules and the switches of forwarding.
-pub(super) fn kernel() -> Value {
+pub(crate) fn kernel() -> Value {
     let sysctls = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.route_localnet"];
     json!({
         "links": Node.ip("link").as_array().expect("links").iter().map(|l| l["ifname"].clone()).collect::<Vec<_>>(),
@@ -188,7 +188,7 @@ fn without_state(line: &str) -> String {
 }
 
 /// Another build: what an ELF loader does not read may differ.
-pub(super) fn another_build(directory: &Path) -> PathBuf {
+pub(crate) fn another_build(directory: &Path) -> PathBuf {
     let path = directory.join("another-build");
     let mut bytes = fs::read(lab::binary()).expect("the program under test");
     bytes.extend(b"another build");

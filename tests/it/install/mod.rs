@@ -8,3 +8,5 @@ mod predecessor;
 mod ranges;
 mod uninstall;
 mod watch;
+
+pub(crate) use host::{another_build, kernel};

@@ -54,7 +54,6 @@ fn the_plugins_stay_for_pods_that_are_attached() {
         let host = Host::new();
         let before = (host.snapshot(), kernel());
         host.installed("");
-        let list = host.conflist();
         let pod = Netns::new("pod");
         assert_eq!(host.plugin("ADD", "c1", &pod).status, 0);
 
@@ -62,16 +61,22 @@ fn the_plugins_stay_for_pods_that_are_attached() {
         assert_eq!(out.status, 1, "{out}");
         assert!(out.stderr.contains("waiting  c1 is attached"), "{out}");
         assert!(out.stderr.ends_with("run it again when these pods are gone, or with --force\n"), "{out}");
-        assert!(!host.path(CONFLIST).exists(), "no new pod may come");
+        // The runtime needs a configuration to detach the pod, and a new one must not come.
+        assert_eq!(host.conflist()["plugins"][0]["drain"], true);
+        let refused = host.plugin("ADD", "c2", &Netns::new("late"));
+        assert_eq!(refused.json["code"], 11, "{refused}");
+        assert_eq!(refused.json["msg"], "network \"smartnet\" takes no new pods");
         pod.run("ping -c 1 -W 2 172.38.0.1");
         for name in OWN {
             super::host::answers(&host.path(BIN).join(name));
         }
-        // The runtime's own copy of the configuration detaches the pod.
-        let out = host.plugin_with(&list, "DEL", "c1", &pod);
+        let again = host.uninstall("");
+        assert_eq!(again.status, 1, "{again}");
+        let out = host.plugin("DEL", "c1", &pod);
         assert_eq!(out.status, 0, "{out}");
         assert_eq!(host.uninstall("").status, 0);
         assert_eq!((host.snapshot(), kernel()), before);
+        // A second time there is nothing to do.
         let again = host.uninstall("");
         assert_eq!(again.status, 0, "{again}");
         assert_eq!((host.snapshot(), kernel()), before);

@@ -121,7 +121,10 @@ fn removal_forgives_everything() {
     let config = RemovalConfig::read(&object(
         r#"{"bridge":"a/b","vlan":9999,"ipam":{"type":"host-local"},"mtu":"x"}"#,
     ));
-    assert_eq!(config, RemovalConfig { bridge: None, ipam: Some("host-local".into()), spoof_check: false });
+    assert_eq!(
+        config,
+        RemovalConfig { bridge: None, ipam: Some("host-local".into()), spoof_check: false, drain: false }
+    );
     assert_eq!(RemovalConfig::read(&object("{}")).bridge.unwrap().as_str(), "cni0");
 }
 

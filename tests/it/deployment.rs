@@ -1,0 +1,210 @@
+//! What an admin does with the manifests, on a real containerd: the real image with exactly the mounts, user, capabilities
+//! and read-only root of the manifest; pods with traffic; upgrade, rollback and uninstallation.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::containerd::Containerd;
+use crate::cri::{Pod, Sandbox};
+use crate::install::{another_build, kernel};
+use crate::kubelet::{DaemonSet, NotReady, objects};
+use crate::lab::{self, Foreign, Node, Place, eventually};
+use crate::sandbox::{run, sandboxed_daemons};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.1.0";
+const NEXT: &str = "ghcr.io/smarter-project/smarter-cni:next";
+
+/// This machine's /etc, /opt and /var/lib under a layer of the test's own, and a mount tree that containers may follow.
+fn as_a_node() {
+    Node.run("mount -t tmpfs tmpfs /mnt");
+    for (directory, name) in [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "var-lib")] {
+        let (upper, work) = (format!("/mnt/{name}/upper"), format!("/mnt/{name}/work"));
+        fs::create_dir_all(&upper).expect("a layer");
+        fs::create_dir_all(&work).expect("a layer");
+        let options = format!("lowerdir={directory},upperdir={upper},workdir={work}");
+        Node.run(&format!("mount -t overlay -o {options} overlay {directory}"));
+    }
+    // What is installed on this machine is none of the test's business.
+    for directory in ["/opt/cni", "/etc/cni", "/etc/containerd", "/var/lib/cni", "/var/lib/smarter-cni"] {
+        let _ = fs::remove_dir_all(directory);
+    }
+    Node.run("mount --make-rshared /");
+}
+
+fn manifest(name: &str) -> Vec<Value> {
+    objects(&Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s").join(name))
+}
+
+/// The image as it is released, but for the architectures.
+fn archive(binary: &Path, name: &str) -> PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/image/archive");
+    let out = PathBuf::from(format!("/mnt/{}.tar", name.replace(['/', ':'], "-")));
+    run(script, &[&binary.display().to_string(), &out.display().to_string(), name]);
+    out
+}
+
+/// A node on which kubelet runs, and no network yet.
+fn bare_node() -> Containerd {
+    as_a_node();
+    let containerd = Containerd::start_on_bare_node();
+    containerd.import(&archive(&lab::binary(), IMAGE));
+    let conditions = containerd.cri.conditions().expect("containerd answers");
+    assert!(
+        conditions.contains(&("NetworkReady".to_owned(), false)),
+        "there is a network already: {conditions:?}"
+    );
+    containerd
+}
+
+/// Files that belong to networks, and what the kernel has.
+fn snapshot() -> (BTreeMap<String, String>, Value) {
+    let mut files = BTreeMap::new();
+    for directory in ["/opt", "/etc/cni", "/var/lib/smarter-cni", "/run/smarter-cni", "/run/cni"] {
+        if Path::new(directory).exists() {
+            for line in Node.run(&format!("find {directory} -printf %p:%y:%m:%l:%s\\n")).lines() {
+                let (path, rest) = line.split_once(':').expect("a path");
+                files.insert(path.to_owned(), rest.to_owned());
+            }
+        }
+    }
+    (files, kernel())
+}
+
+/// A connection between two pods over which something is said all the time.
+struct Conversation {
+    ends: std::sync::Arc<(AtomicBool, AtomicUsize)>,
+    talk: thread::JoinHandle<()>,
+}
+
+impl Conversation {
+    fn between(server: &Sandbox, client: &Sandbox) -> Self {
+        let at = SocketAddr::new(server.addresses[0].parse().expect("an address"), 7000);
+        let listener = server.network.inside(|| TcpListener::bind(at)).expect("listen in the pod");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut buffer = [0; 64];
+            while let Ok(length) = stream.read(&mut buffer) {
+                if length == 0 || stream.write_all(&buffer[..length]).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stream = client.network.inside(|| TcpStream::connect(at)).expect("connect from pod to pod");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a patience");
+        let ends = std::sync::Arc::new((AtomicBool::new(false), AtomicUsize::new(0)));
+        let shared = ends.clone();
+        let talk = thread::spawn(move || {
+            while !shared.0.load(Ordering::Relaxed) {
+                let said = shared.1.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+                stream.write_all(&said).expect("the connection lives");
+                let mut heard = [0; 8];
+                stream.read_exact(&mut heard).expect("the connection lives");
+                assert_eq!(heard, said);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Self { ends, talk }
+    }
+
+    fn said(&self) -> usize {
+        self.ends.1.load(Ordering::Relaxed)
+    }
+
+    fn end(self) {
+        self.ends.0.store(true, Ordering::Relaxed);
+        self.talk.join().expect("nothing was lost and nothing was reset");
+    }
+}
+
+fn ping(from: &Foreign, to: &str) {
+    from.run(&format!("ping -c 1 -W 5 {to}"));
+}
+
+#[test]
+fn from_kubectl_apply_to_uninstall() {
+    sandboxed_daemons(|| {
+        let containerd = bare_node();
+        let before = snapshot();
+        let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
+
+        // kubectl apply
+        let deployed = containerd.deploy(&set, "smarter-cni").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+        let said = &deployed.logs["install"];
+        assert!(said.contains("installed: network smartnet on bridge smartnet0, 172.38.0.0/16"), "{said}");
+        assert!(said.contains("runtime  containerd: has loaded the network smartnet"), "{said}");
+        eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
+        let (one, two) = (containerd.run_pod(&Pod::new("one")), containerd.run_pod(&Pod::new("two")));
+        assert_eq!((one.addresses[0].as_str(), two.addresses[0].as_str()), ("172.38.0.2", "172.38.0.3"));
+        ping(&one.network, "172.38.0.3");
+
+        // What gets lost comes back while it watches.
+        fs::write("/opt/cni/bin/smarter-cni", "").expect("a power cut");
+        eventually("the plugin is repaired", PATIENCE, || {
+            fs::metadata("/opt/cni/bin/smarter-cni").is_ok_and(|file| file.len() > 1_000_000)
+        });
+        eventually("it says so", PATIENCE, || {
+            deployed.main_log("smarter-cni").contains("repaired place /opt/cni/bin/smarter-cni")
+        });
+
+        // Upgrade and rollback under traffic.
+        let conversation = Conversation::between(&one, &two);
+        containerd.import(&archive(&another_build(Path::new("/mnt")), NEXT));
+        let mut current = deployed;
+        for (image, name) in [(NEXT, "upgraded"), (IMAGE, "rolled-back")] {
+            let started = conversation.said();
+            assert_eq!(containerd.undeploy(&current), 0, "the watch ends as it should");
+            let set = set.with_image(image);
+            current = containerd.deploy(&set, name).unwrap_or_else(|NotReady(why)| panic!("{why}"));
+            assert!(
+                current.logs["install"].contains("done     place /opt/cni/bin/smarter-cni"),
+                "{current:?}"
+            );
+            eventually("they go on talking", PATIENCE, || conversation.said() > started + 20);
+            let new = containerd.run_pod(&Pod::new(&format!("new-{name}")));
+            ping(&new.network, &one.addresses[0]);
+            containerd.remove_pod(&new);
+        }
+        conversation.end();
+
+        // kubectl delete of the DaemonSet takes nothing from the node.
+        assert_eq!(containerd.undeploy(&current), 0);
+        ping(&one.network, "172.38.0.3");
+
+        // kubectl apply of the uninstallation: not while pods are attached, and they can still be removed.
+        let uninstall = DaemonSet::of(&manifest("uninstall.yaml"));
+        let NotReady(why) = containerd.deploy(&uninstall, "too-early").expect_err("pods are attached");
+        assert!(why.contains("waiting  default/one is attached"), "{why}");
+        ping(&one.network, "172.38.0.3");
+        containerd.remove_pod(&one);
+        containerd.remove_pod(&two);
+        let gone = containerd.deploy(&uninstall, "uninstall").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+        assert!(gone.logs["uninstall"].contains("smarter-cni is gone from this node"), "{gone:?}");
+        assert_eq!(containerd.undeploy(&gone), 0);
+        assert_eq!(snapshot(), before);
+        eventually("containerd knows", PATIENCE, || !containerd.cri.ready());
+    });
+}
+
+#[test]
+fn a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why() {
+    sandboxed_daemons(|| {
+        let containerd = bare_node();
+        Node.run("ip link add lan0 type veth peer name lan1");
+        Node.run("ip addr add 10.38.4.1/24 dev lan0");
+        let before = snapshot();
+        let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
+        let set = set.with_setting("subnet", "10.38.0.0/16").with_setting("gateway", "10.38.0.1");
+        let NotReady(why) = containerd.deploy(&set, "refused").expect_err("the node uses this range");
+        assert!(why.contains("ended with Some(1)") && why.contains("interface lan0"), "{why}");
+        assert_eq!(snapshot(), before);
+    });
+}
