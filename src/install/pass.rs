@@ -110,7 +110,7 @@ impl Pass {
         };
         report.notes.splice(0..0, found.left_out.iter().map(ToString::to_string));
         report.warnings.extend(found.problems.iter().map(ToString::to_string));
-        report.runtimes = found.runtimes.iter().map(|runtime| loaded::unasked(runtime)).collect();
+        report.runtimes = found.runtimes.iter().map(loaded::unasked).collect();
         Ok((plan, have, report))
     }
 

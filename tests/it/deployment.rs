@@ -19,7 +19,7 @@ use crate::kubelet::{DaemonSet, NotReady, objects};
 use crate::lab::{self, Foreign, Node, Place, eventually};
 use crate::sandbox::{run, sandboxed_daemons};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.1.0";
 const NEXT: &str = "ghcr.io/smarter-project/smarter-cni:next";
 

@@ -12,7 +12,7 @@ use crate::containerd::Containerd;
 use crate::cri::{Container, Mount, Pod, Sandbox};
 use crate::lab::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The objects of a file of manifests.
 pub(crate) fn objects(path: &Path) -> Vec<Value> {
