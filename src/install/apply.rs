@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use super::have::{OWN, PROGRAM};
 use super::installation::{self, Installation, Kept};
-use super::plan::{OWN, PROGRAM, Step};
+use super::plan::Step;
 use super::program::{self, Program};
 use crate::host::place;
 use crate::host::root::Root;

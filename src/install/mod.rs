@@ -7,11 +7,13 @@
 
 mod apply;
 mod cli;
+mod have;
 mod installation;
 mod loaded;
 mod observe;
 mod pass;
 mod plan;
+mod pods;
 mod program;
 mod range;
 mod removal;

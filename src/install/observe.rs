@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::have::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM, STANDARD};
 use super::installation::{self, Installation};
-use super::plan::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM, STANDARD};
 use super::program::{self, Program};
 use crate::conflist::{DATA_DIR, Range, Ranges};
 use crate::datapath::ground;

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use super::apply::{self, Lock};
+use super::have::Have;
 use super::installation::Installation;
 use super::loaded;
 use super::observe;
-use super::plan::{self, Have, Plan};
+use super::plan::{self, Plan};
 use super::program::Program;
 use super::report::{Report, Result as Outcome};
 use super::settings::Settings;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::conflist::Range;
 use crate::datapath::ground::{Bridge, By, Taken};
+use crate::install::have::ProgramIdentity;
 use crate::install::settings::Wish;
 
 const BIN: &str = "/opt/cni/bin";

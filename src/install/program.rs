@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::plan::ProgramIdentity;
+use super::have::ProgramIdentity;
 use crate::applet::ABOUT;
 use crate::conflist::CNI_VERSION;
 

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::apply::{self, Lock, here, next_move};
+use super::have::{ConfFile, Found, Have as Seen, OWN, PROGRAM, STANDARD};
 use super::installation::{self, Installation, Kept};
 use super::observe;
-use super::plan::{ConfFile, Found, OWN, PROGRAM, STANDARD};
+use super::pods::Pods;
 use super::program::Program;
 use super::removal::{self, Have, Step};
 use super::report::{Report, Result as Outcome};
@@ -22,8 +23,7 @@ use crate::datapath::session::Session;
 use crate::datapath::withdraw;
 use crate::host::place;
 use crate::host::root::Root;
-use crate::state::holders::{self, LIBCNI_RESULTS, Liveness};
-use crate::state::{BootId, Lease, Record, Records, Store, record};
+use crate::state::record;
 
 /// `directories` are where plugins and configurations would be put now.
 pub(super) fn run(
@@ -130,7 +130,7 @@ fn look(
     have.open = have.conflists.iter().filter(|path| lets_pods_come(root, path)).cloned().collect();
     have.plugins = plugins(root, program, &installation, &seen)?;
     have.plugins.extend(seen.leftovers);
-    let state = State::look(network, installation.leases_are_foreign)?;
+    let state = Pods::look(network, installation.leases_are_foreign)?;
     have.attached = state.attached;
     have.leases = state.removable;
     if !state.unknown.is_empty() {
@@ -158,7 +158,7 @@ fn kept(root: &Root, installation: &Installation) -> Vec<Kept> {
 }
 
 /// Those we wrote, and those in front of us that look like it; one that somebody else wrote meanwhile stays.
-fn conflists(root: &Root, known: &Installation, seen: &super::plan::Have) -> Result<Vec<PathBuf>, String> {
+fn conflists(root: &Root, known: &Installation, seen: &Seen) -> Result<Vec<PathBuf>, String> {
     let is_ours = |file: &&ConfFile| file.name == FILE_NAME && file.is_ours();
     let mut found: BTreeSet<PathBuf> = seen
         .conf_dirs
@@ -205,7 +205,7 @@ fn plugins(
     root: &Root,
     program: &Program,
     known: &Installation,
-    seen: &super::plan::Have,
+    seen: &Seen,
 ) -> Result<Vec<PathBuf>, String> {
     let mut paths: BTreeSet<PathBuf> = known.plugins.clone();
     let names = || [PROGRAM].iter().chain(OWN).chain(STANDARD);
@@ -223,89 +223,6 @@ fn plugins(
     }
     found.sort_by_key(|path| path.file_name().is_some_and(|name| name == PROGRAM));
     Ok(found)
-}
-
-/// What is remembered of pods.
-#[derive(Debug, Default)]
-struct State {
-    attached: Vec<String>,
-    removable: Vec<PathBuf>,
-    /// Addresses whose holders nobody can judge.
-    unknown: Vec<String>,
-    /// Whoever had leases here before us goes on with his bookkeeping.
-    shared: bool,
-}
-
-impl State {
-    fn look(network: &str, shared: bool) -> Result<Self, String> {
-        let boot = BootId::current().map_err(|error| format!("which boot is this? {error}"))?;
-        let records = Records::at(Path::new(record::ROOT), boot.clone());
-        let records = records.all().map_err(|error| error.to_string())?;
-        let mut state = Self { shared, ..Self::default() };
-        for record in records.iter().filter(|record| !holders::is_gone(record)) {
-            let name = record.display_name();
-            if !state.attached.contains(&name) {
-                state.attached.push(name);
-            }
-        }
-        let mut stores: BTreeSet<(PathBuf, String)> = [(PathBuf::from(DATA_DIR), network.to_owned())].into();
-        let recorded = |record: &Record| {
-            Some((PathBuf::from(record.promised.data_dir.as_ref()?), record.network.clone()))
-        };
-        stores.extend(records.iter().filter_map(recorded));
-        for (data_dir, network) in stores {
-            state.leases(&data_dir, &network, &boot, &records)?;
-        }
-        Ok(state)
-    }
-
-    fn leases(
-        &mut self,
-        data_dir: &Path,
-        network: &str,
-        boot: &BootId,
-        records: &[Record],
-    ) -> Result<(), String> {
-        let failed = |error: crate::state::Error| error.to_string();
-        let Some(store) = Store::glance(data_dir, network).map_err(failed)? else { return Ok(()) };
-        let void = store.is_void(boot).map_err(failed)?;
-        let mut held = false;
-        for address in store.addresses().map_err(failed)? {
-            let holder = match store.lease(address).map_err(failed)? {
-                Some(Lease::Held(holder)) if !void => holder,
-                _ => {
-                    self.removable.push(store.path().join(address.to_string()));
-                    continue;
-                }
-            };
-            if records.iter().any(|record| record.container_id == holder.container) {
-                self.removable.push(store.path().join(address.to_string()));
-                continue;
-            }
-            match holders::of_cache(Path::new(LIBCNI_RESULTS), network, &holder) {
-                Liveness::Alive => self.attached.push(holder.container),
-                Liveness::Dead => self.removable.push(store.path().join(address.to_string())),
-                Liveness::Unknown => {
-                    held = true;
-                    self.unknown.push(address.to_string());
-                }
-            }
-        }
-        let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name == ".boot_id");
-        let shared = self.shared || held;
-        self.removable.extend(bookkeeping(store.path()).into_iter().filter(|path| !shared || ours(path)));
-        Ok(())
-    }
-}
-
-/// What host-local and we keep beside the leases.
-fn bookkeeping(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let known = |name: &String| {
-        matches!(name.as_str(), "lock" | ".boot_id" | ".lease.new") || name.starts_with("last_reserved_ip.")
-    };
-    names.filter(known).map(|name| directory.join(name)).collect()
 }
 
 /// `false` when there was nothing to do any more. The text of an error names the step.

@@ -65,6 +65,7 @@ const PURE: &[&str] = &[
     "install/settings.rs",
     "install/range.rs",
     "install/plan.rs",
+    "install/have.rs",
     "install/removal.rs",
     "install/installation.rs",
     "install/report.rs",

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::containerd::Containerd;
 use crate::cri::{Pod, Sandbox};
 use crate::install::{another_build, kernel};
-use crate::kubelet::{DaemonSet, NotReady, objects};
+use crate::kubelet::{DaemonSet, Deployed, NotReady, objects};
 use crate::lab::{self, Foreign, Node, Place, eventually};
 use crate::sandbox::{run, sandboxed_daemons};
 
@@ -191,6 +191,68 @@ fn from_kubectl_apply_to_uninstall() {
         assert_eq!(containerd.undeploy(&gone), 0);
         assert_eq!(snapshot(), before);
         eventually("containerd knows", PATIENCE, || !containerd.cri.ready());
+    });
+}
+
+/// The commands between two marks of the README, without what stands behind `#`.
+fn readme(mark: &str) -> Vec<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let (begin, end) = (format!("<!-- {mark} -->"), format!("<!-- /{mark} -->"));
+    let block = text.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).expect("the block").0;
+    let lines = block.lines().filter(|line| !line.starts_with("```"));
+    let words = lines.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
+    words.filter(|line| !line.is_empty()).collect()
+}
+
+/// What is left of a line behind some words.
+fn behind<'a>(line: &'a str, words: &str) -> Option<&'a str> {
+    line.strip_prefix(words).map(str::trim)
+}
+
+#[test]
+fn the_readme_word_by_word() {
+    sandboxed_daemons(|| {
+        as_a_node();
+        let containerd = Containerd::start_on_bare_node();
+        let before = snapshot();
+        // A checkout in which the image can be made without leaving a trace in the real one.
+        let checkout = Path::new("/mnt/checkout");
+        fs::create_dir_all(checkout.join("target/any/release")).expect("a directory");
+        for name in ["image", "k8s", "Cargo.toml"] {
+            std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), checkout.join(name))
+                .expect("a link");
+        }
+        fs::copy(lab::binary(), checkout.join("target/any/release/smarter-cni")).expect("the release binary");
+
+        let mut deployed: Vec<(String, Deployed)> = Vec::new();
+        let mut pods = Vec::new();
+        for (mark, pods_before) in [("deployment", 0), ("undeployment", 2)] {
+            let lines = readme(mark);
+            assert_eq!(lines.len(), 3, "{lines:?}");
+            assert_eq!(pods.len(), pods_before);
+            for line in lines {
+                if let Some(file) = behind(&line, "kubectl apply -f k8s/") {
+                    // Kubelet tries again until the pods are gone; here they go at once.
+                    pods.drain(..).for_each(|pod: Sandbox| containerd.remove_pod(&pod));
+                    let set = DaemonSet::of(&manifest(file));
+                    let pod =
+                        containerd.deploy(&set, file).unwrap_or_else(|NotReady(why)| panic!("{line}: {why}"));
+                    deployed.push((file.to_owned(), pod));
+                } else if let Some(file) = behind(&line, "kubectl delete -f k8s/") {
+                    let at = deployed.iter().position(|(name, _)| name == file).expect("it is deployed");
+                    assert_eq!(containerd.undeploy(&deployed.remove(at).1), 0, "{line}");
+                } else {
+                    run("sh", &["-c", &format!("cd {} && {line}", checkout.display())]);
+                }
+            }
+            if mark == "deployment" {
+                eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
+                pods = ["one", "two"].map(|name| containerd.run_pod(&Pod::new(name))).into();
+                ping(&pods[0].network, &pods[1].addresses[0]);
+            }
+        }
+        assert!(deployed.is_empty());
+        assert_eq!(snapshot(), before);
     });
 }
 

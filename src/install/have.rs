@@ -1,0 +1,108 @@
+//! What a node has of an installation, and what it has of others, as values. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::installation::Installation;
+use crate::conflist::Ranges;
+use crate::datapath::ground::Ground;
+
+/// The file; everything else is a link to it.
+pub(super) const PROGRAM: &str = "smarter-cni";
+/// The names that our own configuration uses.
+pub(super) const OWN: &[&str] = &["smarter-bridge", "smarter-ipam", "smarter-portmap", "smarter-loopback"];
+/// What runtimes call by themselves, or other networks need: only where nobody else provides it.
+pub(super) const STANDARD: &[&str] = &["loopback", "portmap"];
+/// What is there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Have {
+    pub(super) program: ProgramIdentity,
+    pub(super) bin_dirs: Vec<BinDir>,
+    pub(super) conf_dirs: Vec<ConfDir>,
+    pub(super) installation: Option<Installation>,
+    pub(super) ground: Ground,
+    /// The network has a lease directory.
+    pub(super) leases: bool,
+    /// Empty or unreadable results of our network in libcni's cache.
+    pub(super) damaged_cache: Vec<PathBuf>,
+    /// Left by an installation that was killed.
+    pub(super) leftovers: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ProgramIdentity {
+    pub(super) version: String,
+    pub(super) digest: String,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+/// Links in the path are resolved already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BinDir {
+    pub(super) path: PathBuf,
+    /// This and the directories above it that are not there, the outermost first.
+    pub(super) missing: Vec<PathBuf>,
+    pub(super) names: BTreeMap<&'static str, Found>,
+}
+
+/// What stands under a name of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Found {
+    #[default]
+    Absent,
+    /// Just what we would put there.
+    Same,
+    /// A smarter-cni of another build, or in another form.
+    Ours,
+    /// Cannot be executed; why.
+    Broken(String),
+    Foreign,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ConfDir {
+    pub(super) path: PathBuf,
+    pub(super) missing: Vec<PathBuf>,
+    /// Those that a runtime reads, in its order.
+    pub(super) files: Vec<ConfFile>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ConfFile {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Broken(String),
+    List { network: String, types: Vec<String>, ranges: Option<Ranges> },
+}
+
+impl ConfFile {
+    /// Written for plugins of our names: by Arm's smarter-cni, or by hand.
+    pub(super) fn is_of_our_plugins(&self) -> bool {
+        matches!(&self.content, Content::List { types, .. }
+            if types.first().is_some_and(|first| first == "smarter-bridge")
+                && types.iter().all(|name| name.starts_with("smarter-")))
+    }
+}
+
+impl ConfFile {
+    /// Ours, or what a power cut left of it.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.content, Content::Broken(_)) || self.is_of_our_plugins()
+    }
+}
+
+impl fmt::Display for ConfFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.content {
+            Content::Broken(why) => write!(f, "{} ({why})", self.name),
+            Content::List { network, .. } => write!(f, "{} (network {network})", self.name),
+        }
+    }
+}
