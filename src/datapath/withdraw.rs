@@ -116,7 +116,9 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
         }
     }
     for family in Family::BOTH {
-        let legacy = interfaces.iter().filter(|interface| has_legacy(family, interface));
+        let listing = legacy_listing(family)?;
+        let ours = |interface: &&IfName| listing.contains(&format!("\"{OWNER} {interface}\""));
+        let legacy = interfaces.iter().filter(ours);
         steps.extend(legacy.cloned().map(|interface| Step::WithdrawLegacy(family, interface)));
     }
     let switches = switches::turned()?;
@@ -128,10 +130,17 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
     Ok(steps)
 }
 
-fn has_legacy(family: Family, interface: &IfName) -> bool {
+/// The rules of the old forward chain; empty where that table is not loaded, or nobody has a program for it.
+fn legacy_listing(family: Family) -> kernel::Result<String> {
     let loaded = std::fs::read_to_string(filter::loaded_tables(family)).unwrap_or_default();
-    loaded.lines().any(|table| table == "filter")
-        && filter::accepts(interface).iter().any(|rule| legacy_command(family, "-C", rule).is_ok())
+    if !loaded.lines().any(|table| table == "filter") {
+        return Ok(String::new());
+    }
+    match legacy::run(filter::program(family), &["-S".to_owned(), "FORWARD".to_owned()]) {
+        Err(error) if error.is_missing() => Ok(String::new()),
+        // It opens a raw socket: a container needs a capability that nothing else here needs.
+        other => other.map_err(|error| error.with_hint("in a container it needs the capability NET_RAW")),
+    }
 }
 
 fn legacy_command(family: Family, operation: &str, rule: &[String]) -> kernel::Result<String> {

@@ -27,7 +27,8 @@ pub fn run(program: &str, arguments: &[String]) -> Result<String> {
         .args(arguments)
         .env_clear()
         .output()
-        .map_err(|error| Error::new(typed(), error))?;
+        // Not `is_missing`: it is there, and something that it needs is not (its loader, /dev/null).
+        .map_err(|error| Error::new(typed(), std::io::Error::other(error)))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -256,6 +256,35 @@ fn the_readme_word_by_word() {
     });
 }
 
+/// On the node itself, with directories that the runtime does not look at.
+#[test]
+fn a_runtime_that_does_not_load_the_network_says_why_and_what_to_do() {
+    sandboxed_daemons(|| {
+        let containerd = bare_node();
+        let install = |line: &str| {
+            let mut words = vec!["install", "--subnet", "10.38.0.0/16"];
+            words.extend(line.split_whitespace());
+            run(&lab::binary().display().to_string(), &words)
+        };
+        let said = install("--conf-dir /etc/elsewhere");
+        assert!(
+            said.contains(
+                "runtime  containerd: has NOT loaded the network smartnet: containerd reads networks from \
+                 /etc/cni/net.d, not from /etc/elsewhere; install with --conf-dir /etc/cni/net.d"
+            ),
+            "{said}"
+        );
+        let said = install("--bin-dir /opt/elsewhere");
+        assert!(
+            said.contains("containerd looks for plugins in /opt/cni/bin, not in /opt/elsewhere"),
+            "{said}"
+        );
+        let said = install("");
+        assert!(said.contains("containerd: has loaded the network smartnet"), "{said}");
+        assert!(containerd.cri.ready());
+    });
+}
+
 #[test]
 fn a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why() {
     sandboxed_daemons(|| {

@@ -170,8 +170,11 @@ impl Containerd {
         }
         let containers = list(&set.spec["containers"]);
         assert_eq!(containers.len(), 1);
-        let main = set.container(&containers[0]);
-        let main = self.cri.run_container(&pod, &sandbox, &main).unwrap_or_else(|e| panic!("{main:?}: {e}"));
+        let container = set.container(&containers[0]);
+        let main = self.cri.run_container(&pod, &sandbox, &container);
+        let main = main.unwrap_or_else(|e| panic!("{container:?}: {e}"));
+        // The first process of a container is deaf to signals until it has begun.
+        eventually("the main container says something", PATIENCE, || !log(&container.name).is_empty());
         Ok(Deployed { pod, sandbox, main, logs: said })
     }
 

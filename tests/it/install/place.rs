@@ -137,6 +137,38 @@ fn directories_are_taken_as_the_host_sees_them() {
     });
 }
 
+/// A node with k3s, which moved its directories, and a CRI-O beside it: real configurations of both.
+#[test]
+fn every_runtime_of_the_node_gets_everything() {
+    sandboxed(|| {
+        let host = Host::new();
+        let fixture = |name: &str| {
+            fs::read_to_string(format!("{}/tests/fixtures/runtimes/{name}", env!("CARGO_MANIFEST_DIR")))
+                .expect(name)
+        };
+        let (k3s, crio) = ("var/lib/rancher/k3s/agent/etc/containerd", "etc/crio");
+        for directory in [k3s, crio, "var/lib/rancher/k3s/data/cni"] {
+            fs::create_dir_all(host.path(directory)).unwrap();
+        }
+        host.write(&format!("{k3s}/config.toml"), fixture("k3s-1.34/config.toml"));
+        host.write(&format!("{crio}/crio.conf"), fixture("crio-1.24/crio.conf"));
+        let out = host.installed("--json");
+        let runtimes = out.json["runtimes"].as_array().expect("runtimes");
+        let names: Vec<_> = runtimes.iter().map(|runtime| runtime["name"].clone()).collect();
+        assert_eq!(names, ["k3s", "cri-o"], "{out}");
+        assert!(runtimes.iter().all(|runtime| runtime["loaded"].is_null()), "nobody runs here: {out}");
+        for runtime in runtimes {
+            let (bin, conf) =
+                (runtime["bin_dirs"][0].as_str().unwrap(), runtime["conf_dir"].as_str().unwrap());
+            answers(&host.path(&bin[1..]).join("smarter-bridge"));
+            assert_eq!(host.read(&format!("{}/0-smarter-bridge.conflist", &conf[1..])), host.read(CONFLIST));
+        }
+        // Flags win.
+        host.installed("--bin-dir /opt/mine --conf-dir /etc/mine");
+        answers(&host.path("opt/mine/smarter-bridge"));
+    });
+}
+
 #[test]
 fn what_is_damaged_is_repaired() {
     sandboxed(|| {

@@ -49,6 +49,31 @@ fn the_node_equals_the_snapshot_from_before() {
 }
 
 #[test]
+fn accepts_in_the_legacy_tables_are_given_back_too() {
+    sandboxed(|| {
+        let host = Host::new();
+        Node.run("iptables-legacy -P FORWARD DROP");
+        let before = (host.snapshot(), kernel(), Node.run("iptables-legacy -S"));
+        host.installed("");
+        let pod = Netns::new("pod");
+        assert_eq!(host.plugin("ADD", "c1", &pod).status, 0);
+        assert!(
+            Node.run("iptables-legacy -S FORWARD").contains("smarter-cni smartnet0"),
+            "the test needs accepts"
+        );
+        assert_eq!(host.plugin("DEL", "c1", &pod).status, 0);
+        // Its program is the host's: the tree needs one.
+        for directory in ["usr", "lib", "lib64", "sbin", "dev"] {
+            fs::create_dir_all(host.path(directory)).unwrap();
+            Node.run(&format!("mount --rbind /{directory} {}", host.path(directory).display()));
+        }
+        let out = host.uninstall("");
+        assert_eq!(out.status, 0, "{out}");
+        assert_eq!((host.snapshot(), kernel(), Node.run("iptables-legacy -S")), before, "{out}");
+    });
+}
+
+#[test]
 fn the_plugins_stay_for_pods_that_are_attached() {
     sandboxed(|| {
         let host = Host::new();
