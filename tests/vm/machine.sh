@@ -13,10 +13,10 @@ fail() {
   exit 1
 }
 
-require() { # require COMMAND:PACKAGE…
+require() { # require COMMAND-OR-FILE:PACKAGE…
   local need
   for need in "$@"; do
-    command -v "${need%%:*}" >/dev/null || fail "${need%%:*} is missing; it is in the package ${need#*:}"
+    command -v "${need%%:*}" >/dev/null || [[ -e ${need%%:*} ]] || fail "${need%%:*} is missing; it is in the package ${need#*:}"
   done
 }
 
