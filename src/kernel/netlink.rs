@@ -325,9 +325,10 @@ fn extended_words(message: &Message<'_>) -> Option<String> {
     } else if message.flags & NLM_F_CAPPED != 0 {
         HEADER
     } else {
-        usize::try_from(u32_at(message.payload, 4)?).ok()?.next_multiple_of(4)
+        // Any number of 32 bits: rounding it up may go beyond what a 32-bit processor counts to.
+        usize::try_from(u32_at(message.payload, 4)?).ok()?.checked_next_multiple_of(4)?
     };
-    attributes(message.payload.get(4 + echoed..)?)
+    attributes(message.payload.get(echoed.checked_add(4)?..)?)
         .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
         .map(|(_, value)| string(value))
 }
@@ -371,6 +372,11 @@ mod tests {
         assert_eq!(words(NLMSG_ERROR, 0x300, &capped).as_deref(), Some("busy"));
         let done = [&errno[..], &text].concat();
         assert_eq!(words(NLMSG_DONE, 0x202, &done).as_deref(), Some("busy"));
+
+        for absurd in [u32::MAX, u32::MAX - 3] {
+            let broken = [&errno[..], &absurd.to_ne_bytes(), &text].concat();
+            assert_eq!(words(NLMSG_ERROR, 0x200, &broken), None, "an echo of {absurd} bytes");
+        }
 
         assert_eq!(words(NLMSG_ERROR, 0, &whole), None, "an old kernel says nothing");
         assert_eq!(words(NLMSG_ERROR, 0x200, &errno), None);
