@@ -17,4 +17,5 @@ pub mod rules;
 pub mod session;
 pub mod spec;
 pub mod step;
+pub mod survey;
 pub mod switches;

@@ -11,6 +11,8 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod route;
+pub mod rule;
+pub mod scratch;
 pub mod sysctl;
 pub mod vlan;
 

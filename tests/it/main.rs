@@ -5,6 +5,7 @@ mod bridge;
 mod conntrack;
 mod containerd;
 mod cri;
+mod doctor;
 mod firewall;
 mod image;
 mod kernel;
