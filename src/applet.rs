@@ -58,7 +58,11 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Plugin(Plugin::Portmap),
         "the same, under the name our own configuration uses",
     ),
-    ("doctor", Applet::Doctor, "say what is wrong with this node's pod network, and the fix; changes nothing"),
+    (
+        "doctor",
+        Applet::Doctor,
+        "say what is wrong with this node's pod network, and the fix; changes nothing",
+    ),
     (
         "selftest",
         Applet::Selftest,
@@ -162,7 +166,9 @@ mod tests {
             let link = argv(&[&format!("/opt/cni/bin/{name}"), "-x"]);
             match applet {
                 Applet::Plugin(_) => assert_eq!(select(&link), Choice::Run(*applet, &link[1..])),
-                Applet::Doctor | Applet::Selftest => assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x")))),
+                Applet::Doctor | Applet::Selftest => {
+                    assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x"))))
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Everything at once and once, in a handful of dumps, so that many questions cost what one costs. Reads only; what is
 //! wrong with it is for others to say.
 
+pub mod packets;
 pub mod ruleset;
 pub mod trial;
 
@@ -77,7 +78,8 @@ impl Network {
 
     /// The routes to everywhere of the main table, the preferred one first.
     pub fn default_routes(&self, family: Family) -> Vec<&RouteEntry> {
-        let all = self.routes.iter().filter(|route| route.table == MAIN && route.dst == family.default_route());
+        let all =
+            self.routes.iter().filter(|route| route.table == MAIN && route.dst == family.default_route());
         let mut routes: Vec<_> = all.filter(|route| route.index.is_some()).collect();
         routes.sort_by_key(|route| route.priority.unwrap_or(0));
         routes

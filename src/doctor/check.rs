@@ -119,7 +119,10 @@ pub enum Finding {
         /// What to do about it, with the command where there is one. May have several lines.
         fix: String,
     },
-    Unknown { object: String, why: String },
+    Unknown {
+        object: String,
+        why: String,
+    },
 }
 
 impl Finding {

@@ -12,6 +12,7 @@ pub mod report;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -21,6 +22,9 @@ use self::report::{Report, Style};
 use crate::Outcome;
 use crate::host::root::Root;
 
+/// Between two looks. Pods come and go while we look, and one that is half gone looks broken: only what is there at both
+/// looks is a finding. A DEL takes tens of milliseconds.
+const A_MOMENT: Duration = Duration::from_millis(300);
 /// Nothing could be looked at, or the words on the command line are wrong.
 const COULD_NOT_RUN: u8 = 2;
 
@@ -66,6 +70,9 @@ struct Options {
     /// Where the runtime looks for plugins, as often as it has places
     #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     bin_dir: Vec<PathBuf>,
+    /// Also send packets from inside the pods: do their gateways answer, and packets that fill the MTU?
+    #[arg(long)]
+    probe: bool,
     /// The range that the cluster gave this node (podCIDR)
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pod_cidr: Vec<IpNetwork>,
@@ -125,11 +132,19 @@ fn look(options: &Options, checks: &[&'static Check], colour: bool) -> Outcome {
         conf_dir: options.conf_dir.clone(),
         bin_dirs: options.bin_dir.clone(),
         pod_cidr: options.pod_cidr.clone(),
+        probe: options.probe,
     };
     let needs: Vec<Need> =
         Need::ALL.into_iter().filter(|need| checks.iter().any(|check| check.needs.contains(need))).collect();
-    let evidence = Evidence::gather(&needs, &given);
-    let report = Report::new(checks.iter().map(|check| (*check, (check.run)(&evidence))).collect());
+    let look = || {
+        let evidence = Evidence::gather(&needs, &given);
+        checks.iter().map(|check| (*check, (check.run)(&evidence))).collect()
+    };
+    let mut report = Report::new(look());
+    if report.has_problems() {
+        std::thread::sleep(A_MOMENT);
+        report = Report::new(look()).confirming(&report);
+    }
     let stdout =
         if options.json { report.json() } else { report.text(Style { colour, verbose: options.verbose }) };
     Outcome { stdout, status: report.status(options.strict), ..Outcome::default() }

@@ -2,6 +2,7 @@
 //!
 //! The JSON is described in docs/doctor.md and docs/doctor.schema.json; its version changes when a reader would have to.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -54,6 +55,35 @@ struct Row<'a> {
 impl Report {
     pub fn new(entries: Vec<(&'static Check, Verdict)>) -> Self {
         Self { entries }
+    }
+
+    pub fn has_problems(&self) -> bool {
+        self.rows().iter().any(|row| row.status == "problem")
+    }
+
+    /// Without the problems that an earlier look did not see: same check, same object and, where pods are concerned, the
+    /// same words. Those have the names of links and addresses, by which a pod is told from the next one of its name.
+    #[must_use]
+    pub fn confirming(self, earlier: &Self) -> Self {
+        let key = |check: &Check, finding: &Finding| match finding {
+            Finding::Problem { object, found, .. } => {
+                let of_pods = matches!(check.group, Group::Pods | Group::Rules);
+                Some((check.id, object.clone(), of_pods.then(|| found.clone())))
+            }
+            Finding::Unknown { .. } => None,
+        };
+        let findings = |(check, verdict): &(&'static Check, Verdict)| {
+            verdict.iter().flatten().filter_map(|finding| key(check, finding)).collect::<Vec<_>>()
+        };
+        let seen: BTreeSet<_> = earlier.entries.iter().flat_map(findings).collect();
+        let entries = self.entries.into_iter().map(|(check, verdict)| {
+            let kept = verdict.map(|mut findings| {
+                findings.retain(|finding| key(check, finding).is_none_or(|key| seen.contains(&key)));
+                findings
+            });
+            (check, kept)
+        });
+        Self { entries: entries.collect() }
     }
 
     pub fn summary(&self) -> Summary {

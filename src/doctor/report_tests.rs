@@ -4,14 +4,23 @@ use super::*;
 use crate::doctor::check::{Need, Severity};
 
 fn check(id: &'static str, group: Group, title: &'static str, severity: Severity) -> &'static Check {
-    Box::leak(Box::new(Check { id, group, title, severity, needs: &[Need::Network], run: |_| Ok(Vec::new()) }))
+    Box::leak(Box::new(Check {
+        id,
+        group,
+        title,
+        severity,
+        needs: &[Need::Network],
+        run: |_| Ok(Vec::new()),
+    }))
 }
 
 fn sick() -> Report {
     let forwarding = check("forwarding", Group::Host, "the node forwards for its pods", Severity::Broken);
-    let manager = check("manager-dhcpcd", Group::Host, "dhcpcd leaves pods' interfaces alone", Severity::Warning);
+    let manager =
+        check("manager-dhcpcd", Group::Host, "dhcpcd leaves pods' interfaces alone", Severity::Warning);
     let pods = check("pod-address", Group::Pods, "every pod has its addresses", Severity::Broken);
-    let leases = check("lease-dead", Group::Leases, "no lease belongs to a pod that is gone", Severity::Warning);
+    let leases =
+        check("lease-dead", Group::Leases, "no lease belongs to a pod that is gone", Severity::Warning);
     let veth = check("kernel-veth", Group::Kernel, "the kernel makes veth pairs", Severity::Broken);
     Report::new(vec![
         (veth, Ok(Vec::new())),
@@ -34,7 +43,10 @@ fn sick() -> Report {
         (leases, Err(Pass::skipped("no address was leased since the boot"))),
         (
             pods,
-            Ok(vec![Finding::Unknown { object: "pod default/web-0".into(), why: "enter a network namespace: operation not permitted".into() }]),
+            Ok(vec![Finding::Unknown {
+                object: "pod default/web-0".into(),
+                why: "enter a network namespace: operation not permitted".into(),
+            }]),
         ),
     ])
 }
@@ -65,8 +77,7 @@ pods
 fn verbose_lists_everything() {
     let text = sick().text(Style { verbose: true, colour: false });
     assert!(text.starts_with("kernel\n  ✓ kernel-veth  the kernel makes veth pairs\n\nhost\n"), "{text}");
-    let skipped =
-        "leases\n  - lease-dead  no lease belongs to a pod that is gone (does not apply: no address was leased since the boot)\n";
+    let skipped = "leases\n  - lease-dead  no lease belongs to a pod that is gone (does not apply: no address was leased since the boot)\n";
     assert!(text.contains(skipped), "{text}");
 }
 
@@ -75,7 +86,10 @@ fn colours_come_only_when_asked_for() {
     let plain = sick().text(Style::default());
     assert!(!plain.contains('\x1b'));
     let coloured = sick().text(Style { colour: true, verbose: false });
-    assert!(coloured.contains("\x1b[31m✗\x1b[0m forwarding") && coloured.contains("\x1b[33m!\x1b[0m manager-dhcpcd"));
+    assert!(
+        coloured.contains("\x1b[31m✗\x1b[0m forwarding")
+            && coloured.contains("\x1b[33m!\x1b[0m manager-dhcpcd")
+    );
     let mut stripped = coloured;
     for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[36m"] {
         stripped = stripped.replace(code, "");
@@ -112,6 +126,20 @@ fn exit_codes_tell_broken_from_warnings_and_from_blindness() {
     let blind = || Err(Pass::Unknown("no right".into()));
     assert_eq!(status(vec![(broken, blind()), (warning, Ok(vec![]))], false), 0);
     assert_eq!(status(vec![(broken, blind()), (warning, blind())], false), 2);
+}
+
+#[test]
+fn what_only_one_of_two_looks_saw_is_no_finding() {
+    let pods = check("pod-port", Group::Pods, "t", Severity::Broken);
+    let look = |objects: &[&str]| {
+        let findings = objects.iter().map(|object| Finding::problem(*object, "f", "x"));
+        Report::new(vec![(pods, Ok(findings.collect()))])
+    };
+    let first = look(&["pod a", "pod b"]);
+    assert!(first.has_problems() && !look(&[]).has_problems());
+    let both = look(&["pod b", "pod c"]).confirming(&first);
+    assert_eq!(both.rows().iter().map(|row| row.object).collect::<Vec<_>>(), ["pod b"]);
+    assert_eq!(look(&["pod c"]).confirming(&first).summary().ok, 1);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use super::*;
 fn ids_are_unique_plain_and_in_the_order_of_their_groups() {
     let ids: Vec<_> = checks::all().map(|check| check.id).collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
-    assert!(ids.iter().all(|id| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')));
+    assert!(
+        ids.iter().all(|id| id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+    );
     let groups: Vec<_> = checks::all().map(|check| check.group).collect();
     assert!(groups.is_sorted(), "the order of the groups is the order of the report");
     assert!(ids.iter().all(|id| Group::ALL.iter().all(|group| group.word() != *id)), "--only takes both");
@@ -35,12 +37,17 @@ fn no_check_looks_at_what_it_does_not_name() {
         let asked = |need: Need| check.needs.contains(&need).then(|| Ok(()));
         let evidence = Evidence {
             trials: asked(Need::Scratch).map(|outcome: Result<(), String>| outcome.map(|()| sample_trials())),
-            node: asked(Need::Network).map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            filter: asked(Need::Filter).map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
+            node: asked(Need::Network)
+                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
+            filter: asked(Need::Filter)
+                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
             files: asked(Need::Files).map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
             attachments: asked(Need::Attachments)
                 .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            leases: asked(Need::Leases).map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
+            leases: asked(Need::Leases)
+                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
+            packets: asked(Need::Packets)
+                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
             configuration: asked(Need::Configuration)
                 .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
             ..Evidence::default()
@@ -59,10 +66,13 @@ fn sample_trials() -> Vec<crate::datapath::survey::trial::Trial> {
 fn words_choose_checks_and_groups() {
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     let ids = |only: &[&str], skip: &[&str]| {
-        chosen(&words(only), &words(skip)).map(|checks| checks.iter().map(|check| check.id).collect::<Vec<_>>())
+        chosen(&words(only), &words(skip))
+            .map(|checks| checks.iter().map(|check| check.id).collect::<Vec<_>>())
     };
     assert_eq!(ids(&["forwarding"], &[]).unwrap(), ["forwarding"]);
-    assert!(ids(&["pods"], &["pod-mtu"]).unwrap().iter().all(|id| id.starts_with("pod-") && *id != "pod-mtu"));
+    assert!(
+        ids(&["pods"], &["pod-mtu"]).unwrap().iter().all(|id| id.starts_with("pod-") && *id != "pod-mtu")
+    );
     assert_eq!(ids(&[], &[]).unwrap().len(), checks::all().count());
     assert_eq!(ids(&["ip-forward"], &[]), Err("ip-forward".to_owned()));
     assert_eq!(ids(&[], &["x"]), Err("x".to_owned()));

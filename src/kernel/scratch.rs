@@ -19,7 +19,10 @@ pub fn inside<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T> {
     })
 }
 
-#[expect(deprecated, reason = "deprecated for unsharing open files, which is not done here; the new one is unsafe")]
+#[expect(
+    deprecated,
+    reason = "deprecated for unsharing open files, which is not done here; the new one is unsafe"
+)]
 fn leave() -> rustix::io::Result<()> {
     rustix::thread::unshare(UnshareFlags::NEWNET)
 }

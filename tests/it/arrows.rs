@@ -37,6 +37,7 @@ const SPEAKERS: &[&str] = &[
     "loopback",
     "census",
     "survey",
+    "survey/packets",
     "survey/ruleset",
     "survey/trial",
     "switches",

@@ -129,8 +129,7 @@ fn observe_foreign(
 ) -> kernel::Result<Vec<ForwardChain>> {
     let Some(name) = chain_name(chain) else { return Ok(Vec::new()) };
     let rules = nft::rules(socket, &chain.table, &chain.name)?;
-    let seen: Vec<_> =
-        inside.iter().filter_map(|interface| seen_from(chain, interface, &rules)).collect();
+    let seen: Vec<_> = inside.iter().filter_map(|interface| seen_from(chain, interface, &rules)).collect();
     let lacking = seen.iter().any(|chain| chain.drops() && !chain.accepts());
     // The kernel lets nobody else into a table whose maker asked for that, as firewalld does since 2.1.
     if lacking && nft::table(socket, &chain.table)?.is_some_and(|table| table.owned) {

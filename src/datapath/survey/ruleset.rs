@@ -12,9 +12,7 @@ use crate::datapath::firewall::{ForwardChain, rules as forward};
 use crate::datapath::hostports::{Entry, Mapping, Protocol, missing, tables};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules;
-use crate::kernel::nft::{
-    self, ChainInfo, Datum, Instruction, PlacedRule, RuleInfo, Table, TableFamily,
-};
+use crate::kernel::nft::{self, ChainInfo, Datum, Instruction, PlacedRule, RuleInfo, Table, TableFamily};
 use crate::kernel::{self, Socket};
 use crate::net::{Family, IfName, Mac};
 
@@ -68,7 +66,8 @@ impl Ruleset {
             rules: nft::all_rules(socket)?,
             ..Self::default()
         };
-        for family in Family::BOTH.into_iter().filter(|family| ruleset.has_table(*family)).collect::<Vec<_>>() {
+        for family in Family::BOTH.into_iter().filter(|family| ruleset.has_table(*family)).collect::<Vec<_>>()
+        {
             ruleset.read_elements(socket, family)?;
         }
         let bridge = rules::spoof_table();
@@ -420,7 +419,8 @@ mod tests {
 
     #[test]
     fn ports_that_others_send_elsewhere_are_read_in_nft_and_in_iptables() {
-        let nft = placed(vec![load(1, 9, 1), is(&[6]), load(2, 2, 2), is(&[0x1f, 0x90]), other("redir", &[])]);
+        let nft =
+            placed(vec![load(1, 9, 1), is(&[6]), load(2, 2, 2), is(&[0x1f, 0x90]), other("redir", &[])]);
         let expected = ForeignPort {
             protocol: Some(Protocol::Tcp),
             port: 8080,

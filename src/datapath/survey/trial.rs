@@ -6,8 +6,8 @@ use ipnetwork::IpNetwork;
 
 use crate::kernel::link::{self, NewBridge, NewVeth, Peer};
 use crate::kernel::nft::{
-    self, Chain, Command, CtState, DataType, Expr, Field, HookPoint, Kind, Op, Rule, Set, Side, Table, TableFamily,
-    Transaction, Way,
+    self, Chain, Command, CtState, DataType, Expr, Field, HookPoint, Kind, Op, Rule, Set, Side, Table,
+    TableFamily, Transaction, Way,
 };
 use crate::kernel::{self, Socket, scratch};
 use crate::net::{Family, IfName};
@@ -109,7 +109,8 @@ fn try_link(socket: &mut Socket, feature: Feature) -> kernel::Result<()> {
 
 /// A kernel that knows no isolation ignores the wish.
 fn try_isolation(socket: &mut Socket, bridge: &IfName) -> kernel::Result<()> {
-    let lacking = || kernel::Error::new("bridge link set dev veth0 isolated on", rustix::io::Errno::OPNOTSUPP.into());
+    let lacking =
+        || kernel::Error::new("bridge link set dev veth0 isolated on", rustix::io::Errno::OPNOTSUPP.into());
     let port = link::by_name(socket, "veth0")?.ok_or_else(lacking)?;
     let bridge = link::by_name(socket, bridge.as_str())?.ok_or_else(lacking)?;
     let join = link::Change { master: Some(bridge.index), ..link::Change::default() };
@@ -161,7 +162,13 @@ fn table(feature: Feature, family: TableFamily) -> Table {
     Table::new(family, &name)
 }
 
-fn chain(feature: Feature, family: TableFamily, kind: Kind, point: HookPoint, rules: Vec<Rule>) -> Transaction {
+fn chain(
+    feature: Feature,
+    family: TableFamily,
+    kind: Kind,
+    point: HookPoint,
+    rules: Vec<Rule>,
+) -> Transaction {
     let table = table(feature, family);
     // Chains that rewrite sources stand behind all others; the kernel insists on an order only for these.
     let priority = if kind == Kind::Nat && point == HookPoint::Postrouting { 100 } else { -100 };
@@ -177,11 +184,8 @@ fn chain(feature: Feature, family: TableFamily, kind: Kind, point: HookPoint, ru
 
 fn dnat(feature: Feature, family: Family) -> Transaction {
     let address = if family == Family::V4 { DataType::Ipv4Addr } else { DataType::Ipv6Addr };
-    let map = Set::map(
-        "ports",
-        &[DataType::InetProto, DataType::InetService],
-        &[address, DataType::InetService],
-    );
+    let map =
+        Set::map("ports", &[DataType::InetProto, DataType::InetService], &[address, DataType::InetService]);
     let fields = vec![Field::Protocol, Field::Port(Side::Destination)];
     let rule = Rule::new([Expr::Dnat { family, fields, map: map.name.clone() }]);
     let mut transaction = chain(feature, ip_table(family), Kind::Nat, HookPoint::Prerouting, vec![rule]);

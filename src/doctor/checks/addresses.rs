@@ -9,7 +9,7 @@ use crate::datapath::survey::{Action, MAIN, PolicyRule};
 use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::node::Node;
-use crate::net::{Family, IfName};
+use crate::net::{Family, IfName, Mac};
 
 const fn check(
     id: &'static str,
@@ -31,6 +31,13 @@ pub(super) const CHECKS: &[Check] = &[
     check("route-pods", "the node's route to its pods leads to the bridge", Broken, ROUTES, route_to_pods),
     check("policy-rule", "no policy rule leads packets for pods elsewhere", Broken, ROUTES, policy_rule),
     check("address-duplicate", "no two pods have one address", Broken, ROUTES, duplicate),
+    check(
+        "address-claimed",
+        "nobody else answers for addresses of pods and gateways",
+        Broken,
+        &[Need::Attachments, Need::Packets],
+        claimed,
+    ),
 ];
 
 const ROUTES: &[Need] = &[Need::Network, Need::Attachments];
@@ -52,15 +59,21 @@ fn ranges(evidence: &Evidence) -> Result<BTreeMap<IpNetwork, Vec<String>>, Pass>
         }
     }
     if ranges.is_empty() {
-        return Err(Pass::skipped("no range of pods is known: no pod is attached and no configuration of ours was found"));
+        return Err(Pass::skipped(
+            "no range of pods is known: no pod is attached and no configuration of ours was found",
+        ));
     }
     Ok(ranges)
 }
 
 fn overlaps(one: IpNetwork, other: IpNetwork) -> bool {
     match (one, other) {
-        (IpNetwork::V4(one), IpNetwork::V4(other)) => one.contains(other.network()) || other.contains(one.network()),
-        (IpNetwork::V6(one), IpNetwork::V6(other)) => one.contains(other.network()) || other.contains(one.network()),
+        (IpNetwork::V4(one), IpNetwork::V4(other)) => {
+            one.contains(other.network()) || other.contains(one.network())
+        }
+        (IpNetwork::V6(one), IpNetwork::V6(other)) => {
+            one.contains(other.network()) || other.contains(one.network())
+        }
         _ => false,
     }
 }
@@ -76,7 +89,9 @@ fn overlap(evidence: &Evidence) -> Verdict {
         };
         let mut named: Vec<String> = Vec::new();
         for address in &network.addresses {
-            let Some(link) = elsewhere(address.index).filter(|_| overlaps(range, address.address)) else { continue };
+            let Some(link) = elsewhere(address.index).filter(|_| overlaps(range, address.address)) else {
+                continue;
+            };
             if link.name == "lo" || named.contains(&link.name) {
                 continue;
             }
@@ -84,7 +99,9 @@ fn overlap(evidence: &Evidence) -> Verdict {
             let what = if link.kind.as_deref() == Some("bridge") { "the bridge" } else { "the interface" };
             findings.push(clash(range, &format!("{what} {} has {}", link.name, address.address)));
         }
-        for route in network.routes.iter().filter(|route| route.dst.prefix() > 0 && overlaps(range, route.dst)) {
+        for route in
+            network.routes.iter().filter(|route| route.dst.prefix() > 0 && overlaps(range, route.dst))
+        {
             let Some(link) = route.index.and_then(elsewhere) else { continue };
             if link.name == "lo" || named.contains(&link.name) {
                 continue;
@@ -99,7 +116,9 @@ fn overlap(evidence: &Evidence) -> Verdict {
 fn clash(range: IpNetwork, with: &str) -> Finding {
     Finding::problem(
         format!("range {range}"),
-        format!("{with}: hosts there and pods cannot reach each other, and the node may lose its own network"),
+        format!(
+            "{with}: hosts there and pods cannot reach each other, and the node may lose its own network"
+        ),
         "give the pods another range, in the network's configuration and as the cluster's --cluster-cidr",
     )
 }
@@ -120,12 +139,15 @@ fn is_private(range: IpNetwork) -> bool {
                 (Ipv4Addr::new(203, 0, 113, 0), 24),
             ];
             own.into_iter().any(|(network, prefix)| {
-                v4.prefix() >= prefix && ipnetwork::Ipv4Network::new(network, prefix).is_ok_and(|own| own.contains(v4.ip()))
+                v4.prefix() >= prefix
+                    && ipnetwork::Ipv4Network::new(network, prefix).is_ok_and(|own| own.contains(v4.ip()))
             })
         }
         IpNetwork::V6(v6) => {
             let first = v6.network().segments();
-            first[0] & 0xfe00 == 0xfc00 || (first[0], first[1]) == (0x2001, 0x0db8) || first[0] & 0xffc0 == 0xfe80
+            first[0] & 0xfe00 == 0xfc00
+                || (first[0], first[1]) == (0x2001, 0x0db8)
+                || first[0] & 0xffc0 == 0xfe80
         }
     }
 }
@@ -150,9 +172,10 @@ fn wanted(evidence: &Evidence) -> Result<Vec<(IpNetwork, IfName)>, Pass> {
     let mut wanted = Vec::new();
     for (_, promise) in evidence.attachments()?.promises() {
         for subnet in promise.subnets.keys() {
-            let gateway = promise.gateways.iter().find(|(_, addresses)| {
-                addresses.iter().any(|address| subnet.contains(address.ip()))
-            });
+            let gateway = promise
+                .gateways
+                .iter()
+                .find(|(_, addresses)| addresses.iter().any(|address| subnet.contains(address.ip())));
             wanted.extend(gateway.map(|(link, _)| (*subnet, link.clone())));
         }
     }
@@ -162,17 +185,24 @@ fn wanted(evidence: &Evidence) -> Result<Vec<(IpNetwork, IfName)>, Pass> {
 /// Whether the interface is as it must be before anybody can speak of routes: there, up, with its address.
 fn is_ready(node: &Node, subnet: IpNetwork, link: &IfName) -> bool {
     let ready = node.network.link(link.as_str()).filter(|link| link.up);
-    ready.is_some_and(|link| node.network.addresses_of(link).iter().any(|address| subnet.contains(address.ip())))
+    ready.is_some_and(|link| {
+        node.network.addresses_of(link).iter().any(|address| subnet.contains(address.ip()))
+    })
 }
 
 fn has_route(node: &Node, subnet: IpNetwork, link: &IfName) -> bool {
     let index = node.network.link(link.as_str()).map(|link| link.index);
-    node.network.routes.iter().any(|route| route.table == MAIN && route.dst == subnet && route.index == index && route.gw.is_none())
+    node.network
+        .routes
+        .iter()
+        .any(|route| route.table == MAIN && route.dst == subnet && route.index == index && route.gw.is_none())
 }
 
+/// An address that the node has itself is no matter of routes.
 fn leads_there(node: &Node, subnet: IpNetwork, link: &IfName) -> bool {
-    let index = node.network.link(link.as_str()).map(|link| link.index);
-    node.ways.get(&subnet).copied().flatten() == index
+    let way = node.ways.get(&subnet).copied().flatten();
+    let index = |name: &str| node.network.link(name).map(|link| link.index);
+    way.is_some() && (way == index(link.as_str()) || way == index("lo"))
 }
 
 fn way_words(node: &Node, subnet: IpNetwork) -> String {
@@ -197,8 +227,22 @@ fn route_to_pods(evidence: &Evidence) -> Verdict {
             ));
         } else if hiding_rules(node, subnet, &link).is_empty() {
             let through = node.ways.get(&subnet).copied().flatten();
-            let narrower = node.network.routes.iter().find(|route| route.index == through && route.table == MAIN && overlaps(route.dst, subnet) && route.dst.prefix() > 0);
-            let command = narrower.map_or_else(|| format!("ip route show to match {subnet}"), |route| format!("ip route del {} dev {}", route.dst, node.network.name_of(route.index.unwrap_or(0))));
+            let narrower = node.network.routes.iter().find(|route| {
+                route.index == through
+                    && route.table == MAIN
+                    && overlaps(route.dst, subnet)
+                    && route.dst.prefix() > 0
+            });
+            let command = narrower.map_or_else(
+                || format!("ip route show to match {subnet}"),
+                |route| {
+                    format!(
+                        "ip route del {} dev {}",
+                        route.dst,
+                        node.network.name_of(route.index.unwrap_or(0))
+                    )
+                },
+            );
             findings.push(Finding::problem(
                 format!("range {subnet}"),
                 format!("another route is preferred to the one through {link}; {}", way_words(node, subnet)),
@@ -213,7 +257,8 @@ fn route_to_pods(evidence: &Evidence) -> Verdict {
 fn hiding_rules(node: &Node, subnet: IpNetwork, link: &IfName) -> Vec<PolicyRule> {
     let family = Family::of(subnet.ip());
     let rules = node.network.rules.iter().filter(|rule| rule.family == family);
-    let before = rules.take_while(|rule| rule.action != Action::Table(MAIN) || rule.from.is_some() || rule.to.is_some());
+    let before = rules
+        .take_while(|rule| rule.action != Action::Table(MAIN) || rule.from.is_some() || rule.to.is_some());
     let index = node.network.link(link.as_str()).map(|link| link.index);
     before
         .filter(|rule| match rule.action {
@@ -222,7 +267,8 @@ fn hiding_rules(node: &Node, subnet: IpNetwork, link: &IfName) -> Vec<PolicyRule
             Action::Refuse => catches(rule, subnet),
             Action::Table(table) => {
                 let mut routes = node.network.routes.iter().filter(|route| route.table == table);
-                catches(rule, subnet) && routes.any(|route| overlaps(route.dst, subnet) && route.index != index)
+                catches(rule, subnet)
+                    && routes.any(|route| overlaps(route.dst, subnet) && route.index != index)
             }
         })
         .cloned()
@@ -237,7 +283,10 @@ fn policy_rule(evidence: &Evidence) -> Verdict {
     let node = evidence.node()?;
     let mut findings = Vec::new();
     for (subnet, link) in wanted(evidence)? {
-        if !is_ready(node, subnet, &link) || leads_there(node, subnet, &link) || !has_route(node, subnet, &link) {
+        if !is_ready(node, subnet, &link)
+            || leads_there(node, subnet, &link)
+            || !has_route(node, subnet, &link)
+        {
             continue;
         }
         if let Some(rule) = hiding_rules(node, subnet, &link).first() {
@@ -272,7 +321,10 @@ fn duplicate(evidence: &Evidence) -> Verdict {
         }
     }
     for address in node.network.addresses.iter().filter(|address| address.scope == 0) {
-        holders.entry(address.address.ip()).or_default().push(format!("the node's {}", node.network.name_of(address.index)));
+        holders
+            .entry(address.address.ip())
+            .or_default()
+            .push(format!("the node's {}", node.network.name_of(address.index)));
     }
     let twice = holders.into_iter().filter(|(address, holders)| holders.len() > 1 && ours.contains(address));
     let findings = twice.map(|(address, holders)| {
@@ -283,6 +335,37 @@ fn duplicate(evidence: &Evidence) -> Verdict {
         )
     });
     Ok(findings.collect())
+}
+
+/// Whoever answers for a gateway's address is not the node; whoever answers for a pod's must have the pod's MAC.
+fn claimed(evidence: &Evidence) -> Verdict {
+    let attachments = evidence.attachments()?;
+    let packets = evidence.packets()?;
+    if packets.answers.is_empty() {
+        return Err(Pass::skipped("there is no bridge on which to ask"));
+    }
+    let mut owners: BTreeMap<IpAddr, Vec<Mac>> = BTreeMap::new();
+    for pod in attachments.live() {
+        let Some(inside) = pod.pod() else { continue };
+        for address in &inside.addresses {
+            let mac = inside.by_index(address.index).and_then(|link| link.mac);
+            owners.entry(address.address.ip()).or_default().extend(mac);
+        }
+    }
+    let mut findings = Vec::new();
+    for (link, answers) in &packets.answers {
+        for (address, mac) in answers {
+            let address = IpAddr::V4(*address);
+            if !owners.get(&address).is_some_and(|macs| macs.contains(mac)) {
+                findings.push(Finding::problem(
+                    format!("address {address}"),
+                    format!("{mac} answers for it on {link}, and is neither the node nor the pod that has the address"),
+                    format!("find it (bridge fdb show br {link} | grep {mac}) and give it an address outside the pods' range"),
+                ));
+            }
+        }
+    }
+    Ok(findings)
 }
 
 #[cfg(test)]

@@ -98,7 +98,10 @@ fn kind(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("bridge {}", link.name),
             format!("the link of that name is {kind} and no bridge: no pod can be attached"),
-            format!("ip link del {0}, or ip link set {0} name other0; or give the network another bridge", link.name),
+            format!(
+                "ip link del {0}, or ip link set {0} name other0; or give the network another bridge",
+                link.name
+            ),
         )
     });
     Ok(findings.collect())
@@ -121,11 +124,18 @@ fn carrier(evidence: &Evidence) -> Verdict {
         let ports = ports(network, link);
         let usable = ports.iter().filter(|port| port.up && port.state == OperState::Up).count();
         // Without a usable port it is the ports that are to blame, and they have checks of their own.
-        if usable > 0 && matches!(link.state, OperState::Down | OperState::LowerLayerDown | OperState::Dormant) {
+        if usable > 0
+            && matches!(link.state, OperState::Down | OperState::LowerLayerDown | OperState::Dormant)
+        {
             findings.push(Finding::problem(
                 object(&name),
-                format!("it has no carrier (state {}), though {usable} of its ports have: no port forwards yet", link.state),
-                format!("bridge link show shows the ports' states; ip link set {name} type bridge stp_state 0"),
+                format!(
+                    "it has no carrier (state {}), though {usable} of its ports have: no port forwards yet",
+                    link.state
+                ),
+                format!(
+                    "bridge link show shows the ports' states; ip link set {name} type bridge stp_state 0"
+                ),
             ));
         }
     }
@@ -140,7 +150,9 @@ fn ports<'a>(network: &'a Network, bridge: &Link) -> Vec<&'a Link> {
 fn gateway(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
     let without_ipv6 = |link: &IfName| {
-        evidence.node().is_ok_and(|node| node.switch(&format!("net/ipv6/conf/{link}/disable_ipv6")) != Some("0"))
+        evidence
+            .node()
+            .is_ok_and(|node| node.switch(&format!("net/ipv6/conf/{link}/disable_ipv6")) != Some("0"))
     };
     let mut findings = Vec::new();
     for (_, promise, _) in bridges(evidence)? {
@@ -161,11 +173,16 @@ fn gateway(evidence: &Evidence) -> Verdict {
                 }
                 let instead: Vec<_> = has
                     .iter()
-                    .filter(|other| Family::of(other.ip()) == Family::of(address.ip()) && !is_link_local(**other))
+                    .filter(|other| {
+                        Family::of(other.ip()) == Family::of(address.ip()) && !is_link_local(**other)
+                    })
                     .map(ToString::to_string)
                     .collect();
-                let instead =
-                    if instead.is_empty() { String::new() } else { format!("; it has {}", instead.join(", ")) };
+                let instead = if instead.is_empty() {
+                    String::new()
+                } else {
+                    format!("; it has {}", instead.join(", "))
+                };
                 findings.push(Finding::problem(
                     object(name),
                     format!("the gateway address {address} is missing{instead}: pods reach nothing beyond their subnet"),
@@ -191,7 +208,9 @@ fn foreign_address(evidence: &Evidence) -> Verdict {
     for (_, promise, bridge) in bridges(evidence)? {
         let mark = bridge.alias.as_deref().and_then(BridgeMark::parse).unwrap_or_default();
         let mut links: BTreeMap<&str, &Link> = BTreeMap::from([(bridge.name.as_str(), bridge)]);
-        links.extend(promise.gateways.keys().filter_map(|name| Some((name.as_str(), network.link(name.as_str())?))));
+        links.extend(
+            promise.gateways.keys().filter_map(|name| Some((name.as_str(), network.link(name.as_str())?))),
+        );
         for (name, link) in links {
             let promised = promise.gateways.iter().filter(|(gateway, _)| gateway.as_str() == name);
             let known: Vec<IpNetwork> =
@@ -200,11 +219,14 @@ fn foreign_address(evidence: &Evidence) -> Verdict {
                 if address.is_ipv6() && is_link_local(address) {
                     continue;
                 }
-                let whose = if is_link_local(address) { "; a network manager gives such addresses" } else { "" };
+                let whose =
+                    if is_link_local(address) { "; a network manager gives such addresses" } else { "" };
                 findings.push(Finding::problem(
                     format!("bridge {name}"),
                     format!("it has {address}, which no pod was promised{whose}"),
-                    format!("ip addr del {address} dev {name}, and keep whoever put it there away from the bridge"),
+                    format!(
+                        "ip addr del {address} dev {name}, and keep whoever put it there away from the bridge"
+                    ),
                 ));
             }
         }
@@ -219,17 +241,21 @@ fn mac(evidence: &Evidence) -> Verdict {
     let mut findings: Vec<Finding> = Vec::new();
     for pod in evidence.attachments()?.live() {
         let (Some(inside), Some(name)) = (pod.pod(), pod.gateway_link()) else { continue };
-        let on_bridge = bridges.iter().any(|(bridge, ..)| pod.record.promised.bridge.as_ref() == Some(bridge));
+        let on_bridge =
+            bridges.iter().any(|(bridge, ..)| pod.record.promised.bridge.as_ref() == Some(bridge));
         let Some(mac) = network.link(name.as_str()).filter(|_| on_bridge).and_then(|link| link.mac) else {
             continue;
         };
         for gateway in &pod.record.promised.gateways {
             let entry = inside.neighbours.iter().find(|neighbour| neighbour.ip == gateway.ip());
-            let Some(remembered) = entry.and_then(|entry| entry.mac).filter(|remembered| *remembered != mac) else {
+            let Some(remembered) = entry.and_then(|entry| entry.mac).filter(|remembered| *remembered != mac)
+            else {
                 continue;
             };
             let object = object(&name);
-            let known = findings.iter().any(|finding| matches!(finding, Finding::Problem { object: o, .. } if *o == object));
+            let known = findings
+                .iter()
+                .any(|finding| matches!(finding, Finding::Problem { object: o, .. } if *o == object));
             if !known {
                 findings.push(Finding::problem(
                     object,
@@ -281,7 +307,11 @@ fn mtu(evidence: &Evidence) -> Verdict {
 }
 
 /// Ports that are not host ends of ours, and whether each leads out of the node.
-fn strangers<'a>(evidence: &'a Evidence, name: &IfName, bridge: &Link) -> Result<Vec<(&'a Link, bool)>, Pass> {
+fn strangers<'a>(
+    evidence: &'a Evidence,
+    name: &IfName,
+    bridge: &Link,
+) -> Result<Vec<(&'a Link, bool)>, Pass> {
     let node = evidence.node()?;
     let attachments = evidence.records()?;
     let ours = |port: &Link| {
@@ -292,7 +322,9 @@ fn strangers<'a>(evidence: &'a Evidence, name: &IfName, bridge: &Link) -> Result
     };
     let uplink = |port: &Link| {
         let addressed = node.network.addresses_of(port).into_iter().any(|address| !is_link_local(address));
-        port.kind.is_none() || addressed || node.network.routes.iter().any(|route| route.index == Some(port.index) && route.gw.is_some())
+        port.kind.is_none()
+            || addressed
+            || node.network.routes.iter().any(|route| route.index == Some(port.index) && route.gw.is_some())
     };
     let ports = ports(&node.network, bridge).into_iter().filter(|port| !ours(port));
     Ok(ports.map(|port| (port, uplink(port))).collect())
@@ -318,7 +350,10 @@ fn foreign_port(evidence: &Evidence) -> Verdict {
         for (port, _) in strangers(evidence, &name, bridge)?.into_iter().filter(|(_, uplink)| !*uplink) {
             findings.push(Finding::problem(
                 object(&name),
-                format!("its port {} belongs to no pod of ours: whoever is behind it is in the pods' network", port.name),
+                format!(
+                    "its port {} belongs to no pod of ours: whoever is behind it is in the pods' network",
+                    port.name
+                ),
                 format!("ip link set {} nomaster, unless you put it there", port.name),
             ));
         }
@@ -331,7 +366,9 @@ fn vlan_filtering(evidence: &Evidence) -> Verdict {
     if !bridges.iter().any(|(_, promise, _)| promise.vlan_filtering) {
         return Err(Pass::skipped("no pod is in a VLAN"));
     }
-    let off = bridges.into_iter().filter(|(_, promise, link)| promise.vlan_filtering && link.vlan_filtering != Some(true));
+    let off = bridges
+        .into_iter()
+        .filter(|(_, promise, link)| promise.vlan_filtering && link.vlan_filtering != Some(true));
     let findings = off.map(|(name, ..)| {
         Finding::problem(
             object(&name),
@@ -354,7 +391,10 @@ fn flags(
     for pod in evidence.attachments()?.live() {
         let promised = &pod.record.promised;
         let port = promised.host_if.as_ref().and_then(|name| network.link(name.as_str()));
-        let Some(port) = port.filter(|port| port.master.is_some()) else { continue };
+        let bridge = promised.bridge.as_ref().and_then(|name| network.link(name.as_str()));
+        let at_home =
+            |port: &&Link| port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
+        let Some(port) = port.filter(at_home) else { continue };
         if wanted(&promised.flags) && has(port) == Some(false) {
             findings.push(problem(&pod.words(), &port.name));
         }
@@ -363,22 +403,33 @@ fn flags(
 }
 
 fn hairpin(evidence: &Evidence) -> Verdict {
-    flags(evidence, |flags| flags.hairpin, |port| port.hairpin, |pod, port| {
-        Finding::problem(
-            pod,
-            format!("hairpin mode of its port {port} is off: it does not reach itself through a host port"),
-            format!("bridge link set dev {port} hairpin on"),
-        )
-    })
+    flags(
+        evidence,
+        |flags| flags.hairpin,
+        |port| port.hairpin,
+        |pod, port| {
+            Finding::problem(
+                pod,
+                format!(
+                    "hairpin mode of its port {port} is off: it does not reach itself through a host port"
+                ),
+                format!("bridge link set dev {port} hairpin on"),
+            )
+        },
+    )
 }
 
 fn isolation(evidence: &Evidence) -> Verdict {
-    flags(evidence, |flags| flags.isolated, |port| port.isolated, |pod, port| {
-        Finding::problem(
-            pod,
-            format!("its port {port} is not isolated: other isolated pods reach it"),
-            format!("bridge link set dev {port} isolated on"),
-        )
-    })
+    flags(
+        evidence,
+        |flags| flags.isolated,
+        |port| port.isolated,
+        |pod, port| {
+            Finding::problem(
+                pod,
+                format!("its port {port} is not isolated: other isolated pods reach it"),
+                format!("bridge link set dev {port} isolated on"),
+            )
+        },
+    )
 }
-

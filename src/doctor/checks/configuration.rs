@@ -4,7 +4,12 @@ use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict}
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork};
 
-const fn check(id: &'static str, title: &'static str, severity: Severity, run: fn(&Evidence) -> Verdict) -> Check {
+const fn check(
+    id: &'static str,
+    title: &'static str,
+    severity: Severity,
+    run: fn(&Evidence) -> Verdict,
+) -> Check {
     Check { id, group: Group::Configuration, title, severity, needs: &[Need::Configuration], run }
 }
 
@@ -13,12 +18,18 @@ use Severity::{Broken, Warning};
 pub(super) const CHECKS: &[Check] = &[
     check("conflist-missing", "there is a network configuration", Broken, missing),
     check("conflist-invalid", "every network configuration can be read", Broken, invalid),
-    Check { needs: WITH_PODS, ..check("conflist-not-first", "our network is the one that runtimes take", Broken, not_first) },
+    Check {
+        needs: WITH_PODS,
+        ..check("conflist-not-first", "our network is the one that runtimes take", Broken, not_first)
+    },
     check("plugin-missing", "every plugin that a configuration names is there", Broken, plugin_missing),
     check("plugin-not-executable", "plugins can be executed", Broken, not_executable),
     check("plugin-version", "plugins are of this version", Warning, version),
     check("plugin-loopback", "there is a plugin named loopback", Warning, loopback),
-    Check { needs: WITH_PODS, ..check("range-in-use", "pods have addresses of the configured range", Warning, range_in_use) },
+    Check {
+        needs: WITH_PODS,
+        ..check("range-in-use", "pods have addresses of the configured range", Warning, range_in_use)
+    },
     check("pod-cidr", "the range is the one that the cluster gave", Broken, pod_cidr),
 ];
 
@@ -58,7 +69,8 @@ fn invalid(evidence: &Evidence) -> Verdict {
 
 /// Ours by its plugins, or by the pods that it has attached.
 fn is_ours(evidence: &Evidence, network: &ConfiguredNetwork) -> bool {
-    let attached = |pod: &crate::doctor::evidence::attachments::Attachment| pod.record.network == network.name;
+    let attached =
+        |pod: &crate::doctor::evidence::attachments::Attachment| pod.record.network == network.name;
     network.is_ours() || evidence.records().is_ok_and(|records| records.live().any(attached))
 }
 
@@ -91,9 +103,14 @@ fn plugin_missing(evidence: &Evidence) -> Verdict {
         let Some((file, _)) = naming else { continue };
         findings.push(Finding::problem(
             format!("plugin {name}"),
-            format!("{} names it, and there is no such file in {}", file.path, configuration.bin_dirs.join(", ")),
+            format!(
+                "{} names it, and there is no such file in {}",
+                file.path,
+                configuration.bin_dirs.join(", ")
+            ),
             if name.starts_with("smarter-") {
-                "smarter-cni install; where the runtime has another directory for plugins, name it: --bin-dir".to_owned()
+                "smarter-cni install; where the runtime has another directory for plugins, name it: --bin-dir"
+                    .to_owned()
             } else {
                 format!("install the package that has the plugin {name}, or take it out of {}", file.path)
             },
@@ -154,7 +171,10 @@ fn loopback(evidence: &Evidence) -> Verdict {
     let first = configuration.bin_dirs.first().cloned().unwrap_or_default();
     Ok(vec![Finding::problem(
         "plugin loopback",
-        format!("there is none in {}: containerd executes it for every pod", configuration.bin_dirs.join(", ")),
+        format!(
+            "there is none in {}: containerd executes it for every pod",
+            configuration.bin_dirs.join(", ")
+        ),
         format!("smarter-cni install, or: ln -s smarter-cni {first}/loopback"),
     )])
 }
@@ -192,8 +212,13 @@ fn pod_cidr(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
     for (file, network) in readable(evidence)?.into_iter().filter(|(_, network)| network.is_ours()) {
         for subnet in &network.subnets {
-            let mut given = evidence.pod_cidr.iter().filter(|given| given.is_ipv4() == subnet.is_ipv4()).peekable();
-            if given.peek().is_some() && !given.clone().any(|given| given.prefix() <= subnet.prefix() && given.contains(subnet.network())) {
+            let mut given =
+                evidence.pod_cidr.iter().filter(|given| given.is_ipv4() == subnet.is_ipv4()).peekable();
+            if given.peek().is_some()
+                && !given
+                    .clone()
+                    .any(|given| given.prefix() <= subnet.prefix() && given.contains(subnet.network()))
+            {
                 let given: Vec<_> = given.map(ToString::to_string).collect();
                 findings.push(Finding::problem(
                     format!("file {}", file.path),

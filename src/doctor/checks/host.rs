@@ -57,7 +57,17 @@ fn forwarding_key(family: Family) -> &'static str {
 }
 
 fn dotted(key: &str) -> String {
-    key.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect()
+    key.chars()
+        .map(|c| {
+            if c == '/' {
+                '.'
+            } else if c == '.' {
+                '/'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// `sysctl -w x=1`, and what to do about a file that says something else.
@@ -162,7 +172,9 @@ fn rp_filter(evidence: &Evidence) -> Verdict {
     };
     let all = node.number("net/ipv4/conf/all/rp_filter").unwrap_or(0);
     let mut findings = Vec::new();
-    for link in others.iter().filter(|link| *link != preferred).filter_map(|link| node.network.by_index(*link)) {
+    for link in
+        others.iter().filter(|link| *link != preferred).filter_map(|link| node.network.by_index(*link))
+    {
         let key = format!("net/ipv4/conf/{}/rp_filter", link.name);
         // The kernel takes the larger of the two (ip-sysctl).
         if node.number(&key).unwrap_or(0).max(all) != 1 {
@@ -200,7 +212,8 @@ fn forward_drop(evidence: &Evidence) -> Verdict {
             let lets_through = chain.accepts() || filter.names_interface(&chain.name.table, &link);
             if concerns && chain.drops() && !lets_through {
                 let whose = owner(evidence, &chain);
-                let how = if chain.policy_drops { "its policy is drop" } else { "a rule without conditions drops" };
+                let how =
+                    if chain.policy_drops { "its policy is drop" } else { "a rule without conditions drops" };
                 findings.push(Finding::problem(
                     format!("chain {}", chain.name),
                     format!("{how}, and nothing accepts the packets of {link}; the chain is {whose}"),
@@ -213,7 +226,8 @@ fn forward_drop(evidence: &Evidence) -> Verdict {
 }
 
 fn owner(evidence: &Evidence, chain: &ForwardChain) -> &'static str {
-    let has = |name: &str| evidence.filter().is_ok_and(|filter| filter.has_chain_like(&chain.name.table, name));
+    let has =
+        |name: &str| evidence.filter().is_ok_and(|filter| filter.has_chain_like(&chain.name.table, name));
     match chain.name.table.as_str() {
         "firewalld" => "firewalld's",
         "filter" if has("DOCKER") => "Docker's",
@@ -225,7 +239,9 @@ fn owner(evidence: &Evidence, chain: &ForwardChain) -> &'static str {
 
 fn remedy(chain: &ForwardChain, link: &IfName, owned: bool) -> String {
     if owned || chain.name.table == "firewalld" {
-        return format!("firewall-cmd --permanent --zone=trusted --add-interface={link} && firewall-cmd --reload");
+        return format!(
+            "firewall-cmd --permanent --zone=trusted --add-interface={link} && firewall-cmd --reload"
+        );
     }
     let again = "the next pod that starts puts the accepts there; now, by hand:\n";
     if chain.name.is_iptables() {
@@ -282,7 +298,9 @@ fn uplink_twice(evidence: &Evidence) -> Verdict {
     let mut seen: Vec<(ipnetwork::IpNetwork, &Link)> = Vec::new();
     let mut findings = Vec::new();
     for address in node.network.addresses.iter().filter(|address| address.scope == 0) {
-        let Some(link) = node.network.by_index(address.index).filter(|link| is_uplink(link)) else { continue };
+        let Some(link) = node.network.by_index(address.index).filter(|link| is_uplink(link)) else {
+            continue;
+        };
         let network = network_of(address.address);
         let single = if network.is_ipv4() { 32 } else { 128 };
         if network.prefix() == single {
@@ -291,8 +309,14 @@ fn uplink_twice(evidence: &Evidence) -> Verdict {
         match seen.iter().find(|(other, _)| *other == network) {
             Some((_, other)) if other.index != link.index => findings.push(Finding::problem(
                 format!("interface {}", link.name),
-                format!("{} and {} both are in {network}: answers leave through one of them only", other.name, link.name),
-                format!("take one of the two down, or give them networks of their own: ip link set {} down", link.name),
+                format!(
+                    "{} and {} both are in {network}: answers leave through one of them only",
+                    other.name, link.name
+                ),
+                format!(
+                    "take one of the two down, or give them networks of their own: ip link set {} down",
+                    link.name
+                ),
             )),
             _ => seen.push((network, link)),
         }
@@ -348,11 +372,19 @@ fn ipv6_router(evidence: &Evidence) -> Verdict {
     }
     let promises = evidence.records()?.promises();
     let mut findings = Vec::new();
-    for link in node.uplinks().into_iter().filter(|link| link.name.parse().is_ok_and(|name| !promises.contains_key(&name))) {
+    for link in node
+        .uplinks()
+        .into_iter()
+        .filter(|link| link.name.parse().is_ok_and(|name| !promises.contains_key(&name)))
+    {
         let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         // Without a link-local address nobody advertises to it.
         let listens = node.network.addresses_of(link).iter().any(ipnetwork::IpNetwork::is_ipv6);
-        let learns = !node.network.default_routes(Family::V6).iter().any(|route| route.index == Some(link.index) && route.protocol != RTPROT_RA);
+        let learns = !node
+            .network
+            .default_routes(Family::V6)
+            .iter()
+            .any(|route| route.index == Some(link.index) && route.protocol != RTPROT_RA);
         if node.switch(&key) == Some("1") && listens && learns {
             let (setter, fix) = turn(evidence, &key, "2");
             findings.push(Finding::problem(

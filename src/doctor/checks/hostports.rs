@@ -27,7 +27,13 @@ pub(super) const CHECKS: &[Check] = &[
     check("hostport-missing", "every host port leads to its pod", Broken, RULES, missing),
     check("hostport-stale", "no host port leads to a pod that is gone", Warning, RULES, stale),
     check("hostport-shadowed", "nobody else's rule takes a host port", Broken, RULES, shadowed),
-    check("hostport-shadows", "no host port hides a process of the node", Warning, &[Need::Network, Need::Attachments], shadows),
+    check(
+        "hostport-shadows",
+        "no host port hides a process of the node",
+        Warning,
+        &[Need::Network, Need::Attachments],
+        shadows,
+    ),
     check(
         "hostport-localhost",
         "host ports answer on 127.0.0.1",
@@ -78,14 +84,20 @@ fn stale(evidence: &Evidence) -> Verdict {
     let filter = evidence.filter()?;
     let ported = &evidence.records()?.ported;
     let lives = |mapping: &Mapping, comment: &str| {
-        let mut live = ported.iter().filter(|pod| pod.live && Owner::is_named_by(&pod.record.container_id, comment));
+        let mut live =
+            ported.iter().filter(|pod| pod.live && Owner::is_named_by(&pod.record.container_id, comment));
         live.any(|pod| pod.mappings.iter().any(|promised| promised.same_port(mapping)))
     };
     let dead = filter.mappings.iter().filter(|(mapping, comment)| !lives(mapping, comment));
     let findings = dead.map(|(mapping, comment)| {
         Finding::problem(
             object(mapping),
-            format!("it leads to {} at {}:{}, and there is no such pod", Owner::words(comment), mapping.pod, mapping.pod_port),
+            format!(
+                "it leads to {} at {}:{}, and there is no such pod",
+                Owner::words(comment),
+                mapping.pod,
+                mapping.pod_port
+            ),
             RECONCILE,
         )
     });
@@ -108,8 +120,14 @@ fn shadowed(evidence: &Evidence) -> Verdict {
         if let Some(theirs) = same {
             findings.push(Finding::problem(
                 object(mapping),
-                format!("a rule in chain {} sends the same port elsewhere: one of the two gets nothing", theirs.place),
-                format!("nft -a list chain {}, and remove that rule; or give the pod another hostPort", theirs.place),
+                format!(
+                    "a rule in chain {} sends the same port elsewhere: one of the two gets nothing",
+                    theirs.place
+                ),
+                format!(
+                    "nft -a list chain {}, and remove that rule; or give the pod another hostPort",
+                    theirs.place
+                ),
             ));
         }
     }
@@ -147,14 +165,26 @@ fn localhost(evidence: &Evidence) -> Verdict {
         for link in promise.gateways.keys() {
             // Without "snat" nothing was promised there.
             let on_it = |mapping: &&Mapping| {
-                mapping.family() == Family::V4 && filter.local_clients.contains(&mapping.pod) && promise.subnets.keys().any(|subnet| subnet.contains(mapping.pod))
+                mapping.family() == Family::V4
+                    && filter.local_clients.contains(&mapping.pod)
+                    && promise.subnets.keys().any(|subnet| subnet.contains(mapping.pod))
             };
+            // A bridge that is none has a check of its own.
+            if !node
+                .network
+                .link(link.as_str())
+                .is_some_and(|found| *link != bridge || found.kind.as_deref() == Some("bridge"))
+            {
+                continue;
+            }
             let mapped = ported.iter().flat_map(|pod| &pod.mappings).any(|mapping| on_it(&mapping));
             let key = format!("net/ipv4/conf/{link}/route_localnet");
             if mapped && node.switch(&key) == Some("0") {
                 findings.push(Finding::problem(
                     format!("bridge {bridge}"),
-                    format!("net.ipv4.conf.{link}.route_localnet is 0: host ports do not answer on 127.0.0.1"),
+                    format!(
+                        "net.ipv4.conf.{link}.route_localnet is 0: host ports do not answer on 127.0.0.1"
+                    ),
                     format!("sysctl -w net.ipv4.conf.{link}.route_localnet=1"),
                 ));
             }

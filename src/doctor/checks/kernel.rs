@@ -40,13 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check("kernel-module-blocked", "no module that pods need is blocked", Warning, TRIED, blocked),
     check("conntrack-full", "the table of connections has room", Warning, &[Need::Network], conntrack_full),
-    check(
-        "neighbours-full",
-        "the table of neighbours has room",
-        Warning,
-        &[Need::Network],
-        neighbours_full,
-    ),
+    check("neighbours-full", "the table of neighbours has room", Warning, &[Need::Network], neighbours_full),
 ];
 
 const BRIDGED: &[Need] = &[Need::Scratch, Need::Files, Need::Network, Need::Attachments];
@@ -112,6 +106,10 @@ fn tried(evidence: &Evidence, features: &[Feature], without: &str) -> Verdict {
         if let Some(after) = known.after
             && lacking(after, evidence)?.is_some()
         {
+            // It is named above.
+            if features.contains(&after) {
+                continue;
+            }
             return Err(Pass::skipped("nothing of it was tried, because the kernel lacks what it builds on"));
         }
         let Some(refusal) = lacking(*feature, evidence)? else { continue };
@@ -131,7 +129,10 @@ fn remedy(known: &Known, evidence: &Evidence) -> String {
     let files = evidence.files();
     let blocked = files.iter().flat_map(|files| &files.blocked);
     if let Some(blocked) = blocked.clone().find(|blocked| known.modules.contains(&blocked.module.as_str())) {
-        return format!("{} keeps module {} from being loaded: remove that line", blocked.file, blocked.module);
+        return format!(
+            "{} keeps module {} from being loaded: remove that line",
+            blocked.file, blocked.module
+        );
     }
     if known.option.starts_with("Linux") {
         return format!("needs {} or newer", known.option);
@@ -177,7 +178,11 @@ fn clamp(evidence: &Evidence) -> Verdict {
 }
 
 fn link_kind(evidence: &Evidence) -> Verdict {
-    tried(evidence, &[F::LinkKind], "where we switched forwarding on, frames between other bridges are dropped too")
+    tried(
+        evidence,
+        &[F::LinkKind],
+        "where we switched forwarding on, frames between other bridges are dropped too",
+    )
 }
 
 fn bridge_filter(evidence: &Evidence) -> Verdict {
@@ -207,10 +212,9 @@ fn br_netfilter(evidence: &Evidence) -> Verdict {
     evidence.attachments()?;
     let node = evidence.node()?;
     let mut findings = Vec::new();
-    for (key, family) in [
-        ("net/bridge/bridge-nf-call-iptables", V4),
-        ("net/bridge/bridge-nf-call-ip6tables", V6),
-    ] {
+    for (key, family) in
+        [("net/bridge/bridge-nf-call-iptables", V4), ("net/bridge/bridge-nf-call-ip6tables", V6)]
+    {
         if !evidence.attachments()?.routed().contains(&family) {
             continue;
         }
@@ -243,12 +247,14 @@ fn blocked(evidence: &Evidence) -> Verdict {
     for blocked in &files.blocked {
         let module = blocked.module.as_str();
         let loaded = files.loaded.contains(module);
-        let features = KNOWN.iter().filter(|known| known.modules.contains(&module)).map(|known| known.feature);
+        let features =
+            KNOWN.iter().filter(|known| known.modules.contains(&module)).map(|known| known.feature);
         let mut missing = false;
         for feature in features {
             missing |= lacking(feature, evidence)?.is_some();
         }
-        missing |= module == "br_netfilter" && evidence.node()?.switch("net/bridge/bridge-nf-call-iptables").is_none();
+        missing |= module == "br_netfilter"
+            && evidence.node()?.switch("net/bridge/bridge-nf-call-iptables").is_none();
         let known = module == "br_netfilter" || KNOWN.iter().any(|known| known.modules.contains(&module));
         if !known || !(loaded || missing) {
             continue;
@@ -278,7 +284,9 @@ fn conntrack_full(evidence: &Evidence) -> Verdict {
     }
     Ok(vec![Finding::problem(
         "sysctl net.netfilter.nf_conntrack_max",
-        format!("{count} of {max} entries are in use; when none is left, new connections of pods and of the node are dropped"),
+        format!(
+            "{count} of {max} entries are in use; when none is left, new connections of pods and of the node are dropped"
+        ),
         format!("sysctl -w net.netfilter.nf_conntrack_max={}, and the same in /etc/sysctl.d", max * 4),
     )])
 }

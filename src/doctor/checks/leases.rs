@@ -9,7 +9,12 @@ use crate::doctor::evidence::leases::LeaseDirectory;
 use crate::doctor::evidence::{Evidence, lease_dir};
 use crate::state::{Holder, Lease};
 
-const fn check(id: &'static str, title: &'static str, severity: Severity, run: fn(&Evidence) -> Verdict) -> Check {
+const fn check(
+    id: &'static str,
+    title: &'static str,
+    severity: Severity,
+    run: fn(&Evidence) -> Verdict,
+) -> Check {
     Check { id, group: Group::Leases, title, severity, needs: LEASES, run }
 }
 
@@ -27,7 +32,10 @@ pub(super) const CHECKS: &[Check] = &[
     check("lease-twice", "no pod holds two leases of one range", Warning, twice),
     check("pool-nearly-full", "there are addresses for the next pods", Warning, nearly_full),
     check("lock-held", "nobody sits on a lock", Broken, lock_held),
-    Check { needs: &[Need::Attachments], ..check("record-damaged", "every attachment record can be read", Warning, record_damaged) },
+    Check {
+        needs: &[Need::Attachments],
+        ..check("record-damaged", "every attachment record can be read", Warning, record_damaged)
+    },
 ];
 
 fn directories(evidence: &Evidence) -> Result<&[LeaseDirectory], Pass> {
@@ -56,7 +64,9 @@ fn short(container: &str) -> &str {
 
 /// Harmless: the next ADD removes them. But whoever counts files is misled.
 fn other_boot(evidence: &Evidence) -> Verdict {
-    let old = directories(evidence)?.iter().filter(|directory| directory.other_boot && !directory.leases.is_empty());
+    let old = directories(evidence)?
+        .iter()
+        .filter(|directory| directory.other_boot && !directory.leases.is_empty());
     let findings = old.map(|directory| {
         Finding::problem(
             format!("network {}", directory.network),
@@ -100,10 +110,15 @@ fn dead(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
     for directory in directories(evidence)? {
         for (address, holder) in held(directory) {
-            let Some(pod) = attachment(evidence, directory, holder).filter(|pod| !pod.is_live()) else { continue };
+            let Some(pod) = attachment(evidence, directory, holder).filter(|pod| !pod.is_live()) else {
+                continue;
+            };
             findings.push(Finding::problem(
                 file(directory, address),
-                format!("{} holds it, and its network namespace is gone: the runtime never sent DEL", pod.words()),
+                format!(
+                    "{} holds it, and its network namespace is gone: the runtime never sent DEL",
+                    pod.words()
+                ),
                 "smarter-cni reconcile; an ADD takes the address when no other is free",
             ));
         }
@@ -118,15 +133,26 @@ fn orphan(evidence: &Evidence) -> Verdict {
     for directory in directories(evidence)? {
         for (address, holder) in held(directory) {
             // A lease of IPAM's own, without our bridge, has no attachment.
-            let without_bridge = evidence.records()?.all.iter().all(|pod| pod.record.network != directory.network);
-            let configured = evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
-            let bridged = configured.filter(|network| network.name == directory.network).any(|network| network.bridge.is_some());
+            let without_bridge =
+                evidence.records()?.all.iter().all(|pod| pod.record.network != directory.network);
+            let configured =
+                evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+            let bridged = configured
+                .filter(|network| network.name == directory.network)
+                .any(|network| network.bridge.is_some());
             if (without_bridge && !bridged) || attachment(evidence, directory, holder).is_some() {
+                continue;
+            }
+            // A pod that the Go plugin attached before we came.
+            if evidence.carried.contains(&address) {
                 continue;
             }
             findings.push(Finding::problem(
                 file(directory, address),
-                format!("container {} holds it, and nothing is known of such an attachment", short(&holder.container)),
+                format!(
+                    "container {} holds it, and nothing is known of such an attachment",
+                    short(&holder.container)
+                ),
                 format!(
                     "if no such container runs (crictl pods --id {}): rm {}/{address}",
                     short(&holder.container),
@@ -148,12 +174,13 @@ fn missing(evidence: &Evidence) -> Verdict {
         let directory = leases.directories.iter().find(|directory| directory.path == path);
         for address in pod.addresses().map(|address| address.ip()) {
             let has = directory.is_some_and(|directory| {
-                held(directory).any(|(leased, holder)| leased == address && holder.container == pod.record.container_id)
+                held(directory)
+                    .any(|(leased, holder)| leased == address && holder.container == pod.record.container_id)
             });
             if !has {
                 findings.push(Finding::problem(
-                    pod.words(),
-                    format!("its address {address} has no lease in {path}: another pod may get it"),
+                    format!("lease {path}/{address}"),
+                    format!("there is none, and {} has the address: another pod may get it", pod.words()),
                     "smarter-cni reconcile; the next pod that starts makes the lease again, too",
                 ));
             }
@@ -164,16 +191,22 @@ fn missing(evidence: &Evidence) -> Verdict {
 
 fn outside(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
-    let known: Vec<_> = directories(evidence)?.iter().filter(|directory| !directory.ranges.is_empty()).collect();
+    let known: Vec<_> =
+        directories(evidence)?.iter().filter(|directory| !directory.ranges.is_empty()).collect();
     if known.is_empty() {
         return Err(Pass::skipped("no configuration of these networks was found"));
     }
     for directory in known {
         let ranges: Vec<_> = directory.ranges.iter().map(ToString::to_string).collect();
-        for (address, _) in held(directory).filter(|(address, _)| !directory.ranges.iter().any(|set| set.contains(*address))) {
+        for (address, _) in
+            held(directory).filter(|(address, _)| !directory.ranges.iter().any(|set| set.contains(*address)))
+        {
             findings.push(Finding::problem(
                 file(directory, address),
-                format!("it is outside of the configured range {}: the range was changed while pods ran", ranges.join(" and ")),
+                format!(
+                    "it is outside of the configured range {}: the range was changed while pods ran",
+                    ranges.join(" and ")
+                ),
                 "restart the pods of the old range, or give the network its old range back",
             ));
         }
@@ -195,7 +228,8 @@ fn twice(evidence: &Evidence) -> Verdict {
         for ((container, ..), addresses) in holders.into_iter().filter(|(_, addresses)| addresses.len() > 1) {
             let holder = Holder { container: container.clone(), if_name: None };
             let pod = evidence.records()?.all.iter().find(|pod| pod.record.container_id == holder.container);
-            let in_use = |address: &&IpAddr| pod.is_some_and(|pod| pod.addresses().any(|own| own.ip() == **address));
+            let in_use =
+                |address: &&IpAddr| pod.is_some_and(|pod| pod.addresses().any(|own| own.ip() == **address));
             let spare: Vec<_> = addresses.iter().filter(|address| !in_use(address)).collect();
             let Some(spare) = spare.first() else { continue };
             findings.push(Finding::problem(
@@ -213,7 +247,8 @@ const NEARLY_FULL: u128 = 90;
 
 fn nearly_full(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
-    let known: Vec<_> = directories(evidence)?.iter().filter(|directory| !directory.ranges.is_empty()).collect();
+    let known: Vec<_> =
+        directories(evidence)?.iter().filter(|directory| !directory.ranges.is_empty()).collect();
     if known.is_empty() {
         return Err(Pass::skipped("no configuration of these networks was found"));
     }
@@ -248,7 +283,10 @@ fn lock_held(evidence: &Evidence) -> Verdict {
                 lock.pid,
                 lock.age.as_secs()
             ),
-            format!("look at what it does (cat /proc/{0}/stack; ls -l /proc/{0}/fd), then: kill {0}", lock.pid),
+            format!(
+                "look at what it does (cat /proc/{0}/stack; ls -l /proc/{0}/fd), then: kill {0}",
+                lock.pid
+            ),
         )
     });
     Ok(findings.collect())

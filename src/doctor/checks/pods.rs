@@ -4,13 +4,20 @@
 
 use ipnetwork::IpNetwork;
 
+use crate::datapath::survey::packets::Reach;
 use crate::datapath::survey::{Link, Network};
-use crate::doctor::check::{Check, Finding, Group, Need, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Sandbox};
+use crate::doctor::evidence::packets::Reached;
 use crate::net::Family;
 
-const fn check(id: &'static str, title: &'static str, severity: Severity, run: fn(&Evidence) -> Verdict) -> Check {
+const fn check(
+    id: &'static str,
+    title: &'static str,
+    severity: Severity,
+    run: fn(&Evidence) -> Verdict,
+) -> Check {
     Check { id, group: Group::Pods, title, severity, needs: &[Need::Network, Need::Attachments], run }
 }
 
@@ -28,15 +35,16 @@ pub(super) const CHECKS: &[Check] = &[
     check("pod-address", "every pod has its addresses", Broken, address),
     check("pod-route", "every pod has its default route", Broken, route),
     check("pod-mtu", "every pod's MTU is that of its port", Warning, mtu),
+    Check {
+        needs: &[Need::Attachments, Need::Packets],
+        ..check("pod-gateway", "every pod reaches its gateway", Broken, gateway)
+    },
 ];
 
 const RESTART: &str = "restart the pod: kubectl delete pod, or crictl rmp -f";
 
 /// Each live pod for which `judge` finds something wrong.
-fn each(
-    evidence: &Evidence,
-    judge: impl Fn(&Attachment, &Network) -> Option<(String, String)>,
-) -> Verdict {
+fn each(evidence: &Evidence, judge: impl Fn(&Attachment, &Network) -> Option<(String, String)>) -> Verdict {
     let node = &evidence.node()?.network;
     let mut findings = Vec::new();
     for pod in evidence.attachments()?.live() {
@@ -56,11 +64,13 @@ fn each_inside(
             findings.push(Finding::Unknown { object: pod.words(), why: why.clone() });
             continue;
         }
-        let Some((inside, link)) = pod.pod().and_then(|inside| Some((inside, inside.link(pod.record.if_name.as_str())?)))
+        let Some((inside, link)) =
+            pod.pod().and_then(|inside| Some((inside, inside.link(pod.record.if_name.as_str())?)))
         else {
             continue;
         };
-        findings.extend(judge(pod, inside, link).map(|(found, fix)| Finding::problem(pod.words(), found, fix)));
+        findings
+            .extend(judge(pod, inside, link).map(|(found, fix)| Finding::problem(pod.words(), found, fix)));
     }
     Ok(findings)
 }
@@ -112,7 +122,10 @@ fn port(evidence: &Evidence) -> Verdict {
         let inside = pod.pod()?.link(pod.record.if_name.as_str())?;
         let pair = host.peer == Some(inside.index) && inside.peer == Some(host.index);
         (!pair).then(|| {
-            (format!("{name} and its {} are not the two ends of one pair", pod.record.if_name), RESTART.to_owned())
+            (
+                format!("{name} and its {} are not the two ends of one pair", pod.record.if_name),
+                RESTART.to_owned(),
+            )
         })
     })
 }
@@ -150,7 +163,8 @@ fn interface(evidence: &Evidence) -> Verdict {
         }
         // Without the host end the other one is gone with it.
         let host = host_end(pod, node)?;
-        let renamed = inside.links.iter().find(|link| link.peer == Some(host.index) && host.peer == Some(link.index));
+        let renamed =
+            inside.links.iter().find(|link| link.peer == Some(host.index) && host.peer == Some(link.index));
         Some(match renamed {
             Some(link) => (
                 format!("its interface {name} was renamed to {}", link.name),
@@ -164,8 +178,9 @@ fn interface(evidence: &Evidence) -> Verdict {
 fn interface_down(evidence: &Evidence) -> Verdict {
     each_inside(evidence, |pod, _, link| {
         let wanted = !pod.record.promised.flags.container_interface_disabled;
-        (wanted && !link.up)
-            .then(|| (format!("its {} is down", link.name), within(pod, &format!("ip link set {} up", link.name))))
+        (wanted && !link.up).then(|| {
+            (format!("its {} is down", link.name), within(pod, &format!("ip link set {} up", link.name)))
+        })
     })
 }
 
@@ -190,7 +205,8 @@ fn address(evidence: &Evidence) -> Verdict {
             .filter(|other| Family::of(other.ip()) == Family::of(missing.ip()) && !is_link_local(**other))
             .map(ToString::to_string)
             .collect();
-        let instead = if instead.is_empty() { String::new() } else { format!(", but {}", instead.join(", ")) };
+        let instead =
+            if instead.is_empty() { String::new() } else { format!(", but {}", instead.join(", ")) };
         let command = format!("ip addr add {missing} dev {}", link.name);
         Some((format!("its {} does not have {missing}{instead}", link.name), within(pod, &command)))
     })
@@ -209,7 +225,8 @@ fn route(evidence: &Evidence) -> Verdict {
         if !link.up || pod.addresses().any(|address| !has.contains(&address)) {
             return None;
         }
-        let promised = pod.record.promised.routes.iter().filter(|route| route.is_default() && route.table.is_none());
+        let promised =
+            pod.record.promised.routes.iter().filter(|route| route.is_default() && route.table.is_none());
         promised.into_iter().find_map(|wanted| {
             let family = Family::of(wanted.dst.ip());
             let defaults = inside.default_routes(family);
@@ -228,6 +245,34 @@ fn route(evidence: &Evidence) -> Verdict {
     })
 }
 
+fn gateway(evidence: &Evidence) -> Verdict {
+    evidence.attachments()?;
+    let Some(reached) = &evidence.packets()?.reach else {
+        return Err(Pass::skipped("packets are sent from pods only with --probe"));
+    };
+    let mut findings = Vec::new();
+    for Reached { pod, gateway, mtu, reach } in reached {
+        let (found, fix) = match reach {
+            Reach::Whole => continue,
+            Reach::Refused(why) => {
+                findings.push(Finding::Unknown { object: pod.clone(), why: why.clone() });
+                continue;
+            }
+            Reach::Small => (
+                format!("its gateway {gateway} answers small packets, and none of {mtu} bytes"),
+                "compare the MTUs of the pod, its port and the bridge: ip link".to_owned(),
+            ),
+            Reach::Nothing => (
+                format!("its gateway {gateway} does not answer"),
+                "if nothing else is named above: a rule in the bridge or netdev family may drop its frames, nft list ruleset"
+                    .to_owned(),
+            ),
+        };
+        findings.push(Finding::problem(pod.clone(), found, fix));
+    }
+    Ok(findings)
+}
+
 fn mtu(evidence: &Evidence) -> Verdict {
     let node = &evidence.node()?.network;
     each_inside(evidence, |pod, _, link| {
@@ -235,10 +280,16 @@ fn mtu(evidence: &Evidence) -> Verdict {
         let port = host_end(pod, node)?;
         let set = |mtu: u32| within(pod, &format!("ip link set {} mtu {mtu}", link.name));
         if let Some(mtu) = wanted.filter(|mtu| link.mtu != *mtu) {
-            return Some((format!("the MTU of its {} is {}, promised was {mtu}", link.name, link.mtu), set(mtu)));
+            return Some((
+                format!("the MTU of its {} is {}, promised was {mtu}", link.name, link.mtu),
+                set(mtu),
+            ));
         }
         (link.mtu != port.mtu).then(|| {
-            let found = format!("the MTU of its {} is {}, that of {} on the node is {}", link.name, link.mtu, port.name, port.mtu);
+            let found = format!(
+                "the MTU of its {} is {}, that of {} on the node is {}",
+                link.name, link.mtu, port.name, port.mtu
+            );
             (found, set(port.mtu))
         })
     })

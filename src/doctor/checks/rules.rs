@@ -21,11 +21,29 @@ use Severity::{Broken, Warning};
 const RULES: &[Need] = &[Need::Filter, Need::Attachments];
 
 pub(super) const CHECKS: &[Check] = &[
-    check("table-missing", "our tables are there", Broken, &[Need::Filter, Need::Attachments, Need::Files], missing),
+    check(
+        "table-missing",
+        "our tables are there",
+        Broken,
+        &[Need::Filter, Need::Attachments, Need::Files],
+        missing,
+    ),
     check("table-incomplete", "our tables have all their rules", Broken, RULES, incomplete),
     check("masquerade-missing", "pods leave with the node's address", Broken, RULES, masquerade),
-    check("spoof-check-missing", "forged source addresses are dropped where promised", Warning, RULES, spoof_check),
-    check("go-leftovers", "the Go plugins left no rules of pods that are gone", Warning, &[Need::Filter], leftovers),
+    check(
+        "spoof-check-missing",
+        "forged source addresses are dropped where promised",
+        Warning,
+        RULES,
+        spoof_check,
+    ),
+    check(
+        "go-leftovers",
+        "the Go plugins left no rules of pods that are gone",
+        Warning,
+        &[Need::Filter],
+        leftovers,
+    ),
 ];
 
 pub(super) fn table(family: Family) -> String {
@@ -47,7 +65,10 @@ fn needed(evidence: &Evidence) -> Result<BTreeSet<&'static str>, Pass> {
 
 fn families(evidence: &Evidence) -> Result<Vec<Family>, Pass> {
     let needed = needed(evidence)?;
-    Ok(Family::BOTH.into_iter().filter(|f| needed.contains(if *f == Family::V4 { "ip" } else { "ip6" })).collect())
+    Ok(Family::BOTH
+        .into_iter()
+        .filter(|f| needed.contains(if *f == Family::V4 { "ip" } else { "ip6" }))
+        .collect())
 }
 
 /// What brings back everything that records tell of.
@@ -67,7 +88,9 @@ fn missing(evidence: &Evidence) -> Verdict {
     let findings = gone.map(|family| {
         Finding::problem(
             table(family),
-            format!("it is missing{culprit}: pods reach nothing beyond the node, and host ports lead nowhere"),
+            format!(
+                "it is missing{culprit}: pods reach nothing beyond the node, and host ports lead nowhere"
+            ),
             format!("{RECONCILE}{afterwards}"),
         )
     });
@@ -114,7 +137,9 @@ fn masquerade(evidence: &Evidence) -> Verdict {
     let findings = gone.map(|(network, subnet)| {
         Finding::problem(
             format!("range {subnet}"),
-            format!("the rule that masquerades network {network} is missing: answers to its pods do not come back"),
+            format!(
+                "the rule that masquerades network {network} is missing: answers to its pods do not come back"
+            ),
             RECONCILE,
         )
     });
@@ -123,7 +148,8 @@ fn masquerade(evidence: &Evidence) -> Verdict {
 
 fn spoof_check(evidence: &Evidence) -> Verdict {
     let filter = evidence.filter()?;
-    let mut checked = evidence.attachments()?.live().filter(|pod| pod.record.promised.flags.mac_spoof_check).peekable();
+    let mut checked =
+        evidence.attachments()?.live().filter(|pod| pod.record.promised.flags.mac_spoof_check).peekable();
     if checked.peek().is_none() {
         return Err(Pass::skipped("no network asked for it (macspoofchk)"));
     }
@@ -145,10 +171,12 @@ fn spoof_check(evidence: &Evidence) -> Verdict {
 /// A rule about an address that no namespace of this machine has is about a pod that is gone.
 fn leftovers(evidence: &Evidence) -> Verdict {
     let rules = evidence.filter()?.go_rules();
-    let dead = rules.iter().filter(|rule| rule.addresses.iter().all(|address| !evidence.carried.contains(address)));
+    let dead =
+        rules.iter().filter(|rule| rule.addresses.iter().all(|address| !evidence.carried.contains(address)));
     let dead: Vec<_> = dead.collect();
     let Some(first) = dead.first() else { return Ok(Vec::new()) };
-    let addresses: BTreeSet<_> = dead.iter().flat_map(|rule| &rule.addresses).map(ToString::to_string).collect();
+    let addresses: BTreeSet<_> =
+        dead.iter().flat_map(|rule| &rule.addresses).map(ToString::to_string).collect();
     let addresses: Vec<_> = addresses.into_iter().collect();
     Ok(vec![Finding::problem(
         format!("chain {}", first.place),

@@ -1,12 +1,11 @@
 //! What was promised to pods, and what their namespaces look like.
 //!
-//! The promises are the attachment records of this boot. An ADD or DEL that is under way while we look is left alone: what
-//! is younger than the grace time and not complete, and what vanishes within a moment, is none of our business.
+//! The promises are the attachment records of this boot. An ADD that is under way is left alone: what is younger than the
+//! grace time and not complete is none of our business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
@@ -18,9 +17,6 @@ use crate::net::{Family, IfName, network_of};
 use crate::state::holders::{GRACE, NetnsId};
 use crate::state::record::{self, HostPort};
 use crate::state::{BootId, Record, Records, boot};
-
-/// How long a DEL that has removed the namespace may take to remove the record.
-const A_MOMENT: Duration = Duration::from_millis(300);
 
 /// Whose records describe an attachment and whose describe its ports.
 const MAIN: &str = "bridge";
@@ -177,14 +173,6 @@ pub fn load(root: &Root) -> Result<Attachments, String> {
     for record in all.iter().filter(|record| record.plugin == PORTS && record.complete) {
         let live = !is_gone(root, record);
         found.ported.push(Ported { record: record.clone(), mappings: mappings(record), live });
-    }
-    if found.all.iter().any(|attachment| !attachment.is_live()) {
-        std::thread::sleep(A_MOMENT);
-        let still = |attachment: &Attachment| {
-            attachment.is_live()
-                || records.read(&attachment.record.attachment(), MAIN).is_ok_and(|record| record.is_some())
-        };
-        found.all.retain(still);
     }
     Ok(found)
 }

@@ -76,7 +76,9 @@ pub fn load(root: &Root, directory: &Path, bin_dirs: &[PathBuf]) -> io::Result<C
     found.has_loopback = bin_dirs.iter().any(|directory| root.exists(&directory.join("loopback")));
     for name in root.list(directory)? {
         let path = directory.join(&name);
-        let known = path.extension().is_some_and(|ending| ending == "conf" || ending == "conflist" || ending == "json");
+        let known = path
+            .extension()
+            .is_some_and(|ending| ending == "conf" || ending == "conflist" || ending == "json");
         if !known {
             continue;
         }
@@ -94,7 +96,8 @@ pub fn load(root: &Root, directory: &Path, bin_dirs: &[PathBuf]) -> io::Result<C
     for kind in types {
         // One element of a path, or nobody looks for it.
         if !kind.contains('/') && !found.plugins.contains_key(&kind) {
-            let file = bin_dirs.iter().find_map(|directory| plugin(root, &directory.join(&kind), &mut versions));
+            let file =
+                bin_dirs.iter().find_map(|directory| plugin(root, &directory.join(&kind), &mut versions));
             found.plugins.insert(kind, file);
         }
     }
@@ -134,8 +137,8 @@ fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
             network.bridge = Some(bridge.bridge.to_string());
             network.hands_off |= !bridge.firewall.accept;
         }
-        let keeps_leases =
-            ipam_kind.is_some_and(|kind| applet::plugin(&kind).is_some_and(|p| p.standard_name() == "host-local"));
+        let keeps_leases = ipam_kind
+            .is_some_and(|kind| applet::plugin(&kind).is_some_and(|p| p.standard_name() == "host-local"));
         if keeps_leases {
             read_ranges(&mut network, &name, plugin)?;
         }
@@ -157,7 +160,8 @@ fn read_ranges(network: &mut ConfiguredNetwork, name: &str, plugin: &Object) -> 
         config: plugin.clone(),
     };
     let config = host_local::Config::decode_for_status(&request).map_err(|error| error.to_string())?;
-    network.data_dir = Some(config.as_ref().map_or_else(|| DATA_DIR.into(), |config| config.data_dir.clone()));
+    network.data_dir =
+        Some(config.as_ref().map_or_else(|| DATA_DIR.into(), |config| config.data_dir.clone()));
     for set in config.iter().flat_map(|config| &config.sets) {
         // Two sets may share a subnet; a set may have pieces of several.
         network.subnets.extend(set.subnets());
@@ -174,7 +178,11 @@ fn plugin(root: &Root, path: &Path, versions: &mut Versions) -> Option<PluginFil
         path: path.display().to_string(),
         size: metadata.len(),
         executable: metadata.permissions().mode() & 0o111 != 0,
-        version: if ours { versions.entry(here.clone()).or_insert_with(|| version(&here)).clone() } else { None },
+        version: if ours {
+            versions.entry(here.clone()).or_insert_with(|| version(&here)).clone()
+        } else {
+            None
+        },
     })
 }
 
@@ -230,14 +238,18 @@ mod tests {
         assert!(why("{\"name\":\"n\"").contains("unexpected end"), "{}", why("{\"name\":\"n\""));
         let wrong = r#"{"name":"n","plugins":[{"type":"smarter-bridge","hairpinMode":"yes"}]}"#;
         assert!(why(wrong).contains("hairpinMode: expected a boolean"), "{}", why(wrong));
-        let range = r#"{"name":"n","plugins":[{"type":"x","ipam":{"type":"smarter-ipam","subnet":"10.1.2.0/31"}}]}"#;
+        let range =
+            r#"{"name":"n","plugins":[{"type":"x","ipam":{"type":"smarter-ipam","subnet":"10.1.2.0/31"}}]}"#;
         assert!(why(range).contains("too small"), "{}", why(range));
         assert_eq!(parse(b"{\"name\":\"n\",\"type\":\"loopback\"}", false).unwrap().types, ["loopback"]);
     }
 
     #[test]
     fn a_build_of_ours_says_its_version() {
-        assert_eq!(find_version(b"..smarter-cni bridge\n..smarter-cni 1.2.3-rc.1\n").as_deref(), Some("1.2.3-rc.1"));
+        assert_eq!(
+            find_version(b"..smarter-cni bridge\n..smarter-cni 1.2.3-rc.1\n").as_deref(),
+            Some("1.2.3-rc.1")
+        );
         assert_eq!(find_version(b"smarter-cni 1.2\n"), None);
         assert_eq!(find_version(b"#!/bin/sh\n"), None);
     }

@@ -79,7 +79,10 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let found = read(&Root::at(tree.path()), &["/etc/x.d", "/run/x.d", "/usr/lib/x.d"], ".conf").unwrap();
-        assert_eq!(found, [TextFile::new("/usr/lib/x.d/10-a.conf", "a"), TextFile::new("/etc/x.d/20-b.conf", "etc")]);
+        assert_eq!(
+            found,
+            [TextFile::new("/usr/lib/x.d/10-a.conf", "a"), TextFile::new("/etc/x.d/20-b.conf", "etc")]
+        );
     }
 
     #[test]

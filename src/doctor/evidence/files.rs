@@ -64,8 +64,13 @@ pub fn load(root: &Root, places: &[(String, Purpose)]) -> io::Result<Files> {
 }
 
 /// modprobe.d(5).
-const MODPROBE: [&str; 5] =
-    ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
+const MODPROBE: [&str; 5] = [
+    "/etc/modprobe.d",
+    "/run/modprobe.d",
+    "/usr/local/lib/modprobe.d",
+    "/usr/lib/modprobe.d",
+    "/lib/modprobe.d",
+];
 
 /// `blacklist` takes away the aliases by which the kernel asks for a module, `install` with a command that does nothing
 /// takes away the module.

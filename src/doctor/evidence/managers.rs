@@ -89,7 +89,8 @@ impl Manager {
     /// harms it: NetworkManager leaves those that others made as they are.
     pub fn grabs(&self, bridges: &[String]) -> Option<Grab> {
         let veth = (VETH, Device { name: VETH, kind: "veth", class: "ether" });
-        let bridges = bridges.iter().map(|name| (name.as_str(), Device { name, kind: "bridge", class: "bridge" }));
+        let bridges =
+            bridges.iter().map(|name| (name.as_str(), Device { name, kind: "bridge", class: "bridge" }));
         let all = || [veth].into_iter().chain(bridges.clone());
         let grab = |shown: &str, because: String| {
             let interface = if shown == VETH { "veth*" } else { shown };
@@ -99,7 +100,9 @@ impl Manager {
             Kind::NetworkManager => networkmanager(&self.files, &veth.1).map(|because| grab(VETH, because)),
             Kind::Dhcpcd => all().find_map(|(name, _)| Some(grab(name, dhcpcd(&self.files, name)?))),
             Kind::Connman => connman(&self.files, VETH).map(|because| grab(VETH, because)),
-            Kind::Networkd => all().find_map(|(name, device)| Some(grab(name, networkd(&self.files, &device)?))),
+            Kind::Networkd => {
+                all().find_map(|(name, device)| Some(grab(name, networkd(&self.files, &device)?)))
+            }
         }
     }
 
@@ -118,7 +121,9 @@ impl Manager {
             }
             Kind::Dhcpcd => {
                 let line = format!("denyinterfaces {}", names.join(" "));
-                format!("add this line to /etc/dhcpcd.conf, before any \"interface\" line, and restart dhcpcd\n{line}")
+                format!(
+                    "add this line to /etc/dhcpcd.conf, before any \"interface\" line, and restart dhcpcd\n{line}"
+                )
             }
             Kind::Connman => format!(
                 "write /etc/connman/main.conf, or change the line there, and restart connman\n[General]\n\
@@ -170,7 +175,10 @@ fn networkmanager(files: &[TextFile], device: &Device<'_>) -> Option<String> {
     if managed.is_none() && unmanaged_by_udev(files, device) {
         return None;
     }
-    Some("no unmanaged-devices= in its configuration names them, and no rule of udev sets NM_UNMANAGED".to_owned())
+    Some(
+        "no unmanaged-devices= in its configuration names them, and no rule of udev sets NM_UNMANAGED"
+            .to_owned(),
+    )
 }
 
 /// NetworkManager.conf(5), "Device List Format".
@@ -213,7 +221,13 @@ fn unmanaged_by_udev(files: &[TextFile], device: &Device<'_>) -> bool {
         }
         let name = |operator: &str| {
             let (_, rest) = line.split_once(&format!("ENV{{INTERFACE}}{operator}\""))?;
-            Some(rest.split('"').next().unwrap_or_default().split('|').any(|one| pattern::matches(one, device.name)))
+            Some(
+                rest.split('"')
+                    .next()
+                    .unwrap_or_default()
+                    .split('|')
+                    .any(|one| pattern::matches(one, device.name)),
+            )
         };
         if name("==") == Some(false) || name("!=") == Some(true) {
             continue;
@@ -248,11 +262,16 @@ fn connman(files: &[TextFile], name: &str) -> Option<String> {
     let keys = ["NetworkInterfaceBlacklist", "NetworkInterfaceDenylist"];
     let entries = files.iter().flat_map(|file| dropins::ini(&file.text));
     let list = entries.filter(|(section, key, _)| *section == "General" && keys.contains(key)).last();
-    let begins = |list: &str| list.split([',', ';']).map(str::trim).any(|b| !b.is_empty() && name.starts_with(b));
+    let begins =
+        |list: &str| list.split([',', ';']).map(str::trim).any(|b| !b.is_empty() && name.starts_with(b));
     match list {
-        Some((_, key, list)) if !begins(list) => Some(format!("{key}={list} has no beginning of their names")),
+        Some((_, key, list)) if !begins(list) => {
+            Some(format!("{key}={list} has no beginning of their names"))
+        }
         Some(_) => None,
-        None => Some("no NetworkInterfaceBlacklist is set, and the built-in one does not name them".to_owned()),
+        None => {
+            Some("no NetworkInterfaceBlacklist is set, and the built-in one does not name them".to_owned())
+        }
     }
 }
 
@@ -263,7 +282,8 @@ fn networkd(files: &[TextFile], device: &Device<'_>) -> Option<String> {
         if !is_matched(&entries, device) {
             continue;
         }
-        let unmanaged = entries.iter().rev().find(|(section, key, _)| (*section, *key) == ("Link", "Unmanaged"));
+        let unmanaged =
+            entries.iter().rev().find(|(section, key, _)| (*section, *key) == ("Link", "Unmanaged"));
         return match unmanaged {
             Some((.., value)) if matches!(*value, "yes" | "true" | "1" | "on") => None,
             _ => Some(format!("{} matches it", file.path)),
@@ -284,7 +304,8 @@ fn is_matched(entries: &[(&str, &str, &str)], device: &Device<'_>) -> bool {
             "Kind" | "Driver" => device.kind,
             "Type" => device.class,
             // About the machine, not about the interface: taken to hold, except for what is for containers only.
-            "Host" | "Virtualization" | "KernelCommandLine" | "KernelVersion" | "Architecture" | "Firmware" => {
+            "Host" | "Virtualization" | "KernelCommandLine" | "KernelVersion" | "Architecture"
+            | "Firmware" => {
                 return *value != "container";
             }
             _ => return false,

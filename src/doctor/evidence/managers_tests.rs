@@ -43,7 +43,10 @@ fn networkmanagers_own_rules_of_udev_count_until_another_one_comes() {
         "# veth\nENV{ID_NET_DRIVER}==\"veth\", ENV{INTERFACE}!=\"eth[0-9]*\", ENV{NM_UNMANAGED}=\"1\"\n",
     );
     let test = ("/etc/udev/rules.d/88-veths.rules", "ENV{ID_NET_DRIVER}==\"veth\", ENV{NM_UNMANAGED}=\"0\"");
-    let other = ("/etc/udev/rules.d/88-x.rules", "ENV{ID_NET_DRIVER}==\"veth\", ENV{INTERFACE}==\"test*\", ENV{NM_UNMANAGED}=\"0\"");
+    let other = (
+        "/etc/udev/rules.d/88-x.rules",
+        "ENV{ID_NET_DRIVER}==\"veth\", ENV{INTERFACE}==\"test*\", ENV{NM_UNMANAGED}=\"0\"",
+    );
     assert_eq!(grabbed(Kind::NetworkManager, &[shipped]), None);
     assert_eq!(grabbed(Kind::NetworkManager, &[shipped, test]).as_deref(), Some("veth*"));
     assert_eq!(grabbed(Kind::NetworkManager, &[shipped, other]), None);
@@ -74,7 +77,10 @@ fn connman_takes_what_its_list_does_not_begin_with() {
 fn networkd_takes_what_its_first_matching_file_takes() {
     let grabs = |files: &[(&str, &str)]| grabbed(Kind::Networkd, files);
     let all = ("/etc/systemd/network/50-all.network", "[Match]\nName=*\n[Network]\nDHCP=yes");
-    let ours = ("/etc/systemd/network/00-smarter-cni.network", "[Match]\nName=veth* smartnet0\n\n[Link]\nUnmanaged=yes");
+    let ours = (
+        "/etc/systemd/network/00-smarter-cni.network",
+        "[Match]\nName=veth* smartnet0\n\n[Link]\nUnmanaged=yes",
+    );
     assert_eq!(grabs(&[all]).as_deref(), Some("veth*"));
     assert_eq!(grabs(&[ours, all]), None);
     assert_eq!(grabs(&[all, ours]).as_deref(), Some("veth*"), "the first by name");
@@ -128,6 +134,7 @@ fn only_managers_that_run_are_read() {
     write("run/dhcpcd/pid", "1\n");
     write("run/systemd/netif/state", "OPER_STATE=routable\n");
     write("usr/lib/systemd/network/80-container-ve.network", "[Match]\nKind=veth\nName=ve-*\n");
-    let kinds: Vec<_> = load(&root).unwrap().iter().map(|manager| (manager.kind, manager.files.len())).collect();
+    let kinds: Vec<_> =
+        load(&root).unwrap().iter().map(|manager| (manager.kind, manager.files.len())).collect();
     assert_eq!(kinds, [(Kind::Dhcpcd, 1), (Kind::Networkd, 1)]);
 }

@@ -10,6 +10,7 @@ pub mod files;
 pub mod leases;
 pub mod managers;
 pub mod node;
+pub mod packets;
 pub mod pattern;
 pub mod sysctls;
 
@@ -24,11 +25,13 @@ use self::configuration::Configuration;
 use self::files::{Files, Purpose};
 use self::leases::{Known, Leases};
 use self::node::Node;
+use self::packets::Packets;
 use super::check::{Need, Pass};
 use crate::datapath::census;
 use crate::datapath::survey::ruleset::Ruleset;
 use crate::datapath::survey::trial::{self, Trial};
 use crate::host::root::Root;
+use crate::state::Lease;
 use crate::state::lease::DATA_DIR;
 use crate::state::record::ROOT;
 
@@ -40,6 +43,8 @@ pub struct Given {
     pub bin_dirs: Vec<PathBuf>,
     /// The range that the cluster gave this node.
     pub pod_cidr: Vec<IpNetwork>,
+    /// Ask from inside the pods, too.
+    pub probe: bool,
 }
 
 type Source<T> = Option<Result<T, String>>;
@@ -53,6 +58,7 @@ pub struct Evidence {
     pub attachments: Source<Attachments>,
     pub leases: Source<Leases>,
     pub configuration: Source<Configuration>,
+    pub packets: Source<Packets>,
     /// Addresses that some network namespace of this machine carries; asked for only where rules of others name some.
     pub carried: HashSet<IpAddr>,
     pub pod_cidr: Vec<IpNetwork>,
@@ -105,56 +111,65 @@ impl Evidence {
         look(&self.configuration)
     }
 
+    pub fn packets(&self) -> Result<&Packets, Pass> {
+        look(&self.packets)
+    }
+
     /// Asks every source that is needed.
     pub fn gather(needs: &[Need], given: &Given) -> Self {
+        let root = &given.root;
         let wants = |need: Need| needs.contains(&need);
         let mut found = Self { pod_cidr: given.pod_cidr.clone(), ..Self::default() };
         if wants(Need::Scratch) {
             found.trials = Some(trial::all().map_err(|error| error.to_string()));
         }
-        let files_of_pods = wants(Need::Leases) || wants(Need::Files);
-        if wants(Need::Configuration) || files_of_pods {
-            let loaded = configuration::load(&given.root, &given.conf_dir, &given.bin_dirs);
-            found.configuration = Some(loaded.map_err(|error| format!("{}: {error}", given.conf_dir.display())));
+        // Which directories matter is told by configurations and records.
+        if wants(Need::Configuration) || wants(Need::Leases) || wants(Need::Files) {
+            let loaded = configuration::load(root, &given.conf_dir, &given.bin_dirs);
+            found.configuration =
+                Some(loaded.map_err(|error| format!("{}: {error}", given.conf_dir.display())));
         }
-        if wants(Need::Attachments) || wants(Need::Leases) || wants(Need::Network) {
-            found.attachments = Some(attachments::load(&given.root));
+        if [Need::Attachments, Need::Leases, Need::Network, Need::Packets].into_iter().any(wants) {
+            found.attachments = Some(attachments::load(root));
         }
         if wants(Need::Leases) {
-            found.leases = Some(found.load_leases(&given.root));
+            found.leases = Some(leases::load(root, &found.networks_with_leases(), &[format!("{ROOT}/lock")]));
         }
-        if wants(Need::Network) {
+        if wants(Need::Network) || wants(Need::Packets) {
             let promises = found.records().map(Attachments::promises).unwrap_or_default();
-            let ports: Vec<_> = found.records().map(Attachments::ports).unwrap_or_default();
-            found.node = Some(Node::observe(&promises).map(|mut node| {
-                node.look_for_listeners(&ports);
-                node
-            }));
+            let ports = found.records().map(Attachments::ports).unwrap_or_default();
+            found.node = Some(Node::observe(&promises, &ports));
         }
         if wants(Need::Filter) {
             found.filter = Some(Ruleset::observe().map_err(|error| error.to_string()));
-            if found.filter().is_ok_and(|filter| !filter.go_rules().is_empty()) {
-                found.carried = census::carried_addresses();
-            }
         }
         if wants(Need::Files) {
-            let loaded = files::load(&given.root, &found.places(given));
+            let loaded = files::load(root, &found.places(given));
             found.files = Some(loaded.map_err(|error| error.to_string()));
+        }
+        if wants(Need::Packets) {
+            found.packets = Some(match (&found.node, &found.attachments) {
+                (Some(Ok(node)), Some(Ok(attachments))) => {
+                    packets::load(root, node, attachments, given.probe)
+                }
+                (Some(Err(why)), _) | (_, Some(Err(why))) => Err(why.clone()),
+                _ => Ok(Packets::default()),
+            });
+        }
+        if found.filter().is_ok_and(|filter| !filter.go_rules().is_empty()) || found.has_unknown_holders() {
+            found.carried = census::carried_addresses();
         }
         found
     }
 
-    /// Twice where leases and records do not agree: a pod may come or go between the two looks.
-    fn load_leases(&mut self, root: &Root) -> Result<Leases, String> {
-        let locks = [format!("{ROOT}/lock")];
-        let load = |known: &[Known]| leases::load(root, known, &locks);
-        let first = load(&self.networks_with_leases())?;
-        if self.records().is_ok_and(|records| agree(&first, records)) {
-            return Ok(first);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        self.attachments = Some(attachments::load(root));
-        load(&self.networks_with_leases())
+    /// Whether somebody holds a lease of whom no record tells.
+    fn has_unknown_holders(&self) -> bool {
+        let (Ok(leases), Ok(records)) = (self.leases(), self.records()) else { return false };
+        let known: HashSet<&str> = records.all.iter().map(|pod| pod.record.container_id.as_str()).collect();
+        let mut held = leases.directories.iter().flat_map(|directory| &directory.leases);
+        held.any(
+            |(_, lease)| matches!(lease, Lease::Held(holder) if !known.contains(holder.container.as_str())),
+        )
     }
 
     /// Every network that is known to keep leases in our format: from configurations and from records.
@@ -183,7 +198,8 @@ impl Evidence {
         let mut places: BTreeSet<(String, Purpose)> = BTreeSet::new();
         let words = |path: &Path| path.display().to_string();
         places.insert((ROOT.to_owned(), Purpose::State));
-        places.extend(self.networks_with_leases().iter().map(|known| (words(&known.data_dir), Purpose::State)));
+        places
+            .extend(self.networks_with_leases().iter().map(|known| (words(&known.data_dir), Purpose::State)));
         let used = given.bin_dirs.iter().filter(|directory| given.root.exists(directory));
         places.extend(used.map(|directory| (words(directory), Purpose::Plugins)));
         places.into_iter().collect()
@@ -195,21 +211,4 @@ pub fn lease_dir(record: &crate::state::Record) -> Option<PathBuf> {
     let ours = record.promised.ipam.as_deref().and_then(crate::applet::plugin)?;
     (ours.standard_name() == "host-local")
         .then(|| record.promised.data_dir.as_deref().unwrap_or(DATA_DIR).into())
-}
-
-/// Whether every lease that is held has a record and every record its leases.
-fn agree(leases: &Leases, attachments: &Attachments) -> bool {
-    use crate::state::Lease;
-    let held = leases.directories.iter().flat_map(|directory| {
-        let held = directory.leases.iter().filter(|(_, lease)| matches!(lease, Lease::Held(_)));
-        held.map(|(address, _)| (directory.network.as_str(), *address))
-    });
-    let held: BTreeSet<_> = held.collect();
-    let promised = attachments.all.iter().filter(|attachment| lease_dir(&attachment.record).is_some());
-    let promised: BTreeSet<_> = promised
-        .flat_map(|attachment| {
-            attachment.addresses().map(|address| (attachment.record.network.as_str(), address.ip()))
-        })
-        .collect();
-    held == promised
 }

@@ -45,7 +45,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn observe(promises: &BTreeMap<IfName, Promise>) -> Result<Self, String> {
+    pub fn observe(promises: &BTreeMap<IfName, Promise>, ports: &[Mapping]) -> Result<Self, String> {
         let failed = |error: survey::Error| error.to_string();
         let network = Network::of_node().map_err(failed)?;
         let subnets: Vec<_> = promises.values().flat_map(|promise| &promise.subnets).collect();
@@ -54,6 +54,7 @@ impl Node {
         let mut node = Self {
             ways: subnets.into_iter().map(|(subnet, _)| *subnet).zip(ways).collect(),
             legacy: legacy(),
+            listeners: listening(ports),
             network,
             ..Self::default()
         };
@@ -75,15 +76,6 @@ impl Node {
             }
         }
         Ok(())
-    }
-
-    /// Of processes of the node, those that one of the ports takes clients from.
-    pub fn look_for_listeners(&mut self, ports: &[Mapping]) {
-        let found = listeners::read_only(ports);
-        let inodes: BTreeSet<u64> = found.iter().map(|listener| listener.inode).collect();
-        let owners = if inodes.is_empty() { BTreeMap::new() } else { owners(&inodes) };
-        let owner = |listener: &Listener| owners.get(&listener.inode).cloned();
-        self.listeners = found.into_iter().map(|listener| (listener, owner(&listener))).collect();
     }
 
     pub fn switch(&self, key: &str) -> Option<&str> {
@@ -111,6 +103,15 @@ impl Node {
     }
 }
 
+/// Of processes of the node, those that one of the ports takes clients from.
+fn listening(ports: &[Mapping]) -> Vec<(Listener, Option<(u32, String)>)> {
+    let found = listeners::read_only(ports);
+    let inodes: BTreeSet<u64> = found.iter().map(|listener| listener.inode).collect();
+    let owners = if inodes.is_empty() { BTreeMap::new() } else { owners(&inodes) };
+    let owner = |listener: &Listener| owners.get(&listener.inode).cloned();
+    found.into_iter().map(|listener| (listener, owner(&listener))).collect()
+}
+
 /// The namespace of the calling thread; `/proc/net` would be the main thread's.
 fn legacy() -> Vec<(Family, String)> {
     let mut found = Vec::new();
@@ -125,7 +126,9 @@ fn legacy() -> Vec<(Family, String)> {
 fn owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, (u32, String)> {
     let mut found = BTreeMap::new();
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         for descriptor in std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
             let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
             let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));

@@ -74,9 +74,18 @@ fn parse_line(line: &str) -> Option<(String, Option<String>)> {
 /// If the first separator is a dot, dots and slashes change places.
 fn normal(key: &str) -> String {
     match key.find(['.', '/']) {
-        Some(at) if key[at..].starts_with('.') => {
-            key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
-        }
+        Some(at) if key[at..].starts_with('.') => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => key.to_owned(),
     }
 }
@@ -88,7 +97,9 @@ pub fn setter<'a>(assignments: &'a [Assignment], key: &str) -> Option<&'a Assign
         return Some(named).filter(|named| named.value.is_some());
     }
     assignments.iter().rev().find(|assignment| {
-        assignment.value.is_some() && assignment.key.contains(['*', '?', '[']) && matches(&assignment.key, key)
+        assignment.value.is_some()
+            && assignment.key.contains(['*', '?', '['])
+            && matches(&assignment.key, key)
     })
 }
 
@@ -114,7 +125,10 @@ mod tests {
             ("/etc/sysctl.d/99-b.conf", "# off\n\nnet/ipv4/ip_forward=0"),
         ];
         assert_eq!(set(&files, "net/ipv4/ip_forward").as_deref(), Some("/etc/sysctl.d/99-b.conf line 3 0"));
-        assert_eq!(set(&files[..1], "net/ipv4/ip_forward").as_deref(), Some("/usr/lib/sysctl.d/10-a.conf line 1 1"));
+        assert_eq!(
+            set(&files[..1], "net/ipv4/ip_forward").as_deref(),
+            Some("/usr/lib/sysctl.d/10-a.conf line 1 1")
+        );
         assert_eq!(set(&files, "net/ipv6/conf/all/forwarding"), None);
     }
 
@@ -128,7 +142,11 @@ mod tests {
         assert_eq!(place("net/ipv4/conf/eth0/rp_filter").as_deref(), Some("/etc/sysctl.d/a.conf line 1 2"));
         assert_eq!(place("net/ipv4/conf/wlan0/rp_filter").as_deref(), Some("/etc/sysctl.d/a.conf line 2 1"));
         assert_eq!(place("net/ipv4/conf/all/rp_filter"), None);
-        assert_eq!(place("x/y").as_deref(), Some("/etc/sysctl.d/a.conf line 4 1"), "a failure that is ignored");
+        assert_eq!(
+            place("x/y").as_deref(),
+            Some("/etc/sysctl.d/a.conf line 4 1"),
+            "a failure that is ignored"
+        );
     }
 
     #[test]

@@ -274,10 +274,8 @@ mod tests {
 
     #[test]
     fn a_bridge_says_whether_it_spans_a_tree() {
-        let bridge = [
-            attribute(IFLA_BR_STP_STATE, &1u32.to_ne_bytes()),
-            attribute(IFLA_BR_VLAN_FILTERING, &[0]),
-        ];
+        let bridge =
+            [attribute(IFLA_BR_STP_STATE, &1u32.to_ne_bytes()), attribute(IFLA_BR_VLAN_FILTERING, &[0])];
         let info = [attribute(IFLA_INFO_KIND, b"bridge\0"), attribute(IFLA_INFO_DATA, &bridge.concat())];
         let link = answer(&[attribute(IFLA_LINKINFO, &info.concat())]).unwrap();
         assert_eq!((link.spanning_tree, link.vlan_filtering), (Some(true), Some(false)));

@@ -35,6 +35,7 @@ pub(super) struct Lab {
 
 #[derive(Debug)]
 pub(super) struct Pod {
+    n: usize,
     pub(super) netns: Netns,
     /// The interface on the node.
     pub(super) port: String,
@@ -80,15 +81,22 @@ impl Lab {
         }
         write(CONFLIST, &conflist(kind).to_string());
         let world = lab::world();
-        // The node's own addresses must be settled before anything looks at routes.
-        let pods = thread::scope(|scope| {
-            let calls: Vec<_> = (0..pods).map(|n| scope.spawn(move || Pod::attach(kind, n))).collect();
-            calls.into_iter().map(|call| call.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
-        });
-        lab::eventually("no address is tentative", Duration::from_secs(10), || {
-            Node.run("ip -6 addr show tentative").trim().is_empty()
-        });
-        Self { pods, _world: world }
+        let attach = |n| Pod::attach(kind, n, &format!("web-{n}"));
+        // A few get their addresses in order; of many, some at a time.
+        let few = pods.min(10);
+        let mut attached: Vec<_> = (0..few).map(attach).collect();
+        for part in (few..pods).collect::<Vec<_>>().chunks(10) {
+            thread::scope(|scope| {
+                let calls: Vec<_> = part.iter().map(|n| scope.spawn(move || attach(*n))).collect();
+                attached.extend(calls.into_iter().map(|call| call.join().expect("the pod is attached")));
+            });
+        }
+        if kind.dual {
+            lab::eventually("no address is tentative", Duration::from_secs(10), || {
+                Node.run("ip -6 addr show tentative").trim().is_empty()
+            });
+        }
+        Self { pods: attached, _world: world }
     }
 
     /// The pod's interface on the node.
@@ -98,29 +106,42 @@ impl Lab {
 }
 
 impl Pod {
-    fn attach(kind: &Kind, n: usize) -> Self {
-        let name = format!("web-{n}");
-        let netns = Netns::new(&name);
+    /// As containerd does it: loopback first, then the list.
+    pub(super) fn attach(kind: &Kind, n: usize, container: &str) -> Self {
+        let netns = Netns::new(container);
+        let call = |verb, config: &Value, ifname| call(verb, config, &netns, n, ifname);
+        call("ADD", &json!({"type": "loopback"}), "lo");
         let list = conflist(kind);
-        let plugin = |config: &Value, ifname: &str| {
-            let mut config = config.clone();
-            (config["name"], config["cniVersion"]) = (list["name"].clone(), list["cniVersion"].clone());
-            let kind = config["type"].as_str().unwrap().to_owned();
-            let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name}");
-            let call = Plugin::new(BIN, &kind).command("ADD").container(&name).netns(&netns).ifname(ifname);
-            call.env("CNI_ARGS", &args).json(&config).succeed().json
-        };
-        plugin(&json!({"type": "loopback"}), "lo");
-        let result = plugin(&list["plugins"][0], "eth0");
-        let mut portmap = list["plugins"][1].clone();
-        portmap["prevResult"] = result.clone();
-        let mapping = json!({"hostPort": 8080 + n, "containerPort": 80, "protocol": "tcp"});
-        portmap["runtimeConfig"] = json!({"portMappings": [mapping]});
-        plugin(&portmap, "eth0");
+        let result = call("ADD", &list["plugins"][0], "eth0");
+        call("ADD", &ports(&list["plugins"][1], &result, n), "eth0");
         let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
         let port = result["interfaces"][1]["name"].as_str().unwrap().to_owned();
-        Self { netns, port, address }
+        Self { n, netns, port, address }
     }
+
+    pub(super) fn detach(self, kind: &Kind) {
+        let list = conflist(kind);
+        call("DEL", &list["plugins"][1], &self.netns, self.n, "eth0");
+        call("DEL", &list["plugins"][0], &self.netns, self.n, "eth0");
+    }
+}
+
+fn ports(portmap: &Value, result: &Value, n: usize) -> Value {
+    let mut portmap = portmap.clone();
+    portmap["prevResult"] = result.clone();
+    let mapping = json!({"hostPort": 8080 + n, "containerPort": 80, "protocol": "tcp"});
+    portmap["runtimeConfig"] = json!({"portMappings": [mapping]});
+    portmap
+}
+
+/// A call about the container that is called as its namespace, of pod `default/web-<n>`.
+fn call(verb: &str, config: &Value, netns: &Netns, n: usize, ifname: &str) -> Value {
+    let mut config = config.clone();
+    (config["name"], config["cniVersion"]) = ("smartnet".into(), "1.0.0".into());
+    let plugin = config["type"].as_str().unwrap().to_owned();
+    let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-{n}");
+    let call = Plugin::new(BIN, &plugin).command(verb).container(netns.name()).netns(netns).ifname(ifname);
+    call.env("CNI_ARGS", &args).json(&config).succeed().json
 }
 
 /// What a person would type on the node, line by line; panics at the first that fails.

@@ -26,7 +26,9 @@ fn check(schema: &Value, value: &Value, place: &str, wrong: &mut Vec<String>) {
                 let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
                 value.as_str().is_some_and(|text| !text.is_empty() && text.bytes().all(letter))
             }
-            "required" => wanted.as_array().unwrap().iter().all(|key| value.get(key.as_str().unwrap()).is_some()),
+            "required" => {
+                wanted.as_array().unwrap().iter().all(|key| value.get(key.as_str().unwrap()).is_some())
+            }
             "additionalProperties" => {
                 assert_eq!(wanted, false, "only this is known here");
                 let known = schema["properties"].as_object().unwrap();

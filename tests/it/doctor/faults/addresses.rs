@@ -6,6 +6,16 @@ fn arms() -> Kind {
     Kind { subnet: Some("172.38.0.0/16"), ..Kind::default() }
 }
 
+/// Somebody on the bridge whom nobody knows.
+fn stranger(address: &str) {
+    sh(&format!(
+        "ip netns add stranger
+         ip link add tap0 type veth peer name eth0 netns stranger
+         ip link set tap0 up; ip link set tap0 master smartnet0
+         ip -n stranger addr add {address} dev eth0; ip -n stranger link set eth0 up"
+    ));
+}
+
 faults! {
     the_lan_has_the_pods_range: [("range-overlap", "range 10.7.0.0/24")] => 1, |_| sh("ip addr add 10.9.9.9/8 dev up0");
     a_route_covers_the_pods_range: [("range-overlap", "range 10.7.0.0/24")] => 1, |_| {
@@ -30,8 +40,14 @@ faults! {
         let first = lab.pods.iter().position(|pod| pod.address == "10.7.0.2").unwrap();
         lab.pods[(first + 1) % 3].netns.run("ip addr add 10.7.0.2/24 dev eth0");
     };
+    a_stranger_answers_for_the_gateway: [
+        ("address-claimed", "address 10.7.0.1"), ("bridge-foreign-port", "bridge smartnet0"),
+    ] => 1, |_| stranger("10.7.0.1/24");
+    a_stranger_answers_for_a_pod: [
+        ("address-claimed", "address 10.7.0.3"), ("bridge-foreign-port", "bridge smartnet0"),
+    ] => 1, |_| stranger("10.7.0.3/24");
     the_node_has_a_pods_address: [("address-duplicate", "address 10.7.0.3")] => 1, |_| {
-        sh("ip link add dummy0 type dummy; ip addr add 10.7.0.3/32 dev dummy0");
+        sh("ip addr add 10.7.0.3/32 dev lo");
     };
 }
 

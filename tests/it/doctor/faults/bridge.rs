@@ -13,7 +13,8 @@ fn promise(pod: &str, flag: &str) {
     let files = crate::lab::files("/run/smarter-cni/attachments");
     for name in files.iter().filter(|name| name.ends_with(".bridge.json")) {
         let path = format!("/run/smarter-cni/attachments/{name}");
-        let mut record: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut record: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         if record["container_id"] == pod {
             record["promised"]["flags"][flag] = true.into();
             std::fs::write(&path, record.to_string()).unwrap();
@@ -24,16 +25,18 @@ fn promise(pod: &str, flag: &str) {
 faults! {
     the_bridge_is_gone: [("bridge-missing", "bridge smartnet0")] => 1, |_| sh("ip link del smartnet0");
     the_bridge_is_something_else: [("bridge-kind", "bridge smartnet0")] => 1, |_| {
-        sh("ip link del smartnet0; ip link add smartnet0 type dummy; ip link set smartnet0 up");
+        sh("ip link del smartnet0; ip link add smartnet0 type veth peer name other0; ip link set smartnet0 up");
     };
     something_else_has_the_bridges_name [pods: 0]: [("bridge-kind", "bridge smartnet0")] => 1, |_| {
-        sh("ip link add smartnet0 type dummy");
+        sh("ip link add smartnet0 type veth peer name other0");
     };
     the_bridge_is_down: [("bridge-down", "bridge smartnet0")] => 1, |_| sh("ip link set smartnet0 down");
     no_port_of_the_bridge_forwards: [("bridge-carrier", "bridge smartnet0")] => 1, |lab: &Lab| {
         for pod in &lab.pods {
             sh(&format!("bridge link set dev {} state 0", pod.port));
         }
+        // The kernel takes up to a second to say so.
+        sh("until ip link show smartnet0 | grep -q NO-CARRIER; do sleep 0.1; done");
     };
     the_bridge_has_lost_its_address: [("bridge-gateway", "bridge smartnet0")] => 1, |_| sh("ip addr flush dev smartnet0");
     the_bridge_has_another_address: [

@@ -14,9 +14,9 @@ faults! {
         fs::write(CONFLIST, &text[..text.len() / 2]).unwrap();
     };
     another_network_comes_first: [
-        ("conflist-not-first", "file /etc/cni/net.d/00-flannel.conflist"), ("plugin-missing", "plugin flannel"),
+        ("conflist-not-first", "file /etc/cni/net.d/0-flannel.conflist"), ("plugin-missing", "plugin flannel"),
     ] => 1, |_| {
-        write("/etc/cni/net.d/00-flannel.conflist", r#"{"name":"cbr0","plugins":[{"type":"flannel"}]}"#);
+        write("/etc/cni/net.d/0-flannel.conflist", r#"{"name":"cbr0","plugins":[{"type":"flannel"}]}"#);
     };
     a_plugin_is_missing: [("plugin-missing", "plugin smarter-portmap")] => 1, |_| {
         fs::remove_file(format!("{BIN}/smarter-portmap")).unwrap();
@@ -40,7 +40,7 @@ faults! {
     a_plugin_is_somebody_elses: [("plugin-version", "file /opt/cni/bin/smarter-bridge")] => 0, |_| {
         sh(&format!("rm {BIN}/smarter-bridge; cp /bin/true {BIN}/smarter-bridge"));
     };
-    there_is_no_loopback_plugin: [("plugin-loopback", "plugin loopback")] => 0, |_| {
+    there_is_no_loopback_plugin [options: "--bin-dir /opt/cni/bin"]: [("plugin-loopback", "plugin loopback")] => 0, |_| {
         fs::remove_file(format!("{BIN}/loopback")).unwrap();
     };
     the_range_was_changed_while_pods_ran: [

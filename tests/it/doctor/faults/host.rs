@@ -39,10 +39,10 @@ faults! {
         sh("ip route add default via 198.51.100.2 metric 700; sysctl -q -w net.ipv4.conf.up1.rp_filter=1");
     };
     the_policy_of_forward_drops: [("forward-drop", "chain ip filter FORWARD")] => 1, |_| {
-        sh("iptables -P FORWARD DROP");
+        sh("iptables-nft -P FORWARD DROP");
     };
     docker_drops_in_front_of_its_chains: [("forward-drop", "chain ip filter FORWARD")] => 1, |_| {
-        sh("iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER");
+        sh("iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER");
     };
     a_firewall_rejects_what_is_forwarded: [("forward-drop", "chain inet firewalld filter_FORWARD")] => 1, |_| {
         sh("nft 'table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept;
@@ -51,7 +51,7 @@ faults! {
         }; }'");
     };
     both_kinds_of_iptables_have_rules: [("iptables-mixed", "table filter")] => 0, |_| {
-        sh("iptables-legacy -A INPUT -i up0 -p tcp --dport 23 -j DROP; iptables -A INPUT -i up0 -p tcp --dport 21 -j DROP");
+        sh("iptables-legacy -A INPUT -i up0 -p tcp --dport 23 -j DROP; iptables-nft -A INPUT -i up0 -p tcp --dport 21 -j DROP");
     };
     there_is_no_default_route: [("uplink-missing", "default route")] => 0, |_| {
         sh("ip route del default; ip -6 route del default");

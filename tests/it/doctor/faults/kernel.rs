@@ -83,7 +83,8 @@ fn a_kernel_that_refuses_a_feature_is_named_with_its_module() {
             let (text, status) = refused(message, error);
             let line = text.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("{id}: {text}"));
             assert!(line.contains(&format!("module {module}:")), "{text}");
-            let named = text.lines().filter(|line| line.starts_with("  ✗") || line.starts_with("  !")).count();
+            let named =
+                text.lines().filter(|line| line.starts_with("  ✗") || line.starts_with("  !")).count();
             assert_eq!(named, 1, "{id}: {text}");
             let broken = !["kernel-mss-clamp", "kernel-link-kind"].contains(&id);
             assert_eq!(status, Some(i32::from(broken)), "{text}");
@@ -100,7 +101,10 @@ fn a_module_that_is_blocked_is_named_with_the_file() {
         let (text, _) = refused(1000, "ENOENT");
         assert!(text.starts_with('✓'), "what works cannot be blocked: {text}");
         let (text, status) = refused(MASQUERADE_V4, "ENOENT");
-        assert!(text.contains("fix:   /etc/modprobe.d/hardening.conf keeps module nft_masq from being loaded"), "{text}");
+        assert!(
+            text.contains("fix:   /etc/modprobe.d/hardening.conf keeps module nft_masq from being loaded"),
+            "{text}"
+        );
         assert!(text.contains("! kernel-module-blocked  module nft_masq:"), "{text}");
         assert_eq!(status, Some(1));
         drop(lab);

@@ -26,11 +26,11 @@ faults! {
     a_lease_belongs_to_nobody: [("lease-orphan", "lease /run/cni/networks/smartnet/10.7.0.52")] => 0, |_| {
         lease("10.7.0.52", "deadbeef");
     };
-    a_running_pod_has_no_lease: [("lease-missing", "pod default/web-1")] => 1, |lab: &Lab| {
+    a_running_pod_has_no_lease: [("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.3")] => 1, |lab: &Lab| {
         fs::remove_file(format!("{LEASES}/{}", lab.pods[1].address)).unwrap();
     };
     all_leases_are_gone: [
-        ("lease-missing", "pod default/web-0"), ("lease-missing", "pod default/web-1"), ("lease-missing", "pod default/web-2"),
+        ("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.2"), ("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.3"), ("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.4"),
     ] => 1, |_| sh("rm -r /run/cni/networks");
     a_lease_is_outside_of_the_range: [("lease-outside", "lease /run/cni/networks/smartnet/10.8.0.5")] => 0, |_| {
         lease("10.8.0.5", "web-0");

@@ -41,7 +41,10 @@ impl Fault<'_> {
         assert_eq!(sick.problems(), expected, "\n{}", sick.words());
         assert_eq!(sick.rows("unknown").count(), 0, "\n{}", sick.words());
         for row in sick.rows("problem") {
-            assert!(!row["found"].as_str().unwrap().is_empty() && !row["fix"].as_str().unwrap().is_empty(), "{row:#}");
+            assert!(
+                !row["found"].as_str().unwrap().is_empty() && !row["fix"].as_str().unwrap().is_empty(),
+                "{row:#}"
+            );
         }
         assert_eq!(sick.status, self.status, "\n{}", sick.words());
         drop(lab);

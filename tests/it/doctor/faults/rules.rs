@@ -9,11 +9,6 @@ fn checked() -> Kind {
     Kind { keys: json!({"macspoofchk": true}), ..Kind::default() }
 }
 
-/// Where a pod's port leads to.
-fn element(lab: &Lab, pod: usize) -> String {
-    format!("tcp . {} : {} . 80", 8080 + pod, lab.pods[pod].address)
-}
-
 faults! {
     somebody_flushed_all_rules: [("table-missing", "table ip smarter-cni")] => 1, |_| sh("nft flush ruleset");
     the_tables_of_both_families_are_gone [kind: super::dual()]: [
@@ -42,8 +37,8 @@ faults! {
         }; }'");
     };
     the_go_plugins_left_chains_of_iptables: [("go-leftovers", "chain ip nat POSTROUTING")] => 0, |_| {
-        sh("iptables -t nat -N CNI-0a1b2c3d4e5f
-            iptables -t nat -A POSTROUTING -s 10.7.0.99/32 -m comment --comment dead -j CNI-0a1b2c3d4e5f");
+        sh("iptables-nft -t nat -N CNI-0a1b2c3d4e5f
+            iptables-nft -t nat -A POSTROUTING -s 10.7.0.99/32 -m comment --comment dead -j CNI-0a1b2c3d4e5f");
     };
     a_port_leads_nowhere: [("hostport-missing", "port 8081/tcp")] => 1, |_| {
         sh("nft delete element ip smarter-cni hostports '{ tcp . 8081 }'");
@@ -56,7 +51,7 @@ faults! {
         sh("nft add element ip smarter-cni hostports '{ tcp . 9999 comment \"default/old deadbeef\" : 10.7.0.77 . 80 }'");
     };
     somebody_else_translates_the_port: [("hostport-shadowed", "port 8082/tcp")] => 1, |_| {
-        sh("iptables -t nat -A PREROUTING -p tcp --dport 8082 -j DNAT --to-destination 192.0.2.2:80");
+        sh("iptables-nft -t nat -A PREROUTING -p tcp --dport 8082 -j DNAT --to-destination 192.0.2.2:80");
     };
     somebody_redirects_the_port: [("hostport-shadowed", "port 8080/tcp")] => 1, |_| {
         sh("nft 'table ip local { chain pre { type nat hook prerouting priority -100; tcp dport 8080 redirect to :81; }; }'");
@@ -75,10 +70,10 @@ fn rules_of_go_plugins_about_living_pods_are_nobodys_leftovers() {
     crate::sandbox::sandboxed(|| {
         let lab = Lab::new(&Kind::default(), 1);
         let address = &lab.pods[0].address;
-        sh(&format!("nft 'table inet cni_plugins_masquerade {{ chain masq_checks {{ ip saddr {address} masquerade; }}; }}'"));
+        sh(&format!(
+            "nft 'table inet cni_plugins_masquerade {{ chain masq_checks {{ ip saddr {address} masquerade; }}; }}'"
+        ));
         let found = crate::doctor::diagnose("--strict");
         assert_eq!(found.status, 0, "{}", found.words());
-        let element = element(&lab, 0);
-        assert!(crate::lab::Place::run(&crate::lab::Node, "nft list table ip smarter-cni").contains(&element.replace(" : ", " comment \"default/web-0 web-0\" : ")));
     });
 }
