@@ -167,7 +167,7 @@ mod tests {
             match applet {
                 Applet::Plugin(_) => assert_eq!(select(&link), Choice::Run(*applet, &link[1..])),
                 Applet::Doctor | Applet::Selftest => {
-                    assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x"))))
+                    assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x"))));
                 }
             }
         }

@@ -10,8 +10,8 @@
 //!
 //! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
 //! `census`, `survey`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply, tables}` know the kernel; `spec`,
-//! `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`
-//! and every `config.rs`. A test reads the arrows off the source.
+//! `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`,
+//! every `config.rs` and the checks of the doctor. A test reads the arrows off the source.
 //!
 //! # The walk of one ADD
 //!

@@ -32,6 +32,18 @@ impl Group {
         Self::Runtime,
     ];
 
+    /// A check of this group, for tables.
+    pub const fn check(
+        self,
+        id: &'static str,
+        title: &'static str,
+        severity: Severity,
+        needs: &'static [Need],
+        run: fn(&Evidence) -> Verdict,
+    ) -> Check {
+        Check { id, group: self, title, severity, needs, run }
+    }
+
     /// As on the command line and in JSON.
     pub fn word(self) -> &'static str {
         match self {

@@ -29,13 +29,16 @@ const A_MOMENT: Duration = Duration::from_millis(300);
 const COULD_NOT_RUN: u8 = 2;
 
 #[derive(Debug, clap::Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(
     name = "smarter-cni doctor",
     about = "Say what is wrong with this node's pod network, and what to do about it; changes nothing",
-    long_about = "Looks at the kernel, the host, bridges, addresses, rules, leases, pods and configuration, and names what is \
-                  wrong, with the object and the fix. Needs no other program, no network and no API server. Changes nothing.\n\n\
-                  Run it as root, in the host's network namespace: /proc/sys/net and netlink show the namespace of whoever \
-                  asks, so in a container it needs hostNetwork and hostPID, and --root where the host's / is mounted.\n\n\
+    long_about = "Looks at the kernel, the host, bridges, addresses, rules, leases, pods and configuration, and \
+                  names what is wrong, with the object and the fix. Needs no other program, no network and no \
+                  API server. Changes nothing.\n\n\
+                  Run it as root, in the host's network namespace: /proc/sys/net and netlink show the namespace \
+                  of whoever asks, so in a container it needs hostNetwork and hostPID, and --root where the \
+                  host's / is mounted.\n\n\
                   Exit code 0: nothing is broken; 1: something is; 2: nothing could be looked at, or wrong usage.\n\
                   Every check is explained in docs/doctor.md and by --explain."
 )]
@@ -117,13 +120,11 @@ fn chosen(only: &[String], skip: &[String]) -> Result<Vec<&'static Check>, Strin
     let is_known = |word: &&String| {
         checks::all().any(|check| check.id == **word) || Group::ALL.iter().any(|group| group.word() == **word)
     };
-    match only.iter().chain(skip).find(|word| !is_known(word)) {
-        Some(word) => Err(word.clone()),
-        None => {
-            let wanted = checks::all().filter(|check| only.is_empty() || names(check, only));
-            Ok(wanted.filter(|check| !names(check, skip)).collect())
-        }
+    if let Some(word) = only.iter().chain(skip).find(|word| !is_known(word)) {
+        return Err(word.clone());
     }
+    let wanted = checks::all().filter(|check| only.is_empty() || names(check, only));
+    Ok(wanted.filter(|check| !names(check, skip)).collect())
 }
 
 fn look(options: &Options, checks: &[&'static Check], colour: bool) -> Outcome {

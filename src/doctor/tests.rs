@@ -3,7 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::check::Pass;
+use super::evidence::attachments::Attachments;
+use super::evidence::configuration::Configuration;
+use super::evidence::files::Files;
+use super::evidence::leases::Leases;
+use super::evidence::node::Node;
+use super::evidence::packets::Packets;
 use super::*;
+use crate::datapath::survey::ruleset::Ruleset;
+use crate::datapath::survey::trial::{Feature, Trial};
 
 #[test]
 fn ids_are_unique_plain_and_in_the_order_of_their_groups() {
@@ -34,22 +42,16 @@ fn every_check_is_documented_in_its_place_and_no_other() {
 #[test]
 fn no_check_looks_at_what_it_does_not_name() {
     for check in checks::all() {
-        let asked = |need: Need| check.needs.contains(&need).then(|| Ok(()));
+        let needs = |need: Need| check.needs.contains(&need);
         let evidence = Evidence {
-            trials: asked(Need::Scratch).map(|outcome: Result<(), String>| outcome.map(|()| sample_trials())),
-            node: asked(Need::Network)
-                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            filter: asked(Need::Filter)
-                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            files: asked(Need::Files).map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            attachments: asked(Need::Attachments)
-                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            leases: asked(Need::Leases)
-                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            packets: asked(Need::Packets)
-                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
-            configuration: asked(Need::Configuration)
-                .map(|outcome: Result<(), String>| outcome.map(|()| Default::default())),
+            trials: needs(Need::Scratch).then(|| Ok(trials_that_succeed())),
+            node: needs(Need::Network).then(|| Ok(Node::default())),
+            filter: needs(Need::Filter).then(|| Ok(Ruleset::default())),
+            files: needs(Need::Files).then(|| Ok(Files::default())),
+            attachments: needs(Need::Attachments).then(|| Ok(Attachments::default())),
+            leases: needs(Need::Leases).then(|| Ok(Leases::default())),
+            packets: needs(Need::Packets).then(|| Ok(Packets::default())),
+            configuration: needs(Need::Configuration).then(|| Ok(Configuration::default())),
             ..Evidence::default()
         };
         let verdict = (check.run)(&evidence);
@@ -57,8 +59,7 @@ fn no_check_looks_at_what_it_does_not_name() {
     }
 }
 
-fn sample_trials() -> Vec<crate::datapath::survey::trial::Trial> {
-    use crate::datapath::survey::trial::{Feature, Trial};
+fn trials_that_succeed() -> Vec<Trial> {
     Feature::ALL.iter().map(|feature| Trial { feature: *feature, outcome: Ok(()) }).collect()
 }
 

@@ -1,49 +1,46 @@
-//! The bridges that pods hang on, and their ports.
+//! The bridges that pods hang on.
 
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 
-use crate::datapath::mark::{BridgeMark, OWNER};
+use crate::datapath::mark::BridgeMark;
 use crate::datapath::survey::{Link, Network, OperState};
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
-use crate::doctor::evidence::attachments::Promise;
+use crate::doctor::evidence::attachments::{Attachment, Promise};
 use crate::net::{Family, IfName};
-
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Bridge, title, severity, needs: &[Need::Network, Need::Attachments], run }
-}
 
 use Severity::{Broken, Warning};
 
+const BRIDGES: &[Need] = &[Need::Network, Need::Attachments];
+
 pub(super) const CHECKS: &[Check] = &[
-    check("bridge-missing", "the bridge of every pod is there", Broken, missing),
-    Check {
-        needs: &[Need::Network, Need::Attachments, Need::Configuration],
-        ..check("bridge-kind", "what has the bridge's name is a bridge", Broken, kind)
-    },
-    check("bridge-down", "the bridge is up", Broken, down),
-    check("bridge-carrier", "the bridge has a carrier", Broken, carrier),
-    check("bridge-gateway", "the bridge has the gateway addresses", Broken, gateway),
-    check("bridge-foreign-address", "nobody else gave the bridge an address", Warning, foreign_address),
-    check("bridge-mac", "pods know the bridge's MAC", Broken, mac),
-    check("bridge-stp", "the bridge forwards at once", Warning, spanning_tree),
-    check("bridge-mtu", "the bridge's MTU fits the uplink", Warning, mtu),
-    check("bridge-uplink", "no uplink is a port of the bridge", Broken, enslaved_uplink),
-    check("bridge-foreign-port", "the bridge has our ports only", Warning, foreign_port),
-    check("bridge-vlan", "the bridge filters VLANs where pods need it", Broken, vlan_filtering),
-    check("port-hairpin", "ports send back where that was promised", Warning, hairpin),
-    check("port-isolation", "ports are isolated where that was promised", Broken, isolation),
+    G::Bridge.check("bridge-missing", "the bridge of every pod is there", Broken, BRIDGES, missing),
+    G::Bridge.check(
+        "bridge-kind",
+        "what has the bridge's name is a bridge",
+        Broken,
+        &[Need::Network, Need::Attachments, Need::Configuration],
+        kind,
+    ),
+    G::Bridge.check("bridge-down", "the bridge is up", Broken, BRIDGES, down),
+    G::Bridge.check("bridge-carrier", "the bridge has a carrier", Broken, BRIDGES, carrier),
+    G::Bridge.check("bridge-gateway", "the bridge has the gateway addresses", Broken, BRIDGES, gateway),
+    G::Bridge.check(
+        "bridge-foreign-address",
+        "nobody else gave the bridge an address",
+        Warning,
+        BRIDGES,
+        foreign_address,
+    ),
+    G::Bridge.check("bridge-mac", "pods know the bridge's MAC", Broken, BRIDGES, mac),
+    G::Bridge.check("bridge-stp", "the bridge forwards at once", Warning, BRIDGES, spanning_tree),
+    G::Bridge.check("bridge-mtu", "the bridge's MTU fits the uplink", Warning, BRIDGES, mtu),
 ];
 
 /// Every bridge that pods hang on and that is there and is one.
-fn bridges(evidence: &Evidence) -> Result<Vec<(IfName, Promise, &Link)>, Pass> {
+pub(super) fn bridges(evidence: &Evidence) -> Result<Vec<(IfName, Promise, &Link)>, Pass> {
     let network = &evidence.node()?.network;
     let found = evidence.attachments()?.promises().into_iter().filter_map(|(name, promise)| {
         let link = network.link(name.as_str()).filter(|link| is_bridge(link))?;
@@ -57,7 +54,7 @@ fn is_bridge(link: &Link) -> bool {
     link.kind.as_deref() == Some("bridge")
 }
 
-fn object(name: &IfName) -> String {
+pub(super) fn object(name: &IfName) -> String {
     format!("bridge {name}")
 }
 
@@ -69,13 +66,13 @@ fn missing(evidence: &Evidence) -> Verdict {
     let attachments = evidence.attachments()?;
     let gone = attachments.promises().into_keys().filter(|name| network.link(name.as_str()).is_none());
     let findings = gone.map(|name| {
-        let on_it = |pod: &&crate::doctor::evidence::attachments::Attachment| pod.record.promised.bridge.as_ref() == Some(&name);
+        let on_it = |pod: &&Attachment| pod.record.promised.bridge.as_ref() == Some(&name);
         let pods = attachments.live().filter(on_it).count();
         Finding::problem(
             object(&name),
             format!("there is no such link, and {pods} running {} hang on it", plural(pods, "pod", "pods")),
-            "a pod that is started now makes the bridge anew; pods that hung on the old one must be restarted: kubectl delete pod, \
-             or crictl rmp -f",
+            "a pod that is started now makes the bridge anew; pods that hung on the old one must be restarted: \
+             kubectl delete pod, or crictl rmp -f",
         )
     });
     Ok(findings.collect())
@@ -142,7 +139,7 @@ fn carrier(evidence: &Evidence) -> Verdict {
     Ok(findings)
 }
 
-fn ports<'a>(network: &'a Network, bridge: &Link) -> Vec<&'a Link> {
+pub(super) fn ports<'a>(network: &'a Network, bridge: &Link) -> Vec<&'a Link> {
     network.links.iter().filter(|link| link.master == Some(bridge.index)).collect()
 }
 
@@ -185,7 +182,10 @@ fn gateway(evidence: &Evidence) -> Verdict {
                 };
                 findings.push(Finding::problem(
                     object(name),
-                    format!("the gateway address {address} is missing{instead}: pods reach nothing beyond their subnet"),
+                    format!(
+                        "the gateway address {address} is missing{instead}: pods reach nothing beyond their \
+                         subnet"
+                    ),
                     format!("ip addr add {address} dev {name}; {NEXT_POD}"),
                 ));
             }
@@ -194,7 +194,7 @@ fn gateway(evidence: &Evidence) -> Verdict {
     Ok(findings)
 }
 
-fn is_link_local(address: IpNetwork) -> bool {
+pub(super) fn is_link_local(address: IpNetwork) -> bool {
     match address {
         IpNetwork::V4(v4) => v4.ip().is_link_local(),
         IpNetwork::V6(v6) => v6.ip().is_unicast_link_local(),
@@ -259,10 +259,14 @@ fn mac(evidence: &Evidence) -> Verdict {
             if !known {
                 findings.push(Finding::problem(
                     object,
-                    format!("its MAC is {mac}, and {} knows the gateway {} under {remembered}", pod.words(), gateway.ip()),
                     format!(
-                        "ip link set {name} address {remembered}; whoever changes MACs of bridges (a network manager, \
-                         MACAddressPolicy= of systemd.link) must leave this one alone"
+                        "its MAC is {mac}, and {} knows the gateway {} under {remembered}",
+                        pod.words(),
+                        gateway.ip()
+                    ),
+                    format!(
+                        "ip link set {name} address {remembered}; whoever changes MACs of bridges (a network \
+                         manager, MACAddressPolicy= of systemd.link) must leave this one alone"
                     ),
                 ));
             }
@@ -297,139 +301,13 @@ fn mtu(evidence: &Evidence) -> Verdict {
         Finding::problem(
             object(&name),
             format!(
-                "its MTU is {}, that of the uplink {} is {limit}: large UDP packets of pods are lost where no ICMP comes back",
+                "its MTU is {}, that of the uplink {} is {limit}: large UDP packets of pods are lost where no \
+                 ICMP comes back",
                 link.mtu, uplink.name
             ),
-            format!("\"mtu\": \"auto\" in the network's configuration, then ip link del {name} while no pod runs, or a reboot"),
+            format!("\"mtu\": \"auto\" in the network's configuration, then ip link del {name} while no pod \
+                     runs, or a reboot"),
         )
     });
     Ok(findings.collect())
-}
-
-/// Ports that are not host ends of ours, and whether each leads out of the node.
-fn strangers<'a>(
-    evidence: &'a Evidence,
-    name: &IfName,
-    bridge: &Link,
-) -> Result<Vec<(&'a Link, bool)>, Pass> {
-    let node = evidence.node()?;
-    let attachments = evidence.records()?;
-    let ours = |port: &Link| {
-        port.alias.as_deref().is_some_and(|alias| alias.starts_with(OWNER))
-            || attachments.all.iter().any(|pod| pod.record.promised.host_if.as_ref().is_some_and(|host| host.as_str() == port.name))
-            // The port of a VLAN's gateway: `<bridge>.<vlan>` on one side, a name derived from it on the other.
-            || port.peer.and_then(|peer| node.network.by_index(peer)).is_some_and(|peer| peer.name.starts_with(&format!("{name}.")))
-    };
-    let uplink = |port: &Link| {
-        let addressed = node.network.addresses_of(port).into_iter().any(|address| !is_link_local(address));
-        port.kind.is_none()
-            || addressed
-            || node.network.routes.iter().any(|route| route.index == Some(port.index) && route.gw.is_some())
-    };
-    let ports = ports(&node.network, bridge).into_iter().filter(|port| !ours(port));
-    Ok(ports.map(|port| (port, uplink(port))).collect())
-}
-
-fn enslaved_uplink(evidence: &Evidence) -> Verdict {
-    let mut findings = Vec::new();
-    for (name, _, bridge) in bridges(evidence)? {
-        for (port, _) in strangers(evidence, &name, bridge)?.into_iter().filter(|(_, uplink)| *uplink) {
-            findings.push(Finding::problem(
-                object(&name),
-                format!("{} is one of its ports: pods are in the network behind it, and the node's own address there is dead", port.name),
-                format!("ip link set {} nomaster", port.name),
-            ));
-        }
-    }
-    Ok(findings)
-}
-
-fn foreign_port(evidence: &Evidence) -> Verdict {
-    let mut findings = Vec::new();
-    for (name, _, bridge) in bridges(evidence)? {
-        for (port, _) in strangers(evidence, &name, bridge)?.into_iter().filter(|(_, uplink)| !*uplink) {
-            findings.push(Finding::problem(
-                object(&name),
-                format!(
-                    "its port {} belongs to no pod of ours: whoever is behind it is in the pods' network",
-                    port.name
-                ),
-                format!("ip link set {} nomaster, unless you put it there", port.name),
-            ));
-        }
-    }
-    Ok(findings)
-}
-
-fn vlan_filtering(evidence: &Evidence) -> Verdict {
-    let bridges = bridges(evidence)?;
-    if !bridges.iter().any(|(_, promise, _)| promise.vlan_filtering) {
-        return Err(Pass::skipped("no pod is in a VLAN"));
-    }
-    let off = bridges
-        .into_iter()
-        .filter(|(_, promise, link)| promise.vlan_filtering && link.vlan_filtering != Some(true));
-    let findings = off.map(|(name, ..)| {
-        Finding::problem(
-            object(&name),
-            "pods were promised VLANs, and it does not filter by VLAN: all of them are in one network",
-            format!("ip link set {name} type bridge vlan_filtering 1"),
-        )
-    });
-    Ok(findings.collect())
-}
-
-/// What each pod's port was promised, for ports that are on their bridge.
-fn flags(
-    evidence: &Evidence,
-    wanted: impl Fn(&crate::state::record::Flags) -> bool,
-    has: impl Fn(&Link) -> Option<bool>,
-    problem: impl Fn(&str, &str) -> Finding,
-) -> Verdict {
-    let network = &evidence.node()?.network;
-    let mut findings = Vec::new();
-    for pod in evidence.attachments()?.live() {
-        let promised = &pod.record.promised;
-        let port = promised.host_if.as_ref().and_then(|name| network.link(name.as_str()));
-        let bridge = promised.bridge.as_ref().and_then(|name| network.link(name.as_str()));
-        let at_home =
-            |port: &&Link| port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
-        let Some(port) = port.filter(at_home) else { continue };
-        if wanted(&promised.flags) && has(port) == Some(false) {
-            findings.push(problem(&pod.words(), &port.name));
-        }
-    }
-    Ok(findings)
-}
-
-fn hairpin(evidence: &Evidence) -> Verdict {
-    flags(
-        evidence,
-        |flags| flags.hairpin,
-        |port| port.hairpin,
-        |pod, port| {
-            Finding::problem(
-                pod,
-                format!(
-                    "hairpin mode of its port {port} is off: it does not reach itself through a host port"
-                ),
-                format!("bridge link set dev {port} hairpin on"),
-            )
-        },
-    )
-}
-
-fn isolation(evidence: &Evidence) -> Verdict {
-    flags(
-        evidence,
-        |flags| flags.isolated,
-        |port| port.isolated,
-        |pod, port| {
-            Finding::problem(
-                pod,
-                format!("its port {port} is not isolated: other isolated pods reach it"),
-                format!("bridge link set dev {port} isolated on"),
-            )
-        },
-    )
 }

@@ -1,36 +1,72 @@
 //! What the runtime reads: network configurations and the plugins they name.
 
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
+use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork};
-
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Configuration, title, severity, needs: &[Need::Configuration], run }
-}
 
 use Severity::{Broken, Warning};
 
+const CONFIGURED: &[Need] = &[Need::Configuration];
+
 pub(super) const CHECKS: &[Check] = &[
-    check("conflist-missing", "there is a network configuration", Broken, missing),
-    check("conflist-invalid", "every network configuration can be read", Broken, invalid),
-    Check {
-        needs: WITH_PODS,
-        ..check("conflist-not-first", "our network is the one that runtimes take", Broken, not_first)
-    },
-    check("plugin-missing", "every plugin that a configuration names is there", Broken, plugin_missing),
-    check("plugin-not-executable", "plugins can be executed", Broken, not_executable),
-    check("plugin-version", "plugins are of this version", Warning, version),
-    check("plugin-loopback", "there is a plugin named loopback", Warning, loopback),
-    Check {
-        needs: WITH_PODS,
-        ..check("range-in-use", "pods have addresses of the configured range", Warning, range_in_use)
-    },
-    check("pod-cidr", "the range is the one that the cluster gave", Broken, pod_cidr),
+    G::Configuration.check(
+        "conflist-missing",
+        "there is a network configuration",
+        Broken,
+        CONFIGURED,
+        missing,
+    ),
+    G::Configuration.check(
+        "conflist-invalid",
+        "every network configuration can be read",
+        Broken,
+        CONFIGURED,
+        invalid,
+    ),
+    G::Configuration.check(
+        "conflist-not-first",
+        "our network is the one that runtimes take",
+        Broken,
+        WITH_PODS,
+        not_first,
+    ),
+    G::Configuration.check(
+        "plugin-missing",
+        "every plugin that a configuration names is there",
+        Broken,
+        CONFIGURED,
+        plugin_missing,
+    ),
+    G::Configuration.check(
+        "plugin-not-executable",
+        "plugins can be executed",
+        Broken,
+        CONFIGURED,
+        not_executable,
+    ),
+    G::Configuration.check("plugin-version", "plugins are of this version", Warning, CONFIGURED, version),
+    G::Configuration.check(
+        "plugin-loopback",
+        "there is a plugin named loopback",
+        Warning,
+        CONFIGURED,
+        loopback,
+    ),
+    G::Configuration.check(
+        "range-in-use",
+        "pods have addresses of the configured range",
+        Warning,
+        WITH_PODS,
+        range_in_use,
+    ),
+    G::Configuration.check(
+        "pod-cidr",
+        "the range is the one that the cluster gave",
+        Broken,
+        CONFIGURED,
+        pod_cidr,
+    ),
 ];
 
 const WITH_PODS: &[Need] = &[Need::Configuration, Need::Attachments];
@@ -47,8 +83,8 @@ fn missing(evidence: &Evidence) -> Verdict {
     }
     Ok(vec![Finding::problem(
         format!("directory {}", configuration.directory),
-        "there is no network configuration in it: the runtime says that the CNI plugin is not initialised, and the node is \
-         not ready",
+        "there is no network configuration in it: the runtime says that the CNI plugin is not initialised, and \
+         the node is not ready",
         "smarter-cni install; where the runtime reads another directory, name it: --conf-dir",
     )])
 }
@@ -69,8 +105,7 @@ fn invalid(evidence: &Evidence) -> Verdict {
 
 /// Ours by its plugins, or by the pods that it has attached.
 fn is_ours(evidence: &Evidence, network: &ConfiguredNetwork) -> bool {
-    let attached =
-        |pod: &crate::doctor::evidence::attachments::Attachment| pod.record.network == network.name;
+    let attached = |pod: &Attachment| pod.record.network == network.name;
     network.is_ours() || evidence.records().is_ok_and(|records| records.live().any(attached))
 }
 
@@ -183,7 +218,7 @@ fn range_in_use(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
     for (file, network) in readable(evidence)?.into_iter().filter(|(_, network)| !network.ranges.is_empty()) {
         let strangers = evidence.attachments()?.live().filter(|pod| pod.record.network == network.name);
-        let outside = |pod: &&crate::doctor::evidence::attachments::Attachment| {
+        let outside = |pod: &&Attachment| {
             pod.addresses().any(|address| !network.ranges.iter().any(|set| set.contains(address.ip())))
         };
         let strangers: Vec<_> = strangers.filter(outside).collect();

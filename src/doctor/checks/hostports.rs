@@ -3,38 +3,28 @@
 use std::collections::BTreeMap;
 
 use crate::datapath::hostports::{Mapping, Owner, Protocol};
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::checks::rules::RECONCILE;
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Ported, words};
 use crate::net::Family;
-
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    needs: &'static [Need],
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Rules, title, severity, needs, run }
-}
 
 use Severity::{Broken, Warning};
 
 const RULES: &[Need] = &[Need::Filter, Need::Attachments];
 
 pub(super) const CHECKS: &[Check] = &[
-    check("hostport-missing", "every host port leads to its pod", Broken, RULES, missing),
-    check("hostport-stale", "no host port leads to a pod that is gone", Warning, RULES, stale),
-    check("hostport-shadowed", "nobody else's rule takes a host port", Broken, RULES, shadowed),
-    check(
+    G::Rules.check("hostport-missing", "every host port leads to its pod", Broken, RULES, missing),
+    G::Rules.check("hostport-stale", "no host port leads to a pod that is gone", Warning, RULES, stale),
+    G::Rules.check("hostport-shadowed", "nobody else's rule takes a host port", Broken, RULES, shadowed),
+    G::Rules.check(
         "hostport-shadows",
         "no host port hides a process of the node",
         Warning,
         &[Need::Network, Need::Attachments],
         shadows,
     ),
-    check(
+    G::Rules.check(
         "hostport-localhost",
         "host ports answer on 127.0.0.1",
         Warning,

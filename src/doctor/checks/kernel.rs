@@ -1,46 +1,54 @@
 //! Can this kernel do what pods need? Asked by having it done in a throw-away namespace.
 
 use crate::datapath::survey::trial::Feature;
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::net::Family;
-
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    needs: &'static [Need],
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Kernel, title, severity, needs, run }
-}
 
 const TRIED: &[Need] = &[Need::Scratch, Need::Files, Need::Network];
 use Severity::{Broken, Warning};
 
 pub(super) const CHECKS: &[Check] = &[
-    check("kernel-veth", "the kernel makes veth pairs", Broken, TRIED, veth),
-    check("kernel-bridge", "the kernel makes bridges", Broken, TRIED, bridge),
-    check("kernel-nftables", "the kernel filters packets with nf_tables", Broken, TRIED, nf_tables),
-    check("kernel-nat", "the kernel rewrites addresses", Broken, TRIED, nat),
-    check("kernel-masquerade", "the kernel masquerades", Broken, TRIED, masquerade),
-    check("kernel-fib", "the kernel knows its own addresses in rules", Broken, TRIED, fib),
-    check("kernel-conntrack", "the kernel tracks connections in rules", Broken, TRIED, conntrack),
-    check("kernel-mss-clamp", "the kernel lowers TCP segment sizes", Warning, TRIED, clamp),
-    check("kernel-link-kind", "rules can tell what kind a link is", Warning, TRIED, link_kind),
-    check("kernel-bridge-filter", "the kernel filters frames of bridges", Warning, BRIDGED, bridge_filter),
-    check("kernel-isolation", "bridge ports can be isolated", Warning, BRIDGED, isolation),
-    check("kernel-vlan", "bridges can filter by VLAN", Broken, BRIDGED, vlan),
-    check(
+    G::Kernel.check("kernel-veth", "the kernel makes veth pairs", Broken, TRIED, veth),
+    G::Kernel.check("kernel-bridge", "the kernel makes bridges", Broken, TRIED, bridge),
+    G::Kernel.check("kernel-nftables", "the kernel filters packets with nf_tables", Broken, TRIED, nf_tables),
+    G::Kernel.check("kernel-nat", "the kernel rewrites addresses", Broken, TRIED, nat),
+    G::Kernel.check("kernel-masquerade", "the kernel masquerades", Broken, TRIED, masquerade),
+    G::Kernel.check("kernel-fib", "the kernel knows its own addresses in rules", Broken, TRIED, fib),
+    G::Kernel.check("kernel-conntrack", "the kernel tracks connections in rules", Broken, TRIED, conntrack),
+    G::Kernel.check("kernel-mss-clamp", "the kernel lowers TCP segment sizes", Warning, TRIED, clamp),
+    G::Kernel.check("kernel-link-kind", "rules can tell what kind a link is", Warning, TRIED, link_kind),
+    G::Kernel.check(
+        "kernel-bridge-filter",
+        "the kernel filters frames of bridges",
+        Warning,
+        BRIDGED,
+        bridge_filter,
+    ),
+    G::Kernel.check("kernel-isolation", "bridge ports can be isolated", Warning, BRIDGED, isolation),
+    G::Kernel.check("kernel-vlan", "bridges can filter by VLAN", Broken, BRIDGED, vlan),
+    G::Kernel.check(
         "kernel-br-netfilter",
         "frames between pods pass the packet filter",
         Warning,
         &[Need::Network, Need::Attachments],
         br_netfilter,
     ),
-    check("kernel-module-blocked", "no module that pods need is blocked", Warning, TRIED, blocked),
-    check("conntrack-full", "the table of connections has room", Warning, &[Need::Network], conntrack_full),
-    check("neighbours-full", "the table of neighbours has room", Warning, &[Need::Network], neighbours_full),
+    G::Kernel.check("kernel-module-blocked", "no module that pods need is blocked", Warning, TRIED, blocked),
+    G::Kernel.check(
+        "conntrack-full",
+        "the table of connections has room",
+        Warning,
+        &[Need::Network],
+        conntrack_full,
+    ),
+    G::Kernel.check(
+        "neighbours-full",
+        "the table of neighbours has room",
+        Warning,
+        &[Need::Network],
+        neighbours_full,
+    ),
 ];
 
 const BRIDGED: &[Need] = &[Need::Scratch, Need::Files, Need::Network, Need::Attachments];
@@ -285,7 +293,8 @@ fn conntrack_full(evidence: &Evidence) -> Verdict {
     Ok(vec![Finding::problem(
         "sysctl net.netfilter.nf_conntrack_max",
         format!(
-            "{count} of {max} entries are in use; when none is left, new connections of pods and of the node are dropped"
+            "{count} of {max} entries are in use; when none is left, new connections of pods and of the node are \
+             dropped"
         ),
         format!("sysctl -w net.netfilter.nf_conntrack_max={}, and the same in /etc/sysctl.d", max * 4),
     )])

@@ -4,38 +4,39 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::leases::LeaseDirectory;
 use crate::doctor::evidence::{Evidence, lease_dir};
 use crate::state::{Holder, Lease};
-
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Leases, title, severity, needs: LEASES, run }
-}
 
 use Severity::{Broken, Warning};
 
 const LEASES: &[Need] = &[Need::Leases, Need::Attachments, Need::Configuration];
 
 pub(super) const CHECKS: &[Check] = &[
-    check("lease-other-boot", "no lease is of another boot", Warning, other_boot),
-    check("lease-damaged", "every lease names its holder", Warning, damaged),
-    check("lease-dead", "no lease belongs to a pod that is gone", Warning, dead),
-    check("lease-orphan", "every lease has an attachment", Warning, orphan),
-    check("lease-missing", "every attachment has its lease", Broken, missing),
-    check("lease-outside", "every lease is inside the range", Warning, outside),
-    check("lease-twice", "no pod holds two leases of one range", Warning, twice),
-    check("pool-nearly-full", "there are addresses for the next pods", Warning, nearly_full),
-    check("lock-held", "nobody sits on a lock", Broken, lock_held),
-    Check {
-        needs: &[Need::Attachments],
-        ..check("record-damaged", "every attachment record can be read", Warning, record_damaged)
-    },
+    G::Leases.check("lease-other-boot", "no lease is of another boot", Warning, LEASES, other_boot),
+    G::Leases.check("lease-damaged", "every lease names its holder", Warning, LEASES, damaged),
+    G::Leases.check("lease-dead", "no lease belongs to a pod that is gone", Warning, LEASES, dead),
+    G::Leases.check("lease-orphan", "every lease has an attachment", Warning, LEASES, orphan),
+    G::Leases.check("lease-missing", "every attachment has its lease", Broken, LEASES, missing),
+    G::Leases.check("lease-outside", "every lease is inside the range", Warning, LEASES, outside),
+    G::Leases.check("lease-twice", "no pod holds two leases of one range", Warning, LEASES, twice),
+    G::Leases.check(
+        "pool-nearly-full",
+        "there are addresses for the next pods",
+        Warning,
+        LEASES,
+        nearly_full,
+    ),
+    G::Leases.check("lock-held", "nobody sits on a lock", Broken, LEASES, lock_held),
+    G::Leases.check(
+        "record-damaged",
+        "every attachment record can be read",
+        Warning,
+        &[Need::Attachments],
+        record_damaged,
+    ),
 ];
 
 fn directories(evidence: &Evidence) -> Result<&[LeaseDirectory], Pass> {
@@ -83,7 +84,8 @@ fn damaged(evidence: &Evidence) -> Verdict {
         for (address, _) in directory.leases.iter().filter(|(_, lease)| *lease == Lease::Damaged) {
             findings.push(Finding::problem(
                 file(directory, *address),
-                "the file is empty or names nobody, as after a power cut: the address counts as free, to the Go plugin as taken",
+                "the file is empty or names nobody, as after a power cut: the address counts as free, to the Go \
+                 plugin as taken",
                 format!("rm {}/{address}", directory.path),
             ));
         }
@@ -96,7 +98,7 @@ fn attachment<'a>(
     evidence: &'a Evidence,
     directory: &LeaseDirectory,
     holder: &Holder,
-) -> Option<&'a crate::doctor::evidence::attachments::Attachment> {
+) -> Option<&'a Attachment> {
     let all = evidence.records().ok()?.all.iter();
     all.into_iter().find(|pod| {
         pod.record.network == directory.network
@@ -262,7 +264,8 @@ fn nearly_full(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 format!("network {}", directory.network),
                 format!("{used} of {size} addresses of {set} are leased: {} pods more fit", size.saturating_sub(used)),
-                "widen the range in the network's configuration, or stop pods; leases of pods that are gone are named above",
+                "widen the range in the network's configuration, or stop pods; leases of pods that are gone are \
+                 named above",
             ));
         }
     }
@@ -296,7 +299,10 @@ fn record_damaged(evidence: &Evidence) -> Verdict {
     let findings = evidence.records()?.damaged.iter().map(|(path, why)| {
         Finding::problem(
             format!("file {path}"),
-            format!("it cannot be read: {why}; the attachment counts as unknown, and is neither checked nor repaired"),
+            format!(
+                "it cannot be read: {why}; the attachment counts as unknown, and is neither checked nor \
+                 repaired"
+            ),
             format!("rm {path}; restarting its pod makes a new one"),
         )
     });

@@ -1,19 +1,40 @@
 //! Network managers of the host that would take pods' interfaces for uplinks.
 
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::managers::Kind;
 
-const fn check(id: &'static str, title: &'static str, run: fn(&Evidence) -> Verdict) -> Check {
-    let needs = &[Need::Files, Need::Attachments, Need::Configuration];
-    Check { id, group: Group::Host, title, severity: Severity::Warning, needs, run }
-}
+const MANAGERS: &[Need] = &[Need::Files, Need::Attachments, Need::Configuration];
 
 pub(super) const CHECKS: &[Check] = &[
-    check("manager-networkmanager", "NetworkManager leaves pods' interfaces alone", networkmanager),
-    check("manager-dhcpcd", "dhcpcd leaves pods' interfaces alone", dhcpcd),
-    check("manager-connman", "connman leaves pods' interfaces alone", connman),
-    check("manager-networkd", "systemd-networkd leaves pods' interfaces alone", networkd),
+    G::Host.check(
+        "manager-networkmanager",
+        "NetworkManager leaves pods' interfaces alone",
+        Severity::Warning,
+        MANAGERS,
+        networkmanager,
+    ),
+    G::Host.check(
+        "manager-dhcpcd",
+        "dhcpcd leaves pods' interfaces alone",
+        Severity::Warning,
+        MANAGERS,
+        dhcpcd,
+    ),
+    G::Host.check(
+        "manager-connman",
+        "connman leaves pods' interfaces alone",
+        Severity::Warning,
+        MANAGERS,
+        connman,
+    ),
+    G::Host.check(
+        "manager-networkd",
+        "systemd-networkd leaves pods' interfaces alone",
+        Severity::Warning,
+        MANAGERS,
+        networkd,
+    ),
 ];
 
 fn networkmanager(evidence: &Evidence) -> Verdict {

@@ -3,13 +3,19 @@
 mod addresses;
 mod bridge;
 mod configuration;
+mod disks;
+mod firewall;
 mod host;
 mod hostports;
 mod kernel;
 mod leases;
 mod managers;
 mod pods;
+mod ports;
+mod ranges;
+mod routes;
 mod rules;
+mod uplinks;
 
 use super::check::Check;
 
@@ -18,8 +24,14 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
     [
         kernel::CHECKS,
         host::CHECKS,
+        firewall::CHECKS,
+        uplinks::CHECKS,
+        disks::CHECKS,
         managers::CHECKS,
         bridge::CHECKS,
+        ports::CHECKS,
+        ranges::CHECKS,
+        routes::CHECKS,
         addresses::CHECKS,
         rules::CHECKS,
         hostports::CHECKS,

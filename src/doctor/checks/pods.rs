@@ -6,39 +6,35 @@ use ipnetwork::IpNetwork;
 
 use crate::datapath::survey::packets::Reach;
 use crate::datapath::survey::{Link, Network};
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Sandbox};
 use crate::doctor::evidence::packets::Reached;
 use crate::net::Family;
 
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Pods, title, severity, needs: &[Need::Network, Need::Attachments], run }
-}
-
 use Severity::{Broken, Warning};
 
+const PODS: &[Need] = &[Need::Network, Need::Attachments];
+
 pub(super) const CHECKS: &[Check] = &[
-    check("pod-namespace", "every attached pod has its network namespace", Warning, namespace),
-    check("pod-unfinished", "no attachment was left half way", Warning, unfinished),
-    check("pod-port", "every pod's interface on the node is there", Broken, port),
-    check("pod-port-detached", "every pod's port is on its bridge", Broken, detached),
-    check("pod-port-down", "every pod's port is up", Broken, port_down),
-    check("pod-interface", "every pod has its interface", Broken, interface),
-    check("pod-interface-down", "every pod's interface is up", Broken, interface_down),
-    check("pod-loopback", "every pod's lo is up", Broken, loopback),
-    check("pod-address", "every pod has its addresses", Broken, address),
-    check("pod-route", "every pod has its default route", Broken, route),
-    check("pod-mtu", "every pod's MTU is that of its port", Warning, mtu),
-    Check {
-        needs: &[Need::Attachments, Need::Packets],
-        ..check("pod-gateway", "every pod reaches its gateway", Broken, gateway)
-    },
+    G::Pods.check("pod-namespace", "every attached pod has its network namespace", Warning, PODS, namespace),
+    G::Pods.check("pod-unfinished", "no attachment was left half way", Warning, PODS, unfinished),
+    G::Pods.check("pod-port", "every pod's interface on the node is there", Broken, PODS, port),
+    G::Pods.check("pod-port-detached", "every pod's port is on its bridge", Broken, PODS, detached),
+    G::Pods.check("pod-port-down", "every pod's port is up", Broken, PODS, port_down),
+    G::Pods.check("pod-interface", "every pod has its interface", Broken, PODS, interface),
+    G::Pods.check("pod-interface-down", "every pod's interface is up", Broken, PODS, interface_down),
+    G::Pods.check("pod-loopback", "every pod's lo is up", Broken, PODS, loopback),
+    G::Pods.check("pod-address", "every pod has its addresses", Broken, PODS, address),
+    G::Pods.check("pod-route", "every pod has its default route", Broken, PODS, route),
+    G::Pods.check("pod-mtu", "every pod's MTU is that of its port", Warning, PODS, mtu),
+    G::Pods.check(
+        "pod-gateway",
+        "every pod reaches its gateway",
+        Broken,
+        &[Need::Attachments, Need::Packets],
+        gateway,
+    ),
 ];
 
 const RESTART: &str = "restart the pod: kubectl delete pod, or crictl rmp -f";
@@ -138,9 +134,13 @@ fn detached(evidence: &Evidence) -> Verdict {
         let bridge = node.link(bridge_name.as_str()).filter(|link| link.kind.as_deref() == Some("bridge"))?;
         let name = &host.name;
         (host.master != Some(bridge.index)).then(|| {
-            let elsewhere = host.master.map(|index| format!(", but of {}", node.name_of(index))).unwrap_or_default();
+            let elsewhere =
+                host.master.map(|index| format!(", but of {}", node.name_of(index))).unwrap_or_default();
             (
-                format!("{name} is not a port of {bridge_name}{elsewhere}: a network manager or a restart of the network took it out"),
+                format!(
+                    "{name} is not a port of {bridge_name}{elsewhere}: a network manager or a restart of the \
+                     network took it out"
+                ),
                 format!("ip link set {name} master {bridge_name}"),
             )
         })
@@ -264,7 +264,8 @@ fn gateway(evidence: &Evidence) -> Verdict {
             ),
             Reach::Nothing => (
                 format!("its gateway {gateway} does not answer"),
-                "if nothing else is named above: a rule in the bridge or netdev family may drop its frames, nft list ruleset"
+                "if nothing else is named above: a rule in the bridge or netdev family may drop its frames, nft \
+                 list ruleset"
                     .to_owned(),
             ),
         };

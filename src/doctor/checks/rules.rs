@@ -2,42 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use crate::doctor::check::{Check, Finding, Group, Need, Pass, Severity, Verdict};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::net::Family;
-
-const fn check(
-    id: &'static str,
-    title: &'static str,
-    severity: Severity,
-    needs: &'static [Need],
-    run: fn(&Evidence) -> Verdict,
-) -> Check {
-    Check { id, group: Group::Rules, title, severity, needs, run }
-}
 
 use Severity::{Broken, Warning};
 
 const RULES: &[Need] = &[Need::Filter, Need::Attachments];
 
 pub(super) const CHECKS: &[Check] = &[
-    check(
+    G::Rules.check(
         "table-missing",
         "our tables are there",
         Broken,
         &[Need::Filter, Need::Attachments, Need::Files],
         missing,
     ),
-    check("table-incomplete", "our tables have all their rules", Broken, RULES, incomplete),
-    check("masquerade-missing", "pods leave with the node's address", Broken, RULES, masquerade),
-    check(
+    G::Rules.check("table-incomplete", "our tables have all their rules", Broken, RULES, incomplete),
+    G::Rules.check("masquerade-missing", "pods leave with the node's address", Broken, RULES, masquerade),
+    G::Rules.check(
         "spoof-check-missing",
         "forged source addresses are dropped where promised",
         Warning,
         RULES,
         spoof_check,
     ),
-    check(
+    G::Rules.check(
         "go-leftovers",
         "the Go plugins left no rules of pods that are gone",
         Warning,
@@ -181,7 +171,8 @@ fn leftovers(evidence: &Evidence) -> Verdict {
     Ok(vec![Finding::problem(
         format!("chain {}", first.place),
         format!(
-            "{} rules of the Go plugins are about addresses that no pod has: {}; a pod that gets one of them inherits its rules",
+            "{} rules of the Go plugins are about addresses that no pod has: {}; a pod that gets one of them \
+             inherits its rules",
             dead.len(),
             addresses.join(", ")
         ),

@@ -29,8 +29,6 @@ pub struct Attachments {
     pub ported: Vec<Ported>,
     /// Record files of this boot that cannot be read, with the reason.
     pub damaged: Vec<(String, String)>,
-    /// Switches of the host that we turned: path below `/proc/sys`, old value, new value.
-    pub turned: Vec<(String, String, String)>,
 }
 
 /// One complete attachment of ours.
@@ -119,18 +117,18 @@ impl Attachments {
     /// By bridge.
     pub fn promises(&self) -> BTreeMap<IfName, Promise> {
         let mut promises: BTreeMap<IfName, Promise> = BTreeMap::new();
-        for attachment in self.live() {
-            let promised = &attachment.record.promised;
-            let Some(bridge) = &promised.bridge else { continue };
+        for pod in self.live() {
+            let wanted = &pod.record.promised;
+            let Some(bridge) = &wanted.bridge else { continue };
             let promise = promises.entry(bridge.clone()).or_default();
-            promise.vlan_filtering |= promised.flags.vlan_filtering;
-            promise.subnets.extend(attachment.addresses().map(|address| (network_of(address), address.ip())));
-            if let Some(link) = attachment.gateway_link() {
-                promise.gateways.entry(link).or_default().extend(&promised.gateways);
+            promise.vlan_filtering |= wanted.flags.vlan_filtering;
+            promise.subnets.extend(pod.addresses().map(|address| (network_of(address), address.ip())));
+            if let Some(link) = pod.gateway_link() {
+                promise.gateways.entry(link).or_default().extend(&wanted.gateways);
             }
-            if promised.flags.ip_masq {
-                let network = &attachment.record.network;
-                let subnets = attachment.addresses().map(network_of);
+            if wanted.flags.ip_masq {
+                let network = &pod.record.network;
+                let subnets = pod.addresses().map(network_of);
                 promise.masqueraded.extend(subnets.map(|subnet| (network.clone(), subnet)));
             }
         }
@@ -156,14 +154,11 @@ pub fn load(root: &Root) -> Result<Attachments, String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let boot = BootId::current().map_err(|error| failed(&error))?;
     let directory = root.locate(Path::new(record::ROOT)).map_err(|error| failed(&error))?;
-    let records = Records::at(&directory, boot.clone());
+    let records = Records::at(&directory, boot);
     let all = records.all().map_err(|error| failed(&error))?;
     let now = boot::boottime();
-    let mut found = Attachments {
-        damaged: records.damaged().map_err(|error| failed(&error))?,
-        turned: turned(&directory, boot)?,
-        ..Attachments::default()
-    };
+    let mut found =
+        Attachments { damaged: records.damaged().map_err(|error| failed(&error))?, ..Attachments::default() };
     for record in all.iter().filter(|record| record.plugin == MAIN) {
         if !record.complete && now < record.created() + GRACE {
             continue;
@@ -175,17 +170,6 @@ pub fn load(root: &Root) -> Result<Attachments, String> {
         found.ported.push(Ported { record: record.clone(), mappings: mappings(record), live });
     }
     Ok(found)
-}
-
-fn turned(directory: &Path, boot: BootId) -> Result<Vec<(String, String, String)>, String> {
-    let changes = record_changes(directory, boot)?;
-    let here = NetnsId::of("/proc/thread-self/ns/net");
-    let ours = changes.into_iter().filter(|change| Some(change.netns) == here);
-    Ok(ours.map(|change| (change.key, change.old, change.new)).collect())
-}
-
-fn record_changes(directory: &Path, boot: BootId) -> Result<Vec<crate::state::host::Change>, String> {
-    crate::state::host::HostChanges::at(directory, boot).read().map_err(|error| error.to_string())
 }
 
 /// As the host's path leads to it for us. `None` without a path, and for one that led nowhere at the ADD: proves nothing.

@@ -16,6 +16,11 @@ pub struct TextFile {
 }
 
 impl TextFile {
+    /// Rules of udev, as opposed to configuration.
+    pub fn is_rule(&self) -> bool {
+        Path::new(&self.path).extension().is_some_and(|ending| ending == "rules")
+    }
+
     #[cfg(test)]
     pub fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned() }

@@ -148,6 +148,6 @@ mod tests {
     fn the_start_stands_behind_whatever_a_command_is_called() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
         assert_eq!(start(stat), Some(4242));
-        assert!(age(std::process::id()).is_some_and(|age| age < Duration::from_secs(3600)));
+        assert!(age(std::process::id()).is_some_and(|age| age < Duration::from_hours(1)));
     }
 }

@@ -126,8 +126,8 @@ impl Manager {
                 )
             }
             Kind::Connman => format!(
-                "write /etc/connman/main.conf, or change the line there, and restart connman\n[General]\n\
-                 NetworkInterfaceBlacklist=vmnet,vboxnet,virbr,ifb,ve-,vb-,veth{}",
+                "write /etc/connman/main.conf, or change the line there, and restart connman\n\
+                 [General]\nNetworkInterfaceBlacklist=vmnet,vboxnet,virbr,ifb,ve-,vb-,veth{}",
                 bridges.iter().fold(String::new(), |text, bridge| text + "," + bridge)
             ),
             Kind::Networkd => format!(
@@ -152,7 +152,7 @@ struct Device<'a> {
 fn networkmanager(files: &[TextFile], device: &Device<'_>) -> Option<String> {
     let mut managed: Option<bool> = None;
     let mut unmanaged = String::new();
-    for file in files.iter().filter(|file| !file.path.ends_with(".rules")) {
+    for file in files.iter().filter(|file| !file.is_rule()) {
         let entries = dropins::ini(&file.text);
         for (section, key, value) in &entries {
             match (*section, *key) {
@@ -211,7 +211,7 @@ fn is_listed(specs: &str, device: &Device<'_>) -> bool {
 
 /// The last rule about the driver wins. NetworkManager's own package brings one that leaves veths alone.
 fn unmanaged_by_udev(files: &[TextFile], device: &Device<'_>) -> bool {
-    let mut rules: Vec<_> = files.iter().filter(|file| file.path.ends_with(".rules")).collect();
+    let mut rules: Vec<_> = files.iter().filter(|file| file.is_rule()).collect();
     rules.sort_by_key(|file| file.path.rsplit('/').next().map(str::to_owned));
     let about = format!("ENV{{ID_NET_DRIVER}}==\"{}\"", device.kind);
     let mut unmanaged = false;
@@ -260,8 +260,8 @@ fn dhcpcd(files: &[TextFile], name: &str) -> Option<String> {
 /// connman.conf(5): beginnings of names.
 fn connman(files: &[TextFile], name: &str) -> Option<String> {
     let keys = ["NetworkInterfaceBlacklist", "NetworkInterfaceDenylist"];
-    let entries = files.iter().flat_map(|file| dropins::ini(&file.text));
-    let list = entries.filter(|(section, key, _)| *section == "General" && keys.contains(key)).last();
+    let mut entries = files.iter().flat_map(|file| dropins::ini(&file.text));
+    let list = entries.rfind(|(section, key, _)| *section == "General" && keys.contains(key));
     let begins =
         |list: &str| list.split([',', ';']).map(str::trim).any(|b| !b.is_empty() && name.starts_with(b));
     match list {

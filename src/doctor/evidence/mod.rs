@@ -64,7 +64,7 @@ pub struct Evidence {
     pub pod_cidr: Vec<IpNetwork>,
 }
 
-fn look<T>(source: &Source<T>) -> Result<&T, Pass> {
+fn look<T>(source: Option<&Result<T, String>>) -> Result<&T, Pass> {
     match source {
         Some(Ok(value)) => Ok(value),
         Some(Err(why)) => Err(Pass::Unknown(why.clone())),
@@ -74,24 +74,24 @@ fn look<T>(source: &Source<T>) -> Result<&T, Pass> {
 
 impl Evidence {
     pub fn trials(&self) -> Result<&[Trial], Pass> {
-        look(&self.trials).map(Vec::as_slice)
+        look(self.trials.as_ref()).map(Vec::as_slice)
     }
 
     pub fn node(&self) -> Result<&Node, Pass> {
-        look(&self.node)
+        look(self.node.as_ref())
     }
 
     pub fn filter(&self) -> Result<&Ruleset, Pass> {
-        look(&self.filter)
+        look(self.filter.as_ref())
     }
 
     pub fn files(&self) -> Result<&Files, Pass> {
-        look(&self.files)
+        look(self.files.as_ref())
     }
 
     /// Whatever is remembered, also when it is nothing.
     pub fn records(&self) -> Result<&Attachments, Pass> {
-        look(&self.attachments)
+        look(self.attachments.as_ref())
     }
 
     /// At least one pod that lives.
@@ -104,15 +104,15 @@ impl Evidence {
     }
 
     pub fn leases(&self) -> Result<&Leases, Pass> {
-        look(&self.leases)
+        look(self.leases.as_ref())
     }
 
     pub fn configuration(&self) -> Result<&Configuration, Pass> {
-        look(&self.configuration)
+        look(self.configuration.as_ref())
     }
 
     pub fn packets(&self) -> Result<&Packets, Pass> {
-        look(&self.packets)
+        look(self.packets.as_ref())
     }
 
     /// Asks every source that is needed.

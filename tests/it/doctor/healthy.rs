@@ -88,7 +88,7 @@ fn files(directory: &Path, found: &mut String) {
         if kind.is_dir() {
             files(&path, found);
         } else if kind.is_symlink() {
-            writeln!(found, "{} -> {:?}", path.display(), fs::read_link(&path).unwrap()).unwrap();
+            writeln!(found, "{} -> {}", path.display(), fs::read_link(&path).unwrap().display()).unwrap();
         } else {
             writeln!(found, "{} {:?}", path.display(), fs::read(&path).unwrap_or_default()).unwrap();
         }

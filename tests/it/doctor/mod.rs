@@ -50,6 +50,6 @@ impl Diagnosis {
     /// Whatever is not as on a healthy node, for a person who reads a failed test.
     fn words(&self) -> String {
         let strange = self.rows("problem").chain(self.rows("unknown"));
-        strange.map(|row| format!("{row:#}\n")).collect()
+        strange.map(|row| format!("{row:#}")).collect::<Vec<_>>().join("\n")
     }
 }
