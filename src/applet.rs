@@ -34,6 +34,7 @@ pub enum Applet {
     Plugin(Plugin),
     Install,
     Uninstall,
+    Doctor,
     Selftest,
 }
 
@@ -65,6 +66,11 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         "put plugins and configuration on this node, and keep them there with --watch",
     ),
     ("uninstall", Applet::Uninstall, "take everything away again"),
+    (
+        "doctor",
+        Applet::Doctor,
+        "say what is wrong with this node's pod network, and the fix; changes nothing",
+    ),
     (
         "selftest",
         Applet::Selftest,

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!  edge        main
-//!  roles       plugins   install   selftest
+//!  roles       plugins   install   doctor   selftest
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
 //!  nouns       net   applet   conflist
 //! ```
 //!
 //! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
-//! `census`, `ground`, `withdraw`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply, tables, missing}` know the kernel; `spec`,
-//! `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`
-//! and every `config.rs`. A test reads the arrows off the source.
+//! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply,
+//! tables, missing}` know the kernel; `spec`, `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and
+//! `hostports::{plan, limits}` are pure, as are all of `cni`, every `config.rs`, the installer's decisions and the checks of
+//! the doctor. A test reads the arrows off the source.
 //!
 //! # The walk of one ADD
 //!
@@ -33,6 +34,7 @@ pub mod applet;
 pub mod cni;
 pub mod conflist;
 pub mod datapath;
+pub mod doctor;
 pub mod host;
 pub mod install;
 pub mod kernel;
@@ -73,7 +75,10 @@ impl Outcome {
     }
 }
 
+/// The answer to `--version`, in one piece: `doctor` reads it off other builds.
+const VERSION_LINE: &str = concat!("smarter-cni ", env!("CARGO_PKG_VERSION"), "\n");
+
 /// The answer to `--version`.
 pub fn version_line() -> String {
-    format!("smarter-cni {}\n", env!("CARGO_PKG_VERSION"))
+    VERSION_LINE.to_owned()
 }

@@ -2,12 +2,12 @@
 //! the rooms together and decides nothing.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
-use smarter_cni::{install, plugins, selftest};
+use smarter_cni::{doctor, install, plugins, selftest};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
+        Choice::Run(Applet::Doctor, rest) => say(&doctor::run(rest, wants_colours())),
         Choice::Run(Applet::Selftest, rest) => {
             start_log();
             say(&selftest::run(rest))
@@ -48,6 +49,13 @@ fn run_plugin(plugin: applet::Plugin, rest: &[OsString]) -> ExitCode {
     answer_panics();
     start_log();
     say(&plugins::run(plugin, std::env::vars_os().collect(), io::stdin().lock()))
+}
+
+/// Somebody looks, and has not said that they want none (no-color.org).
+#[expect(clippy::disallowed_methods, reason = "the environment is read here, at the edge")]
+fn wants_colours() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !plain && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn unknown(word: Option<&OsStr>) -> ExitCode {

@@ -18,5 +18,6 @@ pub mod rules;
 pub mod session;
 pub mod spec;
 pub mod step;
+pub mod survey;
 pub mod switches;
 pub mod withdraw;

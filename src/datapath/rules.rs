@@ -16,7 +16,7 @@ use crate::state::lock::NodeLock;
 
 /// Not `masquerade`: that is a word of nft's language, and `nft -f` would not read back what `nft list` prints.
 const MASQUERADE: &str = "egress";
-const SPOOF_CHECK: &str = "spoof_check";
+pub(super) const SPOOF_CHECK: &str = "spoof_check";
 /// `NF_IP_PRI_NAT_SRC`, linux/netfilter_ipv4.h: where source addresses are rewritten.
 const PRIORITY_SRCNAT: i32 = 100;
 /// `NF_BR_PRI_NAT_DST_BRIDGED`, linux/netfilter_bridge.h: before anything else looks at a pod's frame.
@@ -43,6 +43,11 @@ pub fn masquerade_comment(network: &str) -> String {
 
 fn masquerade_table(subnet: IpNetwork) -> Table {
     Table::new(if subnet.is_ipv4() { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
+}
+
+/// Where the rule of a subnet stands.
+pub(super) fn masquerade_place(subnet: IpNetwork) -> (Table, &'static str) {
+    (masquerade_table(subnet), MASQUERADE)
 }
 
 /// The whole of what `add_masquerade` commits. Adding what is there already is nothing, but for the rule.
@@ -77,7 +82,7 @@ pub(super) fn lock() -> kernel::Result<NodeLock> {
     NodeLock::take().map_err(|error| kernel::Error::new(error.to_string(), std::io::ErrorKind::Other.into()))
 }
 
-fn spoof_table() -> Table {
+pub(super) fn spoof_table() -> Table {
     Table::new(TableFamily::Bridge, OWNER)
 }
 
@@ -87,11 +92,11 @@ fn spoof_ports() -> Set {
 }
 
 /// The source MACs that such a port may use.
-fn spoof_allowed() -> Set {
+pub(super) fn spoof_allowed() -> Set {
     Set::new("spoof_allowed", &[DataType::IfName, DataType::EtherAddr])
 }
 
-fn spoof_rule() -> Rule {
+pub(super) fn spoof_rule() -> Rule {
     let port = Field::Interface(Way::In);
     Rule::new([
         Expr::Lookup { fields: vec![port], op: Op::Eq, set: spoof_ports().name },

@@ -1,6 +1,7 @@
 //! How to say it to Linux: netlink, namespaces and `/proc/sys`. Knows no CNI and remembers nothing.
 
 pub mod address;
+pub mod arp;
 mod attribute;
 pub mod conntrack;
 pub mod error;
@@ -10,7 +11,10 @@ pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod ping;
 pub mod route;
+pub mod rule;
+pub mod scratch;
 pub mod sysctl;
 pub mod vlan;
 

@@ -6,12 +6,55 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::RouteType;
 
+use super::attribute::{attributes, ip_address, u16_at, u32_at};
 use super::error::Result;
-use super::netlink::{NLM_F_CREATE, NLM_F_REPLACE, Socket, encoded};
+use super::netlink::{Answer, NLM_F_CREATE, NLM_F_REPLACE, Socket, encoded};
 use crate::net::Mac;
 
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
+
+/// `struct ndmsg` and its attributes, linux/neighbour.h.
+const HEADER: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_INCOMPLETE: u16 = 0x01;
+const NUD_FAILED: u16 = 0x20;
+
+/// Whom the kernel asked for an IP address, and what it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub index: u32,
+    pub ip: IpAddr,
+    /// `None` while nobody has answered.
+    pub mac: Option<Mac>,
+}
+
+/// `ip neigh show`, of both families.
+pub fn all(socket: &mut Socket) -> Result<Vec<Neighbour>> {
+    let question = NeighbourMessage::default();
+    socket.dump(RTM_GETNEIGH, &encoded(&question), || "ip neigh show".to_owned(), parse)
+}
+
+fn parse(answer: Answer<'_>) -> Option<Neighbour> {
+    let bytes = answer.payload;
+    if answer.kind != RTM_NEWNEIGH {
+        return None;
+    }
+    let (index, state) = (u32_at(bytes, 4)?, u16_at(bytes, 8)?);
+    let (mut ip, mut mac) = (None, None);
+    for (kind, value) in attributes(bytes.get(HEADER..)?) {
+        match kind {
+            NDA_DST => ip = ip_address(value),
+            NDA_LLADDR => mac = value.try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    // An entry that failed keeps the address that it had.
+    let mac = mac.filter(|_| state & (NUD_INCOMPLETE | NUD_FAILED) == 0);
+    Some(Neighbour { index, ip: ip?, mac })
+}
 
 /// `ip neigh replace <ip> lladdr <mac> dev <link> nud reachable`: the entry ages and is verified like a learned one.
 pub fn replace(socket: &mut Socket, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
@@ -57,4 +100,25 @@ fn entry(index: u32, ip: IpAddr) -> NeighbourMessage {
     message.header.kind = RouteType::Unicast;
     message.attributes.push(NeighbourAttribute::Destination(ip.into()));
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_without_an_answer_has_no_mac() {
+        let entry = |state: u16| {
+            let mut bytes = vec![2, 0, 0, 0];
+            bytes.extend(7u32.to_ne_bytes());
+            bytes.extend(state.to_ne_bytes());
+            bytes.extend([0, 1]);
+            bytes.extend([8, 0, 1, 0, 10, 1, 2, 5, 10, 0, 2, 0, 2, 0, 0, 0, 0, 9, 0, 0]);
+            parse(Answer { kind: RTM_NEWNEIGH, payload: &bytes }).unwrap()
+        };
+        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac: Some(Mac([2, 0, 0, 0, 0, 9])) };
+        assert_eq!(entry(0x04), known);
+        assert_eq!(entry(NUD_FAILED), Neighbour { mac: None, ..known });
+        assert_eq!(parse(Answer { kind: RTM_NEWNEIGH, payload: &[0; 8] }), None);
+    }
 }

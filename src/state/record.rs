@@ -172,6 +172,26 @@ impl Records {
         self.with_prefix("")
     }
 
+    /// Files under a record's name that are none, with the reason.
+    pub fn damaged(&self) -> Result<Vec<(String, String)>> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Vec::new()) };
+        let mut damaged = Vec::new();
+        for name in names(&directory, "")? {
+            let read = match directory.read(&name) {
+                // Removed since it was listed.
+                Ok(None) => continue,
+                Ok(Some(bytes)) => {
+                    serde_json::from_slice::<Record>(&bytes).map(drop).map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = read {
+                damaged.push((directory.path().join(&name).display().to_string(), why));
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Whether a record could be written, without writing one. What does not exist yet can be made where its nearest
     /// existing parent can be written.
     pub fn writable(&self) -> Result<()> {

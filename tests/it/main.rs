@@ -6,6 +6,7 @@ mod conntrack;
 mod containerd;
 mod cri;
 mod deployment;
+mod doctor;
 mod firewall;
 mod image;
 mod install;

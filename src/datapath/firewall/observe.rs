@@ -9,7 +9,7 @@ use super::{ChainName, FirewallHave, ForwardChain, inside};
 use crate::datapath::mark::OWNER;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, Set, TableFamily};
+use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, RuleInfo, Set, TableFamily};
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
@@ -91,7 +91,7 @@ fn members(
 }
 
 /// A base chain through which packets of these families are forwarded, and that is not ours.
-pub(super) fn is_foreign(chain: &ChainInfo, families: &[Family]) -> bool {
+pub(in crate::datapath) fn is_foreign(chain: &ChainInfo, families: &[Family]) -> bool {
     let forward =
         chain.hook.as_ref().is_some_and(|hook| hook.point == HookPoint::Forward && hook.kind == Kind::Filter);
     let name = chain_name(chain);
@@ -110,6 +110,18 @@ fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
     Some(ChainName { family, table: chain.table.name.clone(), chain: chain.name.clone() })
 }
 
+/// The chain as an interface of ours meets it. `rules` are the chain's.
+pub(in crate::datapath) fn seen_from(
+    chain: &ChainInfo,
+    interface: &IfName,
+    rules: &[RuleInfo],
+) -> Option<ForwardChain> {
+    let name = chain_name(chain)?;
+    let policy_drops = chain.hook.as_ref().is_some_and(|hook| hook.policy == Policy::Drop);
+    let rules = classify(&name, interface, rules);
+    Some(ForwardChain { name, interface: interface.clone(), policy_drops, rules })
+}
+
 fn observe_foreign(
     socket: &mut Socket,
     chain: &ChainInfo,
@@ -117,16 +129,7 @@ fn observe_foreign(
 ) -> kernel::Result<Vec<ForwardChain>> {
     let Some(name) = chain_name(chain) else { return Ok(Vec::new()) };
     let rules = nft::rules(socket, &chain.table, &chain.name)?;
-    let policy_drops = chain.hook.as_ref().is_some_and(|hook| hook.policy == Policy::Drop);
-    let seen: Vec<_> = inside
-        .iter()
-        .map(|interface| ForwardChain {
-            name: name.clone(),
-            interface: interface.clone(),
-            policy_drops,
-            rules: classify(&name, interface, &rules),
-        })
-        .collect();
+    let seen: Vec<_> = inside.iter().filter_map(|interface| seen_from(chain, interface, &rules)).collect();
     let lacking = seen.iter().any(|chain| chain.drops() && !chain.accepts());
     // The kernel lets nobody else into a table whose maker asked for that, as firewalld does since 2.1.
     if lacking && nft::table(socket, &chain.table)?.is_some_and(|table| table.owned) {

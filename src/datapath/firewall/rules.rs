@@ -16,8 +16,8 @@ use crate::kernel::nft::{
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
-pub(super) const GUARD: &str = "forward_guard";
-pub(super) const CLAMP: &str = "mss_clamp";
+pub(in crate::datapath) const GUARD: &str = "forward_guard";
+pub(in crate::datapath) const CLAMP: &str = "mss_clamp";
 /// `NF_IP_PRI_FILTER` and `NF_IP_PRI_MANGLE`, linux/netfilter_ipv4.h.
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_MANGLE: i32 = -150;
@@ -159,12 +159,12 @@ pub(super) fn table(family: Family) -> Table {
 }
 
 /// Interfaces whose packets are forwarded where strangers' are not.
-pub(super) fn inside_set() -> Set {
+pub(in crate::datapath) fn inside_set() -> Set {
     Set::new("bridges", &[DataType::IfName])
 }
 
 /// Interfaces whose connections are kept to what the route carries.
-pub(super) fn clamped_set() -> Set {
+pub(in crate::datapath) fn clamped_set() -> Set {
     Set::new("clamped", &[DataType::IfName])
 }
 

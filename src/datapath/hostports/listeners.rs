@@ -17,6 +17,8 @@ pub struct Listener {
     pub protocol: Protocol,
     pub address: IpAddr,
     pub port: u16,
+    /// By which `/proc/<pid>/fd` names it.
+    pub inode: u64,
 }
 
 impl Listener {
@@ -42,6 +44,15 @@ const FILE: usize = 64 * 1024;
 pub fn load(mappings: &[Mapping]) -> Vec<Listener> {
     let suspected: Vec<_> =
         mappings.iter().filter(|mapping| mapping.protocol != Protocol::Sctp && !is_free(mapping)).collect();
+    shadowed_by(&suspected)
+}
+
+/// As [`load`], and binds nothing.
+pub fn read_only(mappings: &[Mapping]) -> Vec<Listener> {
+    shadowed_by(&mappings.iter().collect::<Vec<_>>())
+}
+
+fn shadowed_by(suspected: &[&Mapping]) -> Vec<Listener> {
     let mut found = Vec::new();
     for (protocol, files) in [(Protocol::Tcp, ["tcp", "tcp6"]), (Protocol::Udp, ["udp", "udp6"])] {
         if !suspected.iter().any(|mapping| mapping.protocol == protocol) {
@@ -96,6 +107,8 @@ fn parse(protocol: Protocol, line: &str) -> Option<Listener> {
     if state != waiting {
         return None;
     }
+    // Queues, timer, retransmissions, user and timeout stand before it.
+    let inode = words.nth(5).and_then(|word| word.parse().ok()).unwrap_or(0);
     // 32-bit words as the machine has them.
     let word =
         |at: usize| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -111,7 +124,7 @@ fn parse(protocol: Protocol, line: &str) -> Option<Listener> {
         }
         _ => return None,
     };
-    Some(Listener { protocol, address, port: u16::from_str_radix(port, 16).ok()? })
+    Some(Listener { protocol, address, port: u16::from_str_radix(port, 16).ok()?, inode })
 }
 
 #[cfg(test)]
@@ -119,7 +132,7 @@ mod tests {
     use super::*;
 
     fn listener(address: &str, port: u16) -> Listener {
-        Listener { protocol: Protocol::Tcp, address: address.parse().unwrap(), port }
+        Listener { protocol: Protocol::Tcp, address: address.parse().unwrap(), port, inode: 0 }
     }
 
     #[cfg(target_endian = "little")]
@@ -129,9 +142,9 @@ mod tests {
         assert_eq!(tcp("  sl  local_address rem_address   st tx_queue rx_queue tr"), None);
         assert_eq!(
             tcp(
-                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0"
+                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 77 1 0"
             ),
-            Some(listener("127.0.0.1", 8080))
+            Some(Listener { inode: 77, ..listener("127.0.0.1", 8080) })
         );
         assert_eq!(tcp("   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000"), None);
         assert_eq!(
@@ -164,7 +177,8 @@ mod tests {
         let both =
             [mapping(Protocol::Tcp, tcp_port), mapping(Protocol::Udp, udp.local_addr().unwrap().port())];
         assert!(both.iter().all(|mapping| !is_free(mapping)));
-        assert!(load(&both[..1]).contains(&listener("127.0.0.1", tcp_port)));
+        let same = |found: &Listener| Listener { inode: 0, ..*found } == listener("127.0.0.1", tcp_port);
+        assert!(load(&both[..1]).iter().any(same) && read_only(&both[..1]).iter().any(same));
         drop((tcp, udp));
         assert!(both.iter().all(is_free));
         assert_eq!(load(&both), []);

@@ -26,7 +26,11 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BRPORT_STATE: u16 = 1;
+/// linux/if_bridge.h
+const BR_STATE_FORWARDING: u8 = 3;
 /// linux/if.h
 const IFF_UP: u32 = 1;
 const IFF_PROMISC: u32 = 0x100;
@@ -55,6 +59,10 @@ pub struct Link {
     pub alias: Option<String>,
     /// Of bridges, where the kernel can filter by VLAN.
     pub vlan_filtering: Option<bool>,
+    /// Of bridges: the spanning tree protocol is on.
+    pub spanning_tree: Option<bool>,
+    /// Of bridge ports: frames pass. A port that the spanning tree protocol still holds back does not forward.
+    pub forwarding: Option<bool>,
     /// Of bridge ports: frames may leave through the port they came from.
     pub hairpin: Option<bool>,
     /// Of bridge ports: no frames between isolated ports. `None` before Linux 4.18.
@@ -173,20 +181,29 @@ fn parse_info(link: &mut Link, info: &[u8]) {
             IFLA_INFO_KIND => link.kind = Some(string(value)),
             IFLA_INFO_DATA if link.kind.as_deref() == Some("bridge") => {
                 link.vlan_filtering = flag(value, IFLA_BR_VLAN_FILTERING);
+                link.spanning_tree = attribute_of(value, IFLA_BR_STP_STATE)
+                    .and_then(|state| u32_at(state, 0))
+                    .map(|state| state != 0);
             }
             IFLA_INFO_SLAVE_KIND => port_kind = Some(string(value)),
             IFLA_INFO_SLAVE_DATA if port_kind.as_deref() == Some("bridge") => {
                 link.hairpin = flag(value, IFLA_BRPORT_MODE);
                 link.isolated = flag(value, IFLA_BRPORT_ISOLATED);
+                link.forwarding = attribute_of(value, IFLA_BRPORT_STATE)
+                    .and_then(|state| u8_at(state, 0))
+                    .map(|state| state == BR_STATE_FORWARDING);
             }
             _ => {}
         }
     }
 }
 
+fn attribute_of(nested: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(nested).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
 fn flag(nested: &[u8], wanted: u16) -> Option<bool> {
-    let (_, value) = attributes(nested).find(|(kind, _)| *kind == wanted)?;
-    u8_at(value, 0).map(|value| value != 0)
+    u8_at(attribute_of(nested, wanted)?, 0).map(|value| value != 0)
 }
 
 #[cfg(test)]
@@ -212,7 +229,12 @@ mod tests {
 
     #[test]
     fn a_bridge_port_is_read_from_its_attributes() {
-        let port = [attribute(IFLA_BRPORT_MODE, &[1]), attribute(IFLA_BRPORT_ISOLATED, &[0])].concat();
+        let port = [
+            attribute(IFLA_BRPORT_STATE, &[BR_STATE_FORWARDING]),
+            attribute(IFLA_BRPORT_MODE, &[1]),
+            attribute(IFLA_BRPORT_ISOLATED, &[0]),
+        ]
+        .concat();
         let info = [
             attribute(IFLA_INFO_KIND, b"veth\0"),
             attribute(IFLA_INFO_SLAVE_KIND, b"bridge\0"),
@@ -242,10 +264,21 @@ mod tests {
             peer: Some(2),
             alias: Some("smarter-cni".into()),
             vlan_filtering: None,
+            spanning_tree: None,
+            forwarding: Some(true),
             hairpin: Some(true),
             isolated: Some(false),
         };
         assert_eq!(link, Some(expected));
+    }
+
+    #[test]
+    fn a_bridge_says_whether_it_spans_a_tree() {
+        let bridge =
+            [attribute(IFLA_BR_STP_STATE, &1u32.to_ne_bytes()), attribute(IFLA_BR_VLAN_FILTERING, &[0])];
+        let info = [attribute(IFLA_INFO_KIND, b"bridge\0"), attribute(IFLA_INFO_DATA, &bridge.concat())];
+        let link = answer(&[attribute(IFLA_LINKINFO, &info.concat())]).unwrap();
+        assert_eq!((link.spanning_tree, link.vlan_filtering), (Some(true), Some(false)));
     }
 
     #[test]

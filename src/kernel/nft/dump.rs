@@ -3,8 +3,8 @@
 //! What is missing is `None` or empty, never an error.
 
 use netlink_bindings::nftables::{
-    IterableDataAttrs, IterableSetelemAttrs, OpGetchainDump, OpGetruleDump, OpGetsetelemDump, OpGettableDo,
-    SetelemListElemAttrs,
+    IterableDataAttrs, IterableRuleAttrs, IterableSetelemAttrs, OpGetchainDump, OpGetruleDump,
+    OpGetsetelemDump, OpGettableDo, OpGettableDump, SetelemListElemAttrs,
 };
 use netlink_bindings::traits::NetlinkRequest;
 
@@ -47,6 +47,17 @@ pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
             read,
         )
         .map_err(without_nf_tables)
+}
+
+/// Every table of the families that this program knows.
+pub fn tables(socket: &mut Socket) -> Result<Vec<Table>> {
+    let read = |answer: Answer<'_>| {
+        let (header, attributes) = OpGettableDump::decode_reply(answer.payload);
+        let name = attributes.get_name().ok()?.to_string_lossy().into_owned();
+        Some(Table { family: TableFamily::from_number(header.nfgen_family)?, name })
+    };
+    let question = message::generic(0, 0);
+    or_empty(socket.dump(message::GETTABLE, &question, || "nft list tables".to_owned(), read))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,16 +120,43 @@ pub fn rules(socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<Rule
         if !same {
             return None;
         }
-        let instructions = attributes.get_expressions().map(decode::instructions).unwrap_or_default();
-        Some(RuleInfo {
-            handle: attributes.get_handle().ok()?,
-            comment: attributes.get_userdata().ok().and_then(comment),
-            text: lift::text(&instructions),
-            instructions,
-        })
+        rule_info(&attributes)
     };
     let question = message::rule_message(table, chain, None, None);
     or_empty(socket.dump(message::GETRULE, &question, || format!("nft list chain {table} {chain}"), read))
+}
+
+/// A rule and the chain that it stands in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedRule {
+    pub table: Table,
+    pub chain: String,
+    pub rule: RuleInfo,
+}
+
+/// The rules of all chains, those of one chain in their order.
+pub fn all_rules(socket: &mut Socket) -> Result<Vec<PlacedRule>> {
+    let read = |answer: Answer<'_>| {
+        let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
+        let name = attributes.get_table().ok()?.to_string_lossy().into_owned();
+        Some(PlacedRule {
+            table: Table { family: TableFamily::from_number(header.nfgen_family)?, name },
+            chain: attributes.get_chain().ok()?.to_string_lossy().into_owned(),
+            rule: rule_info(&attributes)?,
+        })
+    };
+    let question = message::generic(0, 0);
+    or_empty(socket.dump(message::GETRULE, &question, || "nft list ruleset".to_owned(), read))
+}
+
+fn rule_info(attributes: &IterableRuleAttrs<'_>) -> Option<RuleInfo> {
+    let instructions = attributes.get_expressions().map(decode::instructions).unwrap_or_default();
+    Some(RuleInfo {
+        handle: attributes.get_handle().ok()?,
+        comment: attributes.get_userdata().ok().and_then(comment),
+        text: lift::text(&instructions),
+        instructions,
+    })
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,13 +171,7 @@ pub struct ChainInfo {
 pub fn chains(socket: &mut Socket, family: Option<TableFamily>) -> Result<Vec<ChainInfo>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetchainDump::decode_reply(answer.payload);
-        let family = match header.nfgen_family {
-            1 => TableFamily::Inet,
-            2 => TableFamily::Ip,
-            7 => TableFamily::Bridge,
-            10 => TableFamily::Ip6,
-            _ => return None,
-        };
+        let family = TableFamily::from_number(header.nfgen_family)?;
         let hook = || {
             let hook = attributes.get_hook().ok()?;
             Some(Hook {

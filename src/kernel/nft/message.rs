@@ -46,6 +46,10 @@ impl TableFamily {
             Self::Ip6 => 10,
         }
     }
+
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6].into_iter().find(|family| family.number() == number)
+    }
 }
 
 /// `struct nfgenmsg`, linux/netfilter/nfnetlink.h: family, version, resource in network order.

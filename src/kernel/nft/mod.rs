@@ -20,9 +20,12 @@ mod xt;
 
 use super::{Error, Result, Socket};
 
-pub use bytecode::Instruction;
+pub use bytecode::{Comparison, Instruction};
 pub use data::{Comment, DataType, Datum};
-pub use dump::{ChainInfo, Ending, RuleInfo, TableInfo, chains, element, elements, rules, table};
+pub use dump::{
+    ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, chains, element, elements, rules, table,
+    tables,
+};
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 
 /// Which packets a table sees. NAT chains stand in `ip` and `ip6` (in `inet` only since Linux 5.2).

@@ -132,6 +132,11 @@ impl RangeSet {
         self.range_of(address).is_some()
     }
 
+    /// The subnets that its ranges are pieces of.
+    pub fn subnets(&self) -> impl Iterator<Item = IpNetwork> {
+        self.0.iter().map(|range| range.subnet)
+    }
+
     pub fn overlaps(&self, other: &Self) -> bool {
         self.0.iter().any(|one| other.0.iter().any(|two| one.overlaps(two)))
     }

@@ -1,0 +1,98 @@
+//! What a node or a pod looks like to the kernel, as values: for whoever explains, not for whoever repairs.
+//!
+//! Everything at once and once, in a handful of dumps, so that many questions cost what one costs. Reads only; what is
+//! wrong with it is for others to say.
+
+pub mod packets;
+pub mod ruleset;
+pub mod trial;
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::kernel::{self, Netns, Socket, address, link, neighbour, route, rule, sysctl};
+use crate::net::Family;
+
+pub use crate::kernel::Error;
+pub use crate::kernel::address::Address;
+pub use crate::kernel::link::{Link, OperState};
+pub use crate::kernel::neighbour::Neighbour;
+pub use crate::kernel::netns::OpenError;
+pub use crate::kernel::route::{MAIN, RouteEntry};
+pub use crate::kernel::rule::{Action, PolicyRule};
+
+/// Links, addresses, routes and neighbours of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    pub links: Vec<Link>,
+    pub addresses: Vec<Address>,
+    /// Unicast routes of all tables.
+    pub routes: Vec<RouteEntry>,
+    /// Policy rules, each family in the kernel's order.
+    pub rules: Vec<PolicyRule>,
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Network {
+    pub fn of_node() -> kernel::Result<Self> {
+        Self::read(&mut Socket::route()?)
+    }
+
+    pub fn of_pod(netns: &Netns) -> kernel::Result<Self> {
+        Self::read(&mut netns.visit(Socket::route)??)
+    }
+
+    fn read(socket: &mut Socket) -> kernel::Result<Self> {
+        let mut network = Self {
+            links: link::all(socket)?,
+            addresses: address::all(socket)?,
+            neighbours: neighbour::all(socket)?,
+            ..Self::default()
+        };
+        for family in Family::BOTH {
+            network.routes.extend(route::list(socket, family)?);
+            network.rules.extend(rule::list(socket, family)?);
+        }
+        Ok(network)
+    }
+
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    pub fn by_index(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The name of a link, for people.
+    pub fn name_of(&self, index: u32) -> String {
+        self.by_index(index).map_or_else(|| format!("if{index}"), |link| link.name.clone())
+    }
+
+    pub fn addresses_of(&self, link: &Link) -> Vec<IpNetwork> {
+        let index = link.index;
+        let own = self.addresses.iter().filter(|address| address.index == index);
+        own.map(|address| address.address).collect()
+    }
+
+    /// The routes to everywhere of the main table, the preferred one first.
+    pub fn default_routes(&self, family: Family) -> Vec<&RouteEntry> {
+        let all =
+            self.routes.iter().filter(|route| route.table == MAIN && route.dst == family.default_route());
+        let mut routes: Vec<_> = all.filter(|route| route.index.is_some()).collect();
+        routes.sort_by_key(|route| route.priority.unwrap_or(0));
+        routes
+    }
+}
+
+/// Through which link the kernel would send a packet of the node to each address, rules and all tables considered.
+pub fn ways_to(addresses: &[IpAddr]) -> kernel::Result<Vec<Option<u32>>> {
+    let mut socket = Socket::route()?;
+    addresses.iter().map(|address| route::link_towards(&mut socket, *address)).collect()
+}
+
+/// A switch of the kernel by its path below `/proc/sys`, such as `net/ipv4/ip_forward`; `None` where it has none.
+pub fn switch(key: &str) -> kernel::Result<Option<String>> {
+    sysctl::read(key)
+}

@@ -1,0 +1,87 @@
+//! Packets that are sent and answered: who has an address of a pod, and whether pods reach their gateway.
+//!
+//! The only part of a survey that anybody but the kernel notices. All questions are asked before the first answer is
+//! waited for, so that a hundred pods that are cut off take no longer than one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use super::Link;
+use crate::kernel::{self, Netns, arp, ping::Ping};
+use crate::net::Mac;
+
+/// A veth answers within microseconds; a board under load takes longer.
+const ARP_PATIENCE: Duration = Duration::from_millis(150);
+const PING_PATIENCE: Duration = Duration::from_millis(700);
+const PAUSE: Duration = Duration::from_millis(2);
+/// The numbers of the two questions.
+const SMALL: u8 = 1;
+const WHOLE: u8 = 2;
+
+/// Who answers on a link for each of the addresses.
+pub fn answers_on(link: &Link, addresses: &[Ipv4Addr]) -> kernel::Result<BTreeSet<(Ipv4Addr, Mac)>> {
+    match link.mac {
+        Some(own) => arp::probe(link.index, own, addresses, ARP_PATIENCE),
+        None => Ok(BTreeSet::new()),
+    }
+}
+
+/// How far a pod gets with its gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Also packets that fill the MTU.
+    Whole,
+    /// Small packets only.
+    Small,
+    Nothing,
+    /// It could not even ask.
+    Refused(String),
+}
+
+/// One question: from a namespace to an address, with packets up to that size.
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub netns: &'a Netns,
+    pub gateway: IpAddr,
+    pub mtu: u32,
+}
+
+/// The answers in the order of the questions.
+pub fn reach(questions: &[Question<'_>]) -> Vec<Reach> {
+    let asked: Vec<_> = questions.iter().map(ask).collect();
+    let mut heard: BTreeMap<usize, BTreeSet<u8>> = BTreeMap::new();
+    let until = Instant::now() + PING_PATIENCE;
+    loop {
+        let mut open = false;
+        for (at, ping) in asked.iter().enumerate() {
+            let Ok(ping) = ping else { continue };
+            let heard = heard.entry(at).or_default();
+            heard.extend(ping.answers());
+            open |= heard.len() < 2;
+        }
+        if !open || Instant::now() >= until {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let verdict = |(at, ping): (usize, Result<Ping, String>)| {
+        let heard = heard.get(&at).cloned().unwrap_or_default();
+        match ping {
+            Err(why) => Reach::Refused(why),
+            Ok(_) if heard.contains(&WHOLE) => Reach::Whole,
+            Ok(_) if heard.contains(&SMALL) => Reach::Small,
+            Ok(_) => Reach::Nothing,
+        }
+    };
+    asked.into_iter().enumerate().map(verdict).collect()
+}
+
+fn ask(question: &Question<'_>) -> Result<Ping, String> {
+    let words = |error: kernel::Error| error.to_string();
+    let ping = question.netns.visit(|| Ping::open(question.gateway)).map_err(words)?.map_err(words)?;
+    ping.ask(SMALL, 0).map_err(words)?;
+    // What the pod itself refuses as too long does not arrive either.
+    let _ = ping.ask(WHOLE, usize::try_from(question.mtu).unwrap_or(usize::MAX));
+    Ok(ping)
+}

@@ -1,0 +1,265 @@
+//! Every table, chain and rule of the packet filter in a few dumps, and what they say about our networks.
+//!
+//! Knows what ours looks like and reads what others wrote; nothing here judges. Reads only.
+
+mod foreign;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+pub use foreign::{AddressRule, ForeignPort};
+
+use crate::datapath::firewall::observe::is_foreign;
+use crate::datapath::firewall::{ForwardChain, rules as forward};
+use crate::datapath::hostports::{Entry, Mapping, missing, tables};
+use crate::datapath::mark::OWNER;
+use crate::datapath::rules;
+use crate::kernel::nft::{self, ChainInfo, Datum, PlacedRule, RuleInfo, Table, TableFamily};
+use crate::kernel::{self, Socket};
+use crate::net::{Family, IfName, Mac};
+
+/// The packet filter of the node.
+#[derive(Clone, Debug, Default)]
+pub struct Ruleset {
+    tables: Vec<Table>,
+    chains: Vec<ChainInfo>,
+    rules: Vec<PlacedRule>,
+    /// Elements of `hostports` and `hostports_at` with their comments.
+    pub mappings: Vec<(Mapping, String)>,
+    /// Interfaces in our sets, by family and name of the set.
+    interfaces: BTreeSet<(Family, &'static str, IfName)>,
+    /// Pods whose clients on the node are masqueraded: those get through by 127.0.0.1.
+    pub local_clients: BTreeSet<IpAddr>,
+    spoof_allowed: Vec<(IfName, Mac)>,
+    /// Tables that only their maker may change.
+    owned: Vec<Table>,
+}
+
+impl Ruleset {
+    pub fn observe() -> kernel::Result<Self> {
+        let socket = &mut Socket::netfilter()?;
+        let mut ruleset = Self {
+            tables: nft::tables(socket)?,
+            chains: nft::chains(socket, None)?,
+            rules: nft::all_rules(socket)?,
+            ..Self::default()
+        };
+        for family in Family::BOTH.into_iter().filter(|family| ruleset.has_table(*family)).collect::<Vec<_>>()
+        {
+            ruleset.read_elements(socket, family)?;
+        }
+        let bridge = rules::spoof_table();
+        if ruleset.tables.contains(&bridge) {
+            for element in nft::elements(socket, &bridge, &rules::spoof_allowed())? {
+                if let [Datum::IfName(port), Datum::Ether(mac)] = element.key.as_slice() {
+                    ruleset.spoof_allowed.push((port.clone(), *mac));
+                }
+            }
+        }
+        let filtering: BTreeSet<_> = ruleset.foreign_chains().map(|chain| chain.table.name.clone()).collect();
+        for table in ruleset.tables.clone() {
+            if filtering.contains(&table.name) && nft::table(socket, &table)?.is_some_and(|info| info.owned) {
+                ruleset.owned.push(table);
+            }
+        }
+        Ok(ruleset)
+    }
+
+    fn read_elements(&mut self, socket: &mut Socket, family: Family) -> kernel::Result<()> {
+        let table = tables::table(family);
+        for map in [tables::hostports(family), tables::hostports_at(family)] {
+            for element in nft::elements(socket, &table, &map)? {
+                let comment = element.comment.as_ref().map(|comment| comment.as_str().to_owned());
+                let mapping = tables::mapping_of(&element);
+                self.mappings.extend(mapping.map(|mapping| (mapping, comment.unwrap_or_default())));
+            }
+        }
+        for element in nft::elements(socket, &table, &tables::set_of(&Entry::LocalClients(any(family))))? {
+            if let [Datum::Address(pod)] = element.key.as_slice() {
+                self.local_clients.insert(*pod);
+            }
+        }
+        for (name, set) in [
+            ("pod_links", tables::pod_links()),
+            ("bridges", forward::inside_set()),
+            ("clamped", forward::clamped_set()),
+        ] {
+            for element in nft::elements(socket, &table, &set)? {
+                if let [Datum::IfName(interface)] = element.key.as_slice() {
+                    self.interfaces.insert((family, name, interface.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether our table of the family is there.
+    pub fn has_table(&self, family: Family) -> bool {
+        self.tables.contains(&tables::table(family))
+    }
+
+    /// Whether somebody has a table of that name, in whatever family.
+    pub fn has_table_of(&self, name: &str) -> bool {
+        self.tables.iter().any(|table| table.name == name)
+    }
+
+    /// Whether a table of that name has a chain whose name begins so: what tells whose it is.
+    pub fn has_chain_like(&self, table: &str, beginning: &str) -> bool {
+        self.chains.iter().any(|chain| chain.table.name == table && chain.name.starts_with(beginning))
+    }
+
+    fn rules_of(&self, table: &Table, chain: &str) -> Vec<RuleInfo> {
+        let here = |placed: &&PlacedRule| placed.table == *table && placed.chain == chain;
+        self.rules.iter().filter(here).map(|placed| placed.rule.clone()).collect()
+    }
+
+    /// Whether packets of the subnet leave with the node's address.
+    pub fn masquerades(&self, network: &str, subnet: IpNetwork) -> bool {
+        let (table, chain) = rules::masquerade_place(subnet);
+        let rule = rules::masquerade_rule(network, subnet);
+        self.rules_of(&table, chain).iter().any(|has| has.is(table.family, &rule))
+    }
+
+    /// The rules that our chains for host ports lack, as `nft` would add them.
+    pub fn lacking_for_ports(&self, family: Family) -> Vec<String> {
+        let table = tables::table(family);
+        let chains = &mut |chain: &str| Ok(self.rules_of(&table, chain));
+        let commands = missing::base(chains, family).unwrap_or_default();
+        commands.iter().filter(|command| matches!(command, nft::Command::AddRule { .. })).map(words).collect()
+    }
+
+    /// What is missing of the chain that keeps strangers' packets from being forwarded, once one of its kind stands.
+    pub fn lacking_for_guard(&self, family: Family, interface: &IfName) -> Vec<String> {
+        self.lacking_for(family, interface, forward::GUARD, "bridges")
+    }
+
+    /// The same of the chain that keeps TCP segments to what the route carries.
+    pub fn lacking_for_clamp(&self, family: Family, interface: &IfName) -> Vec<String> {
+        self.lacking_for(family, interface, forward::CLAMP, "clamped")
+    }
+
+    /// The rules of a chain that stands, and the interface in its set.
+    fn lacking_for(&self, family: Family, interface: &IfName, chain: &str, set: &'static str) -> Vec<String> {
+        let table = tables::table(family);
+        if !self.chains.iter().any(|known| known.table == table && known.name == chain) {
+            return Vec::new();
+        }
+        let mut lacking = Vec::new();
+        if !self.interfaces.contains(&(family, set, interface.clone())) {
+            lacking.push(format!("add element {table} {set} {{ {interface} }}"));
+        }
+        let has = self.rules_of(&table, chain);
+        let transaction = if chain == forward::GUARD {
+            // Kernels before 5.6 have the guard without its first rule.
+            forward::guard_transaction(family, interface, true, false)
+        } else {
+            forward::clamp_transaction(family, interface, true)
+        };
+        lacking.extend(transaction.commands.iter().filter_map(|command| match command {
+            nft::Command::AddRule { rule, .. } if !has.iter().any(|has| has.is(table.family, rule)) => {
+                Some(words(command))
+            }
+            _ => None,
+        }));
+        lacking
+    }
+
+    pub fn has_guard(&self, family: Family) -> bool {
+        let table = tables::table(family);
+        self.chains.iter().any(|chain| chain.table == table && chain.name == forward::GUARD)
+    }
+
+    pub fn has_clamp(&self, family: Family) -> bool {
+        let table = tables::table(family);
+        self.chains.iter().any(|chain| chain.table == table && chain.name == forward::CLAMP)
+    }
+
+    /// Whether the kernel knows the interface as one that leads to pods, for limits of ports.
+    pub fn knows_pod_link(&self, family: Family, interface: &IfName) -> bool {
+        self.interfaces.contains(&(family, "pod_links", interface.clone()))
+    }
+
+    /// Whether the port's frames are dropped unless they carry this MAC.
+    pub fn checks_source(&self, port: &IfName, mac: Mac) -> bool {
+        let table = rules::spoof_table();
+        let rule = rules::spoof_rule();
+        self.rules_of(&table, rules::SPOOF_CHECK).iter().any(|has| has.is(table.family, &rule))
+            && self.spoof_allowed.contains(&(port.clone(), mac))
+    }
+
+    /// Where a port of the node leads to, by the map that holds such keys.
+    pub fn element(&self, wanted: &Mapping) -> Option<&(Mapping, String)> {
+        self.mappings.iter().find(|(mapping, _)| Entry::Port(*mapping).has_key_of(&Entry::Port(*wanted)))
+    }
+
+    fn foreign_chains(&self) -> impl Iterator<Item = &ChainInfo> {
+        self.chains.iter().filter(|chain| is_foreign(chain, &Family::BOTH))
+    }
+
+    /// Chains of somebody else on the forward hook, seen from an interface of ours, and whether only their maker may
+    /// change them.
+    pub fn forward_chains(&self, interface: &IfName) -> Vec<(ForwardChain, bool)> {
+        let seen = self.foreign_chains().filter_map(|chain| {
+            let rules = self.rules_of(&chain.table, &chain.name);
+            let seen = crate::datapath::firewall::observe::seen_from(chain, interface, &rules)?;
+            Some((seen, self.owned.contains(&chain.table)))
+        });
+        seen.collect()
+    }
+
+    /// Whether a rule of that table, other than ours, accepts packets by the interface's name: somebody has decided.
+    pub fn names_interface(&self, table: &str, interface: &IfName) -> bool {
+        let quoted = format!("\"{interface}\"");
+        let ours = format!("{OWNER} {interface}");
+        self.rules.iter().any(|placed| {
+            placed.table.name == table
+                && placed.rule.text.contains(&quoted)
+                && placed.rule.comment.as_ref().is_none_or(|comment| comment.as_str() != ours)
+                && placed.rule.text.ends_with("accept")
+        })
+    }
+
+    /// Tables of `iptables-nft` that have rules, such as `ip filter`.
+    pub fn iptables_tables(&self) -> Vec<String> {
+        let names = ["filter", "nat", "mangle", "raw", "security"];
+        let mut found: Vec<String> = self
+            .rules
+            .iter()
+            .filter(|placed| matches!(placed.table.family, TableFamily::Ip | TableFamily::Ip6))
+            .filter(|placed| names.contains(&placed.table.name.as_str()))
+            .filter(|placed| self.chains.iter().any(|chain| is_iptables_hook(chain, &placed.table)))
+            .map(|placed| placed.table.to_string())
+            .collect();
+        found.dedup();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// Ports that rules of others send elsewhere.
+    pub fn foreign_ports(&self) -> Vec<ForeignPort> {
+        let foreign = self.rules.iter().filter(|placed| placed.table.name != OWNER);
+        foreign.filter_map(foreign::port).collect()
+    }
+
+    /// Rules of the Go plugins that name addresses of pods.
+    pub fn go_rules(&self) -> Vec<AddressRule> {
+        self.rules.iter().filter_map(foreign::go_rule).collect()
+    }
+}
+
+/// Only its family counts.
+fn any(family: Family) -> IpAddr {
+    family.default_route().ip()
+}
+
+fn words(command: &nft::Command) -> String {
+    command.to_string()
+}
+
+fn is_iptables_hook(chain: &ChainInfo, table: &Table) -> bool {
+    let names = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+    chain.table == *table && chain.hook.is_some() && names.contains(&chain.name.as_str())
+}

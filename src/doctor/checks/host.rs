@@ -1,0 +1,172 @@
+//! Switches of the kernel that decide whether pods' packets pass the node, and the files that set them.
+
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::doctor::evidence::{Evidence, sysctls};
+use crate::net::{Family, IfName};
+
+use Severity::{Broken, Warning};
+
+pub(super) const SWITCHES: &[Need] = &[Need::Network, Need::Attachments, Need::Files];
+
+pub(super) const CHECKS: &[Check] = &[
+    G::Host.check("forwarding", "the node forwards for its pods", Broken, SWITCHES, forwarding),
+    G::Host.check(
+        "forwarding-bridge",
+        "the bridge takes part in forwarding",
+        Broken,
+        SWITCHES,
+        forwarding_bridge,
+    ),
+    G::Host.check(
+        "forwarding-reset",
+        "no file switches forwarding off again",
+        Warning,
+        SWITCHES,
+        forwarding_reset,
+    ),
+    G::Host.check("rp-filter", "no reverse path filter drops what comes back", Warning, SWITCHES, rp_filter),
+];
+
+fn forwarding_key(family: Family) -> &'static str {
+    if family == Family::V4 { "net/ipv4/ip_forward" } else { "net/ipv6/conf/all/forwarding" }
+}
+
+pub(super) fn dotted(key: &str) -> String {
+    key.chars()
+        .map(|c| {
+            if c == '/' {
+                '.'
+            } else if c == '.' {
+                '/'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// `sysctl -w x=1`, and what to do about a file that says something else.
+pub(super) fn turn(evidence: &Evidence, key: &str, value: &str) -> (String, String) {
+    let files = evidence.files();
+    let setter = files.ok().and_then(|files| sysctls::setter(&files.sysctls, key));
+    let command = format!("sysctl -w {}={value}", dotted(key));
+    match setter.filter(|setter| setter.value() != value) {
+        Some(setter) => (
+            format!(", and {} sets it to {}", setter.place(), setter.value()),
+            format!("{command}, and change {}", setter.place()),
+        ),
+        None => (String::new(), command),
+    }
+}
+
+fn forwarding(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    let mut findings = Vec::new();
+    for family in routed(evidence)? {
+        let key = forwarding_key(family);
+        match node.switch(key) {
+            Some("1") | None => {}
+            Some(value) => {
+                let (setter, fix) = turn(evidence, key, "1");
+                findings.push(Finding::problem(
+                    format!("sysctl {}", dotted(key)),
+                    format!("{} is {value}{setter}: pods reach nothing beyond the node", dotted(key)),
+                    fix,
+                ));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+pub(super) fn routed(evidence: &Evidence) -> Result<Vec<Family>, Pass> {
+    let routed = evidence.attachments()?.routed();
+    if routed.is_empty() { Err(Pass::skipped("the node is no gateway for its pods")) } else { Ok(routed) }
+}
+
+pub(super) fn gateway_links(evidence: &Evidence) -> Result<Vec<IfName>, Pass> {
+    let promises = evidence.attachments()?.promises();
+    Ok(promises.values().flat_map(|promise| promise.gateways.keys().cloned()).collect())
+}
+
+fn forwarding_bridge(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    if !routed(evidence)?.contains(&Family::V4) {
+        return Err(Pass::skipped("IPv6 has no switch per interface that counts"));
+    }
+    if node.switch("net/ipv4/ip_forward") != Some("1") {
+        return Err(Pass::skipped("forwarding is off altogether"));
+    }
+    let mut findings = Vec::new();
+    for link in gateway_links(evidence)? {
+        let key = format!("net/ipv4/conf/{link}/forwarding");
+        if node.switch(&key) == Some("0") {
+            let (setter, fix) = turn(evidence, &key, "1");
+            findings.push(Finding::problem(
+                format!("bridge {link}"),
+                format!("{} is 0{setter}: what pods send is not forwarded", dotted(&key)),
+                fix,
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+/// Forwarding is on, but not for long.
+fn forwarding_reset(evidence: &Evidence) -> Verdict {
+    let (node, files) = (evidence.node()?, evidence.files()?);
+    let mut findings = Vec::new();
+    for family in routed(evidence)? {
+        let key = forwarding_key(family);
+        let setter = sysctls::setter(&files.sysctls, key).filter(|setter| setter.value() == "0");
+        if let Some(setter) = setter.filter(|_| node.switch(key) == Some("1")) {
+            findings.push(Finding::problem(
+                format!("file {}", setter.file),
+                format!(
+                    "{} sets {} to 0: pods are cut off whenever it is applied, at the latest with the next \
+                     update of the system",
+                    setter.place(),
+                    dotted(key)
+                ),
+                format!("remove the line, or write {} = 1 to /etc/sysctl.d/99-zz-pods.conf", dotted(key)),
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+/// Strict filtering asks whether an answer would leave where the packet came in. With two uplinks it does not.
+fn rp_filter(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    routed(evidence)?;
+    let defaults = node.network.default_routes(Family::V4);
+    let mut links: Vec<u32> = defaults.iter().filter_map(|route| route.index).collect();
+    links.dedup();
+    let Some((preferred, others)) = links.split_first().filter(|(_, others)| !others.is_empty()) else {
+        return Err(Pass::skipped("there is one uplink at most"));
+    };
+    let all = node.number("net/ipv4/conf/all/rp_filter").unwrap_or(0);
+    let mut findings = Vec::new();
+    for link in
+        others.iter().filter(|link| *link != preferred).filter_map(|link| node.network.by_index(*link))
+    {
+        let key = format!("net/ipv4/conf/{}/rp_filter", link.name);
+        // The kernel takes the larger of the two (ip-sysctl).
+        if node.number(&key).unwrap_or(0).max(all) != 1 {
+            continue;
+        }
+        let (setter, fix) = turn(evidence, &key, "2");
+        findings.push(Finding::problem(
+            format!("interface {}", link.name),
+            format!(
+                "{} is strict{setter}, and the preferred default route leaves through {}: clients behind {} do \
+                 not reach host ports",
+                dotted(&key),
+                node.network.name_of(*preferred),
+                link.name
+            ),
+            fix,
+        ));
+    }
+    Ok(findings)
+}

@@ -1,0 +1,44 @@
+//! All checks, group by group. The one table that `--list`, the documentation and the tests walk.
+
+mod addresses;
+mod bridge;
+mod configuration;
+mod disks;
+mod firewall;
+mod host;
+mod hostports;
+mod kernel;
+mod leases;
+mod managers;
+mod pods;
+mod ports;
+mod ranges;
+mod routes;
+mod rules;
+mod uplinks;
+
+use super::check::Check;
+
+/// In the order in which they are shown.
+pub fn all() -> impl Iterator<Item = &'static Check> {
+    [
+        kernel::CHECKS,
+        host::CHECKS,
+        firewall::CHECKS,
+        uplinks::CHECKS,
+        disks::CHECKS,
+        managers::CHECKS,
+        bridge::CHECKS,
+        ports::CHECKS,
+        ranges::CHECKS,
+        routes::CHECKS,
+        addresses::CHECKS,
+        rules::CHECKS,
+        hostports::CHECKS,
+        leases::CHECKS,
+        pods::CHECKS,
+        configuration::CHECKS,
+    ]
+    .into_iter()
+    .flatten()
+}

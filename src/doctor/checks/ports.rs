@@ -1,0 +1,165 @@
+//! Who is on a bridge: ports of pods, with what they were promised, and strangers.
+
+use super::bridge::{bridges, is_link_local, object, ports};
+use crate::datapath::mark::OWNER;
+use crate::datapath::survey::Link;
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::doctor::evidence::Evidence;
+use crate::net::IfName;
+use crate::state::record::Flags;
+
+use Severity::{Broken, Warning};
+
+const BRIDGES: &[Need] = &[Need::Network, Need::Attachments];
+
+pub(super) const CHECKS: &[Check] = &[
+    G::Bridge.check("bridge-uplink", "no uplink is a port of the bridge", Broken, BRIDGES, enslaved_uplink),
+    G::Bridge.check("bridge-foreign-port", "the bridge has our ports only", Warning, BRIDGES, foreign_port),
+    G::Bridge.check(
+        "bridge-vlan",
+        "the bridge filters VLANs where pods need it",
+        Broken,
+        BRIDGES,
+        vlan_filtering,
+    ),
+    G::Bridge.check("port-hairpin", "ports send back where that was promised", Warning, BRIDGES, hairpin),
+    G::Bridge.check(
+        "port-isolation",
+        "ports are isolated where that was promised",
+        Broken,
+        BRIDGES,
+        isolation,
+    ),
+];
+
+/// Ports that are not host ends of ours, and whether each leads out of the node.
+fn strangers<'a>(
+    evidence: &'a Evidence,
+    name: &IfName,
+    bridge: &Link,
+) -> Result<Vec<(&'a Link, bool)>, Pass> {
+    let node = evidence.node()?;
+    let attachments = evidence.records()?;
+    let ours = |port: &Link| {
+        port.alias.as_deref().is_some_and(|alias| alias.starts_with(OWNER))
+            || attachments.all.iter().any(|pod| pod.record.promised.host_if.as_ref().is_some_and(|host| host.as_str() == port.name))
+            // The port of a VLAN's gateway: `<bridge>.<vlan>` on one side, a name derived from it on the other.
+            || port.peer.and_then(|peer| node.network.by_index(peer)).is_some_and(|peer| peer.name.starts_with(&format!("{name}.")))
+    };
+    let uplink = |port: &Link| {
+        let addressed = node.network.addresses_of(port).into_iter().any(|address| !is_link_local(address));
+        port.kind.is_none()
+            || addressed
+            || node.network.routes.iter().any(|route| route.index == Some(port.index) && route.gw.is_some())
+    };
+    let ports = ports(&node.network, bridge).into_iter().filter(|port| !ours(port));
+    Ok(ports.map(|port| (port, uplink(port))).collect())
+}
+
+fn enslaved_uplink(evidence: &Evidence) -> Verdict {
+    let mut findings = Vec::new();
+    for (name, _, bridge) in bridges(evidence)? {
+        for (port, _) in strangers(evidence, &name, bridge)?.into_iter().filter(|(_, uplink)| *uplink) {
+            findings.push(Finding::problem(
+                object(&name),
+                format!(
+                    "{} is one of its ports: pods are in the network behind it, and the node's own address there \
+                     is dead",
+                    port.name
+                ),
+                format!("ip link set {} nomaster", port.name),
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+fn foreign_port(evidence: &Evidence) -> Verdict {
+    let mut findings = Vec::new();
+    for (name, _, bridge) in bridges(evidence)? {
+        for (port, _) in strangers(evidence, &name, bridge)?.into_iter().filter(|(_, uplink)| !*uplink) {
+            findings.push(Finding::problem(
+                object(&name),
+                format!(
+                    "its port {} belongs to no pod of ours: whoever is behind it is in the pods' network",
+                    port.name
+                ),
+                format!("ip link set {} nomaster, unless you put it there", port.name),
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+fn vlan_filtering(evidence: &Evidence) -> Verdict {
+    let bridges = bridges(evidence)?;
+    if !bridges.iter().any(|(_, promise, _)| promise.vlan_filtering) {
+        return Err(Pass::skipped("no pod is in a VLAN"));
+    }
+    let off = bridges
+        .into_iter()
+        .filter(|(_, promise, link)| promise.vlan_filtering && link.vlan_filtering != Some(true));
+    let findings = off.map(|(name, ..)| {
+        Finding::problem(
+            object(&name),
+            "pods were promised VLANs, and it does not filter by VLAN: all of them are in one network",
+            format!("ip link set {name} type bridge vlan_filtering 1"),
+        )
+    });
+    Ok(findings.collect())
+}
+
+/// What each pod's port was promised, for ports that are on their bridge.
+fn flags(
+    evidence: &Evidence,
+    wanted: impl Fn(&Flags) -> bool,
+    has: impl Fn(&Link) -> Option<bool>,
+    problem: impl Fn(&str, &str) -> Finding,
+) -> Verdict {
+    let network = &evidence.node()?.network;
+    let mut findings = Vec::new();
+    for pod in evidence.attachments()?.live() {
+        let promised = &pod.record.promised;
+        let port = promised.host_if.as_ref().and_then(|name| network.link(name.as_str()));
+        let bridge = promised.bridge.as_ref().and_then(|name| network.link(name.as_str()));
+        let at_home =
+            |port: &&Link| port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
+        let Some(port) = port.filter(at_home) else { continue };
+        if wanted(&promised.flags) && has(port) == Some(false) {
+            findings.push(problem(&pod.words(), &port.name));
+        }
+    }
+    Ok(findings)
+}
+
+fn hairpin(evidence: &Evidence) -> Verdict {
+    flags(
+        evidence,
+        |flags| flags.hairpin,
+        |port| port.hairpin,
+        |pod, port| {
+            Finding::problem(
+                pod,
+                format!(
+                    "hairpin mode of its port {port} is off: it does not reach itself through a host port"
+                ),
+                format!("bridge link set dev {port} hairpin on"),
+            )
+        },
+    )
+}
+
+fn isolation(evidence: &Evidence) -> Verdict {
+    flags(
+        evidence,
+        |flags| flags.isolated,
+        |port| port.isolated,
+        |pod, port| {
+            Finding::problem(
+                pod,
+                format!("its port {port} is not isolated: other isolated pods reach it"),
+                format!("bridge link set dev {port} isolated on"),
+            )
+        },
+    )
+}

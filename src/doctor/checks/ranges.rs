@@ -1,0 +1,158 @@
+//! The ranges that pods have addresses of: whose they are, and who else has them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnetwork::IpNetwork;
+
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::doctor::evidence::Evidence;
+
+use Severity::{Broken, Warning};
+
+const RANGES: &[Need] = &[Need::Network, Need::Attachments, Need::Configuration];
+
+pub(super) const CHECKS: &[Check] = &[
+    G::Addresses.check("range-overlap", "the pods' range is nobody else's network", Broken, RANGES, overlap),
+    G::Addresses.check("range-public", "the pods' range is private", Warning, RANGES, public),
+];
+
+/// Every range of ours with the interfaces that may carry it: from what pods were promised, and from configurations.
+fn ranges(evidence: &Evidence) -> Result<BTreeMap<IpNetwork, Vec<String>>, Pass> {
+    let mut ranges: BTreeMap<IpNetwork, Vec<String>> = BTreeMap::new();
+    for (bridge, promise) in evidence.records()?.promises() {
+        for subnet in promise.subnets.keys() {
+            let links = ranges.entry(*subnet).or_default();
+            links.push(bridge.to_string());
+            links.extend(promise.gateways.keys().map(ToString::to_string));
+        }
+    }
+    let configured = evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+    for network in configured.filter(|network| network.is_ours()) {
+        for subnet in &network.subnets {
+            ranges.entry(*subnet).or_default().extend(network.bridge.clone());
+        }
+    }
+    if ranges.is_empty() {
+        return Err(Pass::skipped(
+            "no range of pods is known: no pod is attached and no configuration of ours was found",
+        ));
+    }
+    Ok(ranges)
+}
+
+pub(super) fn overlaps(one: IpNetwork, other: IpNetwork) -> bool {
+    match (one, other) {
+        (IpNetwork::V4(one), IpNetwork::V4(other)) => {
+            one.contains(other.network()) || other.contains(one.network())
+        }
+        (IpNetwork::V6(one), IpNetwork::V6(other)) => {
+            one.contains(other.network()) || other.contains(one.network())
+        }
+        _ => false,
+    }
+}
+
+fn overlap(evidence: &Evidence) -> Verdict {
+    let network = &evidence.node()?.network;
+    let mut findings = Vec::new();
+    for (range, own) in ranges(evidence)? {
+        let elsewhere = |index: u32| {
+            let link = network.by_index(index)?;
+            // What another network of ours has is a range of its own, and is compared as such.
+            (!own.contains(&link.name)).then_some(link)
+        };
+        let mut named: Vec<String> = Vec::new();
+        for address in &network.addresses {
+            let Some(link) = elsewhere(address.index).filter(|_| overlaps(range, address.address)) else {
+                continue;
+            };
+            if link.name == "lo" || named.contains(&link.name) {
+                continue;
+            }
+            named.push(link.name.clone());
+            let what = if link.kind.as_deref() == Some("bridge") { "the bridge" } else { "the interface" };
+            findings.push(clash(range, &format!("{what} {} has {}", link.name, address.address)));
+        }
+        for route in
+            network.routes.iter().filter(|route| route.dst.prefix() > 0 && overlaps(range, route.dst))
+        {
+            let Some(link) = route.index.and_then(elsewhere) else { continue };
+            if link.name == "lo" || named.contains(&link.name) {
+                continue;
+            }
+            named.push(link.name.clone());
+            findings.push(clash(range, &format!("a route to {} leads through {}", route.dst, link.name)));
+        }
+    }
+    Ok(findings)
+}
+
+fn clash(range: IpNetwork, with: &str) -> Finding {
+    Finding::problem(
+        format!("range {range}"),
+        format!(
+            "{with}: hosts there and pods cannot reach each other, and the node may lose its own network"
+        ),
+        "give the pods another range, in the network's configuration and as the cluster's --cluster-cidr",
+    )
+}
+
+/// RFC 1918, RFC 6598, and what is for documentation, benchmarks and links only; RFC 4193 in IPv6.
+fn is_private(range: IpNetwork) -> bool {
+    match range {
+        IpNetwork::V4(v4) => {
+            let own: [(Ipv4Addr, u8); 9] = [
+                (Ipv4Addr::new(10, 0, 0, 0), 8),
+                (Ipv4Addr::new(172, 16, 0, 0), 12),
+                (Ipv4Addr::new(192, 168, 0, 0), 16),
+                (Ipv4Addr::new(100, 64, 0, 0), 10),
+                (Ipv4Addr::new(169, 254, 0, 0), 16),
+                (Ipv4Addr::new(198, 18, 0, 0), 15),
+                (Ipv4Addr::new(192, 0, 2, 0), 24),
+                (Ipv4Addr::new(198, 51, 100, 0), 24),
+                (Ipv4Addr::new(203, 0, 113, 0), 24),
+            ];
+            own.into_iter().any(|(network, prefix)| {
+                v4.prefix() >= prefix
+                    && ipnetwork::Ipv4Network::new(network, prefix).is_ok_and(|own| own.contains(v4.ip()))
+            })
+        }
+        IpNetwork::V6(v6) => {
+            let first = v6.network().segments();
+            first[0] & 0xfe00 == 0xfc00
+                || (first[0], first[1]) == (0x2001, 0x0db8)
+                || first[0] & 0xffc0 == 0xfe80
+        }
+    }
+}
+
+/// A public range of IPv6 is what a provider gives away for use.
+fn public(evidence: &Evidence) -> Verdict {
+    let ranges = ranges(evidence)?;
+    let public = ranges.keys().filter(|range| range.is_ipv4() && !is_private(**range));
+    let findings = public.map(|range| {
+        Finding::problem(
+            format!("range {range}"),
+            "it is not private (RFC 1918): the hosts on the Internet that really have these addresses cannot be \
+             reached from this node",
+            "for a new cluster take a range from 10.0.0.0/8, in the network's configuration and as --cluster-cidr",
+        )
+    });
+    Ok(findings.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_is_what_nobody_on_the_internet_has() {
+        for range in ["10.1.0.0/16", "172.31.0.0/16", "192.168.7.0/24", "100.64.0.0/16"] {
+            assert!(is_private(range.parse().unwrap()), "{range}");
+        }
+        for range in ["172.38.0.0/16", "172.0.0.0/8", "8.8.8.0/24", "0.0.0.0/0", "11.0.0.0/8"] {
+            assert!(!is_private(range.parse().unwrap()), "{range}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The ways out of the node, in both families.
+
+use super::host::{SWITCHES, dotted, turn};
+use crate::datapath::survey::{Link, OperState};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::doctor::evidence::Evidence;
+use crate::doctor::evidence::attachments::Promise;
+use crate::net::{Family, network_of};
+
+use Severity::{Broken, Warning};
+
+pub(super) const CHECKS: &[Check] = &[
+    G::Host.check("uplink-missing", "there is a default route", Warning, &[Need::Network], uplink_missing),
+    G::Host.check(
+        "uplink-twice",
+        "no two uplinks are in one network",
+        Warning,
+        &[Need::Network],
+        uplink_twice,
+    ),
+    G::Host.check("ipv6-disabled", "IPv6 is on where pods have it", Broken, SWITCHES, ipv6_disabled),
+    G::Host.check("ipv6-router", "uplinks keep their IPv6 router", Warning, SWITCHES, ipv6_router),
+];
+
+fn uplink_missing(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    if !node.uplinks().is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Finding::problem(
+        "default route",
+        "the node has none: pods reach each other and the node, nothing else; kubelet and k3s may refuse to start",
+        "bring an uplink up; for a node that stays alone: ip link add dummy0 type dummy && ip link set dummy0 up \
+         && ip route add default dev dummy0 metric 65535",
+    )])
+}
+
+fn uplink_twice(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    let mut seen: Vec<(ipnetwork::IpNetwork, &Link)> = Vec::new();
+    let mut findings = Vec::new();
+    for address in node.network.addresses.iter().filter(|address| address.scope == 0) {
+        let Some(link) = node.network.by_index(address.index).filter(|link| is_uplink(link)) else {
+            continue;
+        };
+        let network = network_of(address.address);
+        let single = if network.is_ipv4() { 32 } else { 128 };
+        if network.prefix() == single {
+            continue;
+        }
+        match seen.iter().find(|(other, _)| *other == network) {
+            Some((_, other)) if other.index != link.index => findings.push(Finding::problem(
+                format!("interface {}", link.name),
+                format!(
+                    "{} and {} both are in {network}: answers leave through one of them only",
+                    other.name, link.name
+                ),
+                format!(
+                    "take one of the two down, or give them networks of their own: ip link set {} down",
+                    link.name
+                ),
+            )),
+            _ => seen.push((network, link)),
+        }
+    }
+    Ok(findings)
+}
+
+/// Something that leads out of the node: neither lo nor a bridge or veth, except a veth that has addresses of its own.
+fn is_uplink(link: &Link) -> bool {
+    let inside = matches!(link.kind.as_deref(), Some("bridge" | "dummy" | "ifb")) || link.name == "lo";
+    !inside && link.up && link.state != OperState::Down
+}
+
+fn ipv6_disabled(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    let promises = evidence.attachments()?.promises();
+    let v6 = |promise: &Promise| promise.subnets.keys().any(ipnetwork::IpNetwork::is_ipv6);
+    if !promises.values().any(v6) {
+        return Err(Pass::skipped("no pod has an IPv6 address"));
+    }
+    let mut findings = Vec::new();
+    for (bridge, promise) in promises.iter().filter(|(_, promise)| v6(promise)) {
+        if !node.has_ipv6() {
+            findings.push(Finding::problem(
+                format!("bridge {bridge}"),
+                "pods were promised IPv6 addresses, and this kernel has no IPv6",
+                "remove ipv6.disable=1 from the kernel's command line, or take the IPv6 range out of the \
+                 network's configuration",
+            ));
+            continue;
+        }
+        for link in promise.gateways.keys() {
+            let key = format!("net/ipv6/conf/{link}/disable_ipv6");
+            if node.switch(&key) == Some("1") {
+                let (setter, fix) = turn(evidence, &key, "0");
+                findings.push(Finding::problem(
+                    format!("bridge {link}"),
+                    format!("{} is 1{setter}: it has lost its IPv6 addresses", dotted(&key)),
+                    format!("{fix}; the next pod that starts brings the gateway address back"),
+                ));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// A kernel that forwards takes no router advertisements where `accept_ra` is 1.
+fn ipv6_router(evidence: &Evidence) -> Verdict {
+    let node = evidence.node()?;
+    if node.switch("net/ipv6/conf/all/forwarding") != Some("1") {
+        return Err(Pass::skipped("the node does not forward IPv6"));
+    }
+    let promises = evidence.records()?.promises();
+    let mut findings = Vec::new();
+    for link in node
+        .uplinks()
+        .into_iter()
+        .filter(|link| link.name.parse().is_ok_and(|name| !promises.contains_key(&name)))
+    {
+        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        // Without a link-local address nobody advertises to it.
+        let listens = node.network.addresses_of(link).iter().any(ipnetwork::IpNetwork::is_ipv6);
+        let learns = !node
+            .network
+            .default_routes(Family::V6)
+            .iter()
+            .any(|route| route.index == Some(link.index) && route.protocol != RTPROT_RA);
+        if node.switch(&key) == Some("1") && listens && learns {
+            let (setter, fix) = turn(evidence, &key, "2");
+            findings.push(Finding::problem(
+                format!("interface {}", link.name),
+                format!(
+                    "{} is 1{setter}, and the node forwards: it ignores router advertisements, and its default \
+                     route expires",
+                    dotted(&key)
+                ),
+                fix,
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+/// RTPROT_RA, linux/rtnetlink.h.
+const RTPROT_RA: u8 = 9;

@@ -1,0 +1,142 @@
+//! The node's side of the network: links, addresses, routes, and the switches of the kernel that belong to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::attachments::Promise;
+use crate::datapath::hostports::Mapping;
+use crate::datapath::hostports::listeners::{self, Listener};
+use crate::datapath::survey::{self, Link, Network};
+use crate::net::{Family, IfName};
+
+/// Asked for wherever the node is looked at.
+const SWITCHES: [&str; 10] = [
+    "kernel/osrelease",
+    "kernel/modules_disabled",
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv4/conf/all/rp_filter",
+    "net/bridge/bridge-nf-call-iptables",
+    "net/bridge/bridge-nf-call-ip6tables",
+    "net/netfilter/nf_conntrack_count",
+    "net/netfilter/nf_conntrack_max",
+    "net/ipv4/neigh/default/gc_thresh3",
+];
+/// Asked for of every bridge and every uplink.
+const PER_LINK: [&str; 5] = [
+    "net/ipv4/conf/*/forwarding",
+    "net/ipv4/conf/*/rp_filter",
+    "net/ipv4/conf/*/route_localnet",
+    "net/ipv6/conf/*/disable_ipv6",
+    "net/ipv6/conf/*/accept_ra",
+];
+
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    pub network: Network,
+    /// By path below `/proc/sys`; what the kernel does not have is not in it.
+    pub switches: BTreeMap<String, String>,
+    /// The link through which the kernel sends to one pod of each subnet.
+    pub ways: BTreeMap<ipnetwork::IpNetwork, Option<u32>>,
+    /// Old x_tables that are loaded here: family and table.
+    pub legacy: Vec<(Family, String)>,
+    /// Processes of the node that listen, each with its command and number where it could be found.
+    pub listeners: Vec<(Listener, Option<(u32, String)>)>,
+}
+
+impl Node {
+    pub fn observe(promises: &BTreeMap<IfName, Promise>, ports: &[Mapping]) -> Result<Self, String> {
+        let failed = |error: survey::Error| error.to_string();
+        let network = Network::of_node().map_err(failed)?;
+        let subnets: Vec<_> = promises.values().flat_map(|promise| &promise.subnets).collect();
+        let pods: Vec<IpAddr> = subnets.iter().map(|(_, pod)| **pod).collect();
+        let ways = survey::ways_to(&pods).map_err(failed)?;
+        let mut node = Self {
+            ways: subnets.into_iter().map(|(subnet, _)| *subnet).zip(ways).collect(),
+            legacy: legacy(),
+            listeners: listening(ports),
+            network,
+            ..Self::default()
+        };
+        node.read_switches(promises).map_err(failed)?;
+        Ok(node)
+    }
+
+    fn read_switches(&mut self, promises: &BTreeMap<IfName, Promise>) -> Result<(), survey::Error> {
+        let mut keys: Vec<String> = SWITCHES.map(str::to_owned).to_vec();
+        let mut links: BTreeSet<String> = promises.keys().map(ToString::to_string).collect();
+        links.extend(promises.values().flat_map(|promise| promise.gateways.keys().map(ToString::to_string)));
+        links.extend(self.uplinks().into_iter().map(|link| link.name.clone()));
+        for link in links {
+            keys.extend(PER_LINK.map(|key| key.replace('*', &link)));
+        }
+        for key in keys {
+            if let Some(value) = survey::switch(&key)? {
+                self.switches.insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn switch(&self, key: &str) -> Option<&str> {
+        self.switches.get(key).map(String::as_str)
+    }
+
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.switch(key)?.parse().ok()
+    }
+
+    pub fn has_ipv6(&self) -> bool {
+        self.switches.contains_key("net/ipv6/conf/all/forwarding")
+    }
+
+    /// Links with a default route, each once.
+    pub fn uplinks(&self) -> Vec<&Link> {
+        let mut found: Vec<&Link> = Vec::new();
+        for family in Family::BOTH {
+            for route in self.network.default_routes(family) {
+                let link = route.index.and_then(|index| self.network.by_index(index));
+                found.extend(link.filter(|link| !found.iter().any(|known| known.index == link.index)));
+            }
+        }
+        found
+    }
+}
+
+/// Of processes of the node, those that one of the ports takes clients from.
+fn listening(ports: &[Mapping]) -> Vec<(Listener, Option<(u32, String)>)> {
+    let found = listeners::read_only(ports);
+    let inodes: BTreeSet<u64> = found.iter().map(|listener| listener.inode).collect();
+    let owners = if inodes.is_empty() { BTreeMap::new() } else { owners(&inodes) };
+    let owner = |listener: &Listener| owners.get(&listener.inode).cloned();
+    found.into_iter().map(|listener| (listener, owner(&listener))).collect()
+}
+
+/// The namespace of the calling thread; `/proc/net` would be the main thread's.
+fn legacy() -> Vec<(Family, String)> {
+    let mut found = Vec::new();
+    for (family, file) in [(Family::V4, "ip_tables_names"), (Family::V6, "ip6_tables_names")] {
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        found.extend(text.lines().map(|table| (family, table.to_owned())));
+    }
+    found
+}
+
+/// Which process has a socket: `/proc/<pid>/fd` says `socket:[<inode>]`.
+fn owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, (u32, String)> {
+    let mut found = BTreeMap::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        for descriptor in std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
+            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
+            let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else { continue };
+            if inodes.contains(&inode) {
+                found.entry(inode).or_insert_with(|| (pid, super::leases::command(pid)));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,249 @@
+//! What the checks found, as text for a person or JSON for a machine. Pure: colours are a parameter.
+//!
+//! The JSON is described in docs/doctor.md and docs/doctor.schema.json; its version changes when a reader would have to.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::check::{Check, Finding, Group, Pass, Verdict};
+
+/// The version of the JSON.
+const VERSION: u32 = 1;
+
+/// The outcome of every check that was chosen.
+#[derive(Debug)]
+pub struct Report {
+    entries: Vec<(&'static Check, Verdict)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Checks that found nothing.
+    pub ok: usize,
+    /// Problems of severity `broken`.
+    pub broken: usize,
+    /// Problems of severity `warning`.
+    pub warnings: usize,
+    /// Checks that do not apply.
+    pub skipped: usize,
+    /// Checks that could not look, and objects that a check could not look at.
+    pub unknown: usize,
+}
+
+/// How the text is to look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    pub colour: bool,
+    /// Also what is fine and what does not apply.
+    pub verbose: bool,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    group: &'a str,
+    title: &'a str,
+    severity: &'a str,
+    status: &'a str,
+    object: &'a str,
+    found: &'a str,
+    fix: &'a str,
+}
+
+impl Report {
+    pub fn new(entries: Vec<(&'static Check, Verdict)>) -> Self {
+        Self { entries }
+    }
+
+    pub fn has_problems(&self) -> bool {
+        self.rows().iter().any(|row| row.status == "problem")
+    }
+
+    /// Without the problems that an earlier look did not see: same check, same object and, where pods are concerned, the
+    /// same words. Those have the names of links and addresses, by which a pod is told from the next one of its name.
+    #[must_use]
+    pub fn confirming(self, earlier: &Self) -> Self {
+        let key = |check: &Check, finding: &Finding| match finding {
+            Finding::Problem { object, found, .. } => {
+                let of_pods = matches!(check.group, Group::Pods | Group::Rules);
+                Some((check.id, object.clone(), of_pods.then(|| found.clone())))
+            }
+            Finding::Unknown { .. } => None,
+        };
+        let findings = |(check, verdict): &(&'static Check, Verdict)| {
+            verdict.iter().flatten().filter_map(|finding| key(check, finding)).collect::<Vec<_>>()
+        };
+        let seen: BTreeSet<_> = earlier.entries.iter().flat_map(findings).collect();
+        let entries = self.entries.into_iter().map(|(check, verdict)| {
+            let kept = verdict.map(|mut findings| {
+                findings.retain(|finding| key(check, finding).is_none_or(|key| seen.contains(&key)));
+                findings
+            });
+            (check, kept)
+        });
+        Self { entries: entries.collect() }
+    }
+
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for row in self.rows() {
+            match (row.status, row.severity) {
+                ("ok", _) => summary.ok += 1,
+                ("skipped", _) => summary.skipped += 1,
+                ("unknown", _) => summary.unknown += 1,
+                (_, "broken") => summary.broken += 1,
+                _ => summary.warnings += 1,
+            }
+        }
+        summary
+    }
+
+    /// 0 fine, 1 something is broken, 2 nothing could be looked at. Warnings count when `strict`.
+    pub fn status(&self, strict: bool) -> u8 {
+        let summary = self.summary();
+        if summary.broken > 0 || strict && summary.warnings > 0 {
+            1
+        } else if summary.unknown > 0 && summary.ok + summary.warnings + summary.skipped == 0 {
+            2
+        } else {
+            0
+        }
+    }
+
+    fn rows(&self) -> Vec<Row<'_>> {
+        let mut rows = Vec::new();
+        for (check, verdict) in &self.entries {
+            let row = |status, object, found, fix| Row {
+                id: check.id,
+                group: check.group.word(),
+                title: check.title,
+                severity: check.severity.word(),
+                status,
+                object,
+                found,
+                fix,
+            };
+            match verdict {
+                Err(Pass::Skipped(why)) => rows.push(row("skipped", "", why, "")),
+                Err(Pass::Unknown(why)) => rows.push(row("unknown", "", why, "")),
+                Ok(findings) if findings.is_empty() => rows.push(row("ok", "", "", "")),
+                Ok(findings) => rows.extend(findings.iter().map(|finding| match finding {
+                    Finding::Problem { object, found, fix } => row("problem", object, found, fix),
+                    Finding::Unknown { object, why } => row("unknown", object, why, ""),
+                })),
+            }
+        }
+        rows
+    }
+
+    pub fn json(&self) -> String {
+        let value = serde_json::json!({
+            "version": VERSION,
+            "findings": self.rows(),
+            "summary": self.summary(),
+        });
+        format!("{value}\n")
+    }
+
+    pub fn text(&self, style: Style) -> String {
+        let mut text = String::new();
+        for group in Group::ALL {
+            let rows = self.rows().into_iter().filter(|row| row.group == group.word());
+            let rows: Vec<_> =
+                rows.filter(|row| style.verbose || matches!(row.status, "problem" | "unknown")).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let _ = writeln!(text, "{}", style.paint(group.title(), BOLD));
+            let width = rows.iter().map(|row| row.id.len()).max().unwrap_or(0);
+            for row in rows {
+                style.write(&mut text, &row, width);
+            }
+            text.push('\n');
+        }
+        style.write_summary(&mut text, self.summary());
+        text
+    }
+}
+
+const BOLD: &str = "1";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const BLUE: &str = "36";
+const GREY: &str = "2";
+
+impl Style {
+    fn paint(self, text: &str, code: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn write(self, text: &mut String, row: &Row<'_>, width: usize) {
+        let (mark, colour) = match (row.status, row.severity) {
+            ("ok", _) => ("✓", GREEN),
+            ("skipped", _) => ("-", GREY),
+            ("unknown", _) => ("?", BLUE),
+            (_, "broken") => ("✗", RED),
+            _ => ("!", YELLOW),
+        };
+        let object = if row.object.is_empty() { String::new() } else { format!("{}: ", row.object) };
+        let said = match row.status {
+            "skipped" => format!("{} (does not apply: {})", row.title, row.found),
+            "unknown" => format!("{object}could not look: {}", row.found),
+            "ok" => row.title.to_owned(),
+            _ => format!("{object}{}", row.title),
+        };
+        let _ = writeln!(text, "  {} {:width$}  {said}", self.paint(mark, colour), row.id);
+        if row.status == "problem" {
+            let _ = writeln!(text, "      found: {}", indented(row.found));
+            let _ = writeln!(text, "      fix:   {}", indented(row.fix));
+        }
+    }
+
+    fn write_summary(self, text: &mut String, summary: Summary) {
+        let Summary { ok, broken, warnings, skipped, unknown } = summary;
+        let mut parts = Vec::new();
+        let mut count = |number: usize, one: &str, many: &str| {
+            if number > 0 {
+                parts.push(format!("{number} {}", if number == 1 { one } else { many }));
+            }
+        };
+        count(broken, "thing is broken", "things are broken");
+        count(warnings, "warning", "warnings");
+        count(unknown, "could not be looked at", "could not be looked at");
+        count(ok, "check fine", "checks fine");
+        count(skipped, "does not apply", "do not apply");
+        let (mark, colour) = match summary {
+            Summary { broken: 1.., .. } => ("✗", RED),
+            Summary { warnings: 1.., .. } => ("!", YELLOW),
+            Summary { unknown: 1.., .. } => ("?", BLUE),
+            _ => ("✓", GREEN),
+        };
+        let hint = match summary {
+            Summary { broken: 1.., .. } | Summary { warnings: 1.., .. } => " (--explain ID says more)",
+            _ if !self.verbose => " (--verbose lists them)",
+            _ => "",
+        };
+        let _ = writeln!(text, "{} {}{hint}", self.paint(mark, colour), parts.join(", "));
+    }
+}
+
+/// Lines behind the first stand under it.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n             ")
+}
+
+/// One id and title per line.
+pub fn list<'a>(checks: impl Iterator<Item = &'a Check> + Clone) -> String {
+    let width = checks.clone().map(|check| check.id.len()).max().unwrap_or(0);
+    checks.fold(String::new(), |mut text, check| {
+        let _ = writeln!(text, "{:width$}  {}", check.id, check.title);
+        text
+    })
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,84 @@
+//! The fault matrix: one thing is broken on a healthy node, and `doctor` names exactly that, with the right object.
+//!
+//! Every fault has a sandbox and a test of its own. Where one fault makes several findings, all of them are listed: they are
+//! what a person sees. Anything beyond the list fails the test.
+
+mod addresses;
+mod bridge;
+mod configuration;
+mod host;
+mod kernel;
+mod leases;
+mod pods;
+mod rules;
+
+use std::collections::BTreeSet;
+
+use super::diagnose;
+use super::node::{Kind, Lab};
+
+/// One row of the matrix.
+pub(super) struct Fault<'a> {
+    pub(super) kind: Kind,
+    pub(super) pods: usize,
+    pub(super) inject: &'a dyn Fn(&Lab),
+    /// For `doctor`.
+    pub(super) options: &'a str,
+    /// The findings: id and object.
+    pub(super) expect: &'a [(&'a str, &'a str)],
+    pub(super) status: i32,
+}
+
+impl Fault<'_> {
+    pub(super) fn prove(&self) {
+        let lab = Lab::new(&self.kind, self.pods);
+        let healthy = diagnose("--strict");
+        assert_eq!(healthy.problems(), BTreeSet::new(), "sick before the fault:\n{}", healthy.words());
+        (self.inject)(&lab);
+        let sick = diagnose(self.options);
+        let expected: BTreeSet<_> =
+            self.expect.iter().map(|(id, object)| ((*id).to_owned(), (*object).to_owned())).collect();
+        assert_eq!(sick.problems(), expected, "\n{}", sick.words());
+        assert_eq!(sick.rows("unknown").count(), 0, "\n{}", sick.words());
+        for row in sick.rows("problem") {
+            assert!(
+                !row["found"].as_str().unwrap().is_empty() && !row["fix"].as_str().unwrap().is_empty(),
+                "{row:#}"
+            );
+        }
+        assert_eq!(sick.status, self.status, "\n{}", sick.words());
+        drop(lab);
+    }
+}
+
+/// Rows of the matrix: a test for each, `name: findings => status, |lab| what is done`, in a sandbox of its own.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident $([$($field:ident: $value:expr),*])?
+       : [$(($id:expr, $object:expr)),* $(,)?] => $status:literal, $inject:expr;)*) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            crate::sandbox::sandboxed(|| {
+                #[allow(clippy::needless_update, reason = "some rows set every field")]
+                let fault = $crate::doctor::faults::Fault {
+                    inject: &$inject,
+                    expect: &[$(($id, $object)),*],
+                    status: $status,
+                    $($($field: $value,)*)?
+                    ..$crate::doctor::faults::usual()
+                };
+                fault.prove();
+            });
+        }
+    )*};
+}
+pub(super) use faults;
+
+/// Three pods of IPv4.
+pub(super) fn usual() -> Fault<'static> {
+    Fault { kind: Kind::default(), pods: 3, inject: &|_| {}, options: "", expect: &[], status: 0 }
+}
+
+pub(super) fn dual() -> Kind {
+    Kind { dual: true, ..Kind::default() }
+}

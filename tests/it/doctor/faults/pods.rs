@@ -1,0 +1,104 @@
+use std::fs;
+
+use super::faults;
+use crate::doctor::node::{Kind, Lab, sh};
+use crate::lab::Place;
+
+/// A rule that only who sends a packet notices.
+fn drop_frames(rule: &str) {
+    sh(&format!(
+        "nft 'table bridge quiet {{ chain in {{ type filter hook prerouting priority 0; {rule}; }}; }}'"
+    ));
+}
+
+faults! {
+    a_pod_is_gone_without_a_word: [
+        ("pod-namespace", "pod default/web-1"), ("hostport-stale", "port 8081/tcp"),
+        ("lease-dead", "lease /run/cni/networks/smartnet/10.7.0.3"),
+    ] => 0, |_| sh("ip netns del web-1");
+    a_pods_port_is_gone: [("pod-port", "pod default/web-0")] => 1, |lab: &Lab| sh(&format!("ip link del {}", lab.port(0)));
+    a_pods_port_is_off_the_bridge: [("pod-port-detached", "pod default/web-1")] => 1, |lab: &Lab| {
+        sh(&format!("ip link set {} nomaster", lab.port(1)));
+    };
+    a_pods_port_is_on_another_bridge: [("pod-port-detached", "pod default/web-1")] => 1, |lab: &Lab| {
+        sh(&format!("ip link add br1 type bridge; ip link set {} master br1", lab.port(1)));
+    };
+    a_pods_port_is_down: [("pod-port-down", "pod default/web-2")] => 1, |lab: &Lab| {
+        sh(&format!("ip link set {} down", lab.port(2)));
+    };
+    a_pods_interface_has_another_name: [("pod-interface", "pod default/web-0")] => 1, |lab: &Lab| {
+        let pod = &lab.pods[0].netns;
+        pod.run("ip link set eth0 down");
+        pod.run("ip link set eth0 name net1");
+        pod.run("ip link set net1 up");
+    };
+    a_pods_interface_is_down: [("pod-interface-down", "pod default/web-0")] => 1, |lab: &Lab| {
+        lab.pods[0].netns.run("ip link set eth0 down");
+    };
+    a_pods_loopback_is_down: [("pod-loopback", "pod default/web-1")] => 1, |lab: &Lab| {
+        lab.pods[1].netns.run("ip link set lo down");
+    };
+    a_pod_has_lost_its_address: [("pod-address", "pod default/web-2")] => 1, |lab: &Lab| {
+        lab.pods[2].netns.run("ip addr flush dev eth0");
+    };
+    a_pod_has_another_address: [("pod-address", "pod default/web-2")] => 1, |lab: &Lab| {
+        lab.pods[2].netns.run("ip addr flush dev eth0");
+        lab.pods[2].netns.run("ip addr add 10.7.0.99/24 dev eth0");
+    };
+    a_pod_has_no_default_route: [("pod-route", "pod default/web-0")] => 1, |lab: &Lab| {
+        lab.pods[0].netns.run("ip route del default");
+    };
+    a_pods_default_route_goes_elsewhere: [("pod-route", "pod default/web-0")] => 1, |lab: &Lab| {
+        lab.pods[0].netns.run("ip route replace default via 10.7.0.200 dev eth0");
+    };
+    a_pod_does_not_reach_its_gateway [options: "--probe"]: [("pod-gateway", "pod default/web-1")] => 1, |lab: &Lab| {
+        drop_frames(&format!("iifname {} drop", lab.port(1)));
+    };
+    a_pods_large_packets_are_lost [options: "--probe"]: [("pod-gateway", "pod default/web-2")] => 1, |lab: &Lab| {
+        drop_frames(&format!("iifname {} meta length > 1400 drop", lab.port(2)));
+    };
+    pods_of_ipv6_do_not_reach_their_gateway [options: "--probe", kind: super::dual(), pods: 1]: [
+        ("pod-gateway", "pod default/web-0"),
+    ] => 1, |_| drop_frames("ether type ip6 drop");
+    a_pod_has_another_mtu: [("pod-mtu", "pod default/web-1")] => 0, |lab: &Lab| {
+        lab.pods[1].netns.run("ip link set eth0 mtu 1280");
+    };
+}
+
+/// A plugin behind ours may lead the pod out by an interface of its own.
+#[test]
+fn a_default_route_through_another_interface_is_somebodys_wish() {
+    crate::sandbox::sandboxed(|| {
+        let lab = Lab::new(&Kind::default(), 1);
+        let pod = &lab.pods[0].netns;
+        pod.run("ip link add net1 type veth peer name net2");
+        pod.run("ip link set net2 up");
+        pod.run("ip link set net1 up");
+        pod.run("ip route replace default dev net1");
+        let found = crate::doctor::diagnose("--strict");
+        assert_eq!(found.status, 0, "{}", found.words());
+    });
+}
+
+/// An ADD that is under way is nobody's fault; one that was killed long ago is.
+#[test]
+fn an_attachment_that_was_left_half_way_is_named_once_it_is_old() {
+    crate::sandbox::sandboxed(|| {
+        let lab = Lab::new(&Kind::default(), 1);
+        let name = crate::lab::files("/run/smarter-cni/attachments")
+            .into_iter()
+            .find(|name| name.ends_with(".bridge.json"));
+        let path = format!("/run/smarter-cni/attachments/{}", name.unwrap());
+        let mut record: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        record["complete"] = false.into();
+        fs::write(&path, record.to_string()).unwrap();
+        let young = crate::doctor::diagnose("--only pods");
+        assert!(young.problems().is_empty(), "{}", young.words());
+        record["created_boottime"] = 0.into();
+        fs::write(&path, record.to_string()).unwrap();
+        let old = crate::doctor::diagnose("--only pods");
+        assert_eq!(old.problems(), [("pod-unfinished".to_owned(), "pod default/web-0".to_owned())].into());
+        drop(lab);
+    });
+}
