@@ -195,7 +195,7 @@ fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
             let veth = NewVeth { name, mtu: *mtu, mac: None, up: true, master: None, peer };
             present(link::add_veth(&mut session.node.route, &veth))
         }
-        Step::CreateVeth { host, host_mtu, bridge, pod, mac, pod_mtu } => {
+        Step::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
             let master = Some(session.node.index(bridge)?);
             let Session { node, pod: pod_side, .. } = session;
             node.forget(host);
@@ -204,7 +204,7 @@ fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
             }
             let netns = pod_side.as_ref().map(|side| side.netns.fd());
             let peer = Peer { name: pod, mac: *mac, mtu: *pod_mtu, netns };
-            let veth = NewVeth { name: host, mtu: *host_mtu, mac: None, up: true, master, peer };
+            let veth = NewVeth { name: host, mtu: *host_mtu, mac: *host_mac, up: true, master, peer };
             link::add_veth(&mut node.route, &veth)
         }
         other => unreachable!("{other} creates no link"),

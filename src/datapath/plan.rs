@@ -216,6 +216,7 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         }
         steps.push(Step::CreateVeth {
             host: link(),
+            host_mac: want.port.mac,
             host_mtu: want.port.mtu,
             bridge: want.bridge.name.clone(),
             pod: want.pod.name.clone(),

@@ -23,7 +23,14 @@ fn attachment() -> Attachment {
             vlan_filtering: false,
             promiscuous: false,
         },
-        port: Port { name: name("vethf3a1"), mtu: None, hairpin: true, isolated: false, vlans: None },
+        port: Port {
+            name: name("vethf3a1"),
+            mac: None,
+            mtu: None,
+            hairpin: true,
+            isolated: false,
+            vlans: None,
+        },
         pod: Pod {
             name: name("eth0"),
             mac: None,

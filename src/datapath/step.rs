@@ -60,6 +60,7 @@ pub enum Step {
     },
     CreateVeth {
         host: IfName,
+        host_mac: Option<Mac>,
         host_mtu: Option<u32>,
         bridge: IfName,
         pod: IfName,
@@ -201,8 +202,10 @@ impl fmt::Display for Step {
             Self::Forward(Family::V4) => f.write_str("node: sysctl -w net.ipv4.ip_forward=1"),
             Self::Forward(Family::V6) => f.write_str("node: sysctl -w net.ipv6.conf.all.forwarding=1"),
             Self::RemoveLink { link } => write!(f, "node: ip link del {link}"),
-            Self::CreateVeth { host, host_mtu, bridge, pod, mac, pod_mtu } => {
-                write!(f, "node: ip link add {host}{} master {bridge} up type veth", mtu_words(*host_mtu))?;
+            Self::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
+                write!(f, "node: ip link add {host}")?;
+                host_mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
+                write!(f, "{} master {bridge} up type veth", mtu_words(*host_mtu))?;
                 write!(f, " peer name {pod}{}", mtu_words(*pod_mtu))?;
                 mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
                 f.write_str(" netns pod")

@@ -18,9 +18,10 @@ use super::boot::{BootId, boottime};
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
+use super::lock::RecordLock;
 use crate::net::{IfName, stable_hash};
 
-pub use promised::{Flags, HostPort, Promised, PromisedAddress};
+pub use promised::{Firewall, Flags, HostPort, Pool, PortRules, Promised, PromisedAddress};
 
 /// Where the records of a node are; on a tmpfs.
 pub const ROOT: &str = "/run/smarter-cni";
@@ -133,6 +134,42 @@ impl Records {
     #[must_use]
     pub fn suspects(&self) -> Self {
         Self { directory: self.directory.with_file_name("suspects"), boot: self.boot.clone() }
+    }
+
+    /// The lock of a record, whether there is one or not; waits some seconds for whoever has it.
+    pub fn lock(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<RecordLock> {
+        RecordLock::take(&self.locks(), &stem(attachment, plugin))
+    }
+
+    /// As [`Self::lock`], without waiting: `None` while somebody else has it.
+    pub fn try_lock(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<RecordLock>> {
+        RecordLock::try_take(&self.locks(), &stem(attachment, plugin))
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.directory.with_file_name("locks")
+    }
+
+    /// Removes the files of locks that nobody holds and that no record needs: what killed verbs left. Returns how many.
+    pub fn sweep_locks(&self) -> Result<usize> {
+        let Some(directory) = Directory::existing(&self.locks())? else { return Ok(0) };
+        let mut stale = Vec::new();
+        directory.each(|name, _| stale.push(name.to_owned()))?;
+        let mut swept = 0;
+        for name in stale {
+            let needed = || self.directory.join(format!("{name}.json")).exists();
+            if needed() {
+                continue;
+            }
+            // A verb takes the lock before it writes the record: looked at again with the lock in hand.
+            if let Some(lock) = RecordLock::try_take(&self.locks(), &name)?
+                && !needed()
+            {
+                lock.forget();
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
@@ -270,7 +307,11 @@ fn attachment_part(attachment: &Attachment<'_>) -> String {
 
 /// The container comes first, so that all records of a container are found by the beginning of their names.
 fn file_name(attachment: &Attachment<'_>, plugin: &str) -> String {
-    format!("{}-{}.{plugin}.json", container_part(attachment.container), attachment_part(attachment))
+    format!("{}.json", stem(attachment, plugin))
+}
+
+fn stem(attachment: &Attachment<'_>, plugin: &str) -> String {
+    format!("{}-{}.{plugin}", container_part(attachment.container), attachment_part(attachment))
 }
 
 /// Of this process and call alone; the process's number tells whether its writer is gone.

@@ -21,7 +21,14 @@ fn want(families: &[Family]) -> Attachment {
             vlan_filtering: false,
             promiscuous: false,
         },
-        port: Port { name: name("veth1"), mtu: None, hairpin: false, isolated: false, vlans: None },
+        port: Port {
+            name: name("veth1"),
+            mac: None,
+            mtu: None,
+            hairpin: false,
+            isolated: false,
+            vlans: None,
+        },
         pod: Pod {
             name: name("eth0"),
             mac: None,

@@ -7,6 +7,7 @@
 use super::config::Config;
 use super::errors::failed_step;
 use super::ipam::Ipam;
+use super::promise;
 use super::want;
 use super::{host_needs, interfaces};
 use crate::cni::error::{Error, Result};
@@ -133,7 +134,7 @@ impl<'a> Attempt<'a> {
             None => AddResult::default(),
         };
         let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
-        super::promise(&mut self.record, self.config, &want, &addresses);
+        promise::write(&mut self.record, self.config, &want, &addresses);
         self.records.write(&self.record).map_err(Error::internal)?;
         self.converge(&want)?;
 
@@ -144,7 +145,7 @@ impl<'a> Attempt<'a> {
         }
         // An old version of the specification may have no words for this result; better known before it is final.
         wire::render(&result, self.request.version)?;
-        super::remember_macs(&mut self.record, &result);
+        promise::remember_macs(&mut self.record, &result);
         Ok(result)
     }
 

@@ -9,6 +9,7 @@ pub mod config;
 mod del;
 mod errors;
 mod ipam;
+pub mod promise;
 pub mod want;
 
 pub use add::{Added, add};
@@ -23,15 +24,15 @@ use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::{ContainerId, NetworkName, Request, Target};
-use crate::cni::result::{AddResult, Interface};
+use crate::cni::result::Interface;
 use crate::datapath::census;
 use crate::datapath::mark::Identity;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::net::{IfName, VlanId};
+use crate::net::IfName;
 use crate::plugins::node_records;
 use crate::state::holders;
-use crate::state::record::{self, Flags, Pod, Promised, PromisedAddress};
+use crate::state::record::{self, Flags, Pod, Promised};
 use crate::state::{Liveness, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
@@ -189,35 +190,6 @@ fn lost_record(request: &Request, records: &Records, identity: &Identity) -> Rec
         ..Promised::default()
     };
     record
-}
-
-/// Writes down what the attachment wants, for whoever has to finish, check, repair or undo it.
-fn promise(record: &mut Record, config: &Config, want: &Attachment, result: &AddResult) {
-    let promised = &mut record.promised;
-    promised.addresses =
-        result.ips.iter().map(|ip| PromisedAddress { address: ip.address, gateway: ip.gateway }).collect();
-    promised.gateways = want.gateway.as_ref().map(|gateway| gateway.addresses.clone()).unwrap_or_default();
-    promised.routes.clone_from(&want.pod.routes);
-    promised.mtu = config.mtu;
-    promised.flags = Flags {
-        hairpin: config.hairpin,
-        isolated: config.port_isolation,
-        promisc: config.promiscuous,
-        vlan_filtering: config.vlan_filtering(),
-        preserve_default_vlan: config.preserve_default_vlan,
-        ip_masq: config.ip_masq,
-        mac_spoof_check: config.spoof_check,
-        is_gateway: config.is_gateway,
-        container_interface_disabled: config.disable_container_interface,
-        vlan: config.vlan.map(VlanId::id),
-        trunk: config.trunk.iter().flatten().map(|vlan| vlan.id()).collect(),
-    };
-}
-
-fn remember_macs(record: &mut Record, result: &AddResult) {
-    let mac =
-        |at: usize| result.interfaces.get(at).and_then(|interface| interface.mac.as_deref()?.parse().ok());
-    (record.promised.host_mac, record.promised.pod_mac) = (mac(1), mac(2));
 }
 
 /// Whether the pod has an interface of that name.
