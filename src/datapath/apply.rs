@@ -18,7 +18,7 @@ use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use crate::kernel::route::RouteEntry;
 use crate::kernel::vlan::PortVlan;
 use crate::kernel::{self, address, conntrack, link, neighbour, route, sysctl, vlan};
-use crate::net::{IfName, Mac, Route};
+use crate::net::{Family, IfName, Mac, Route};
 
 /// As long as the plugins we replace wait for the host end, and for duplicate address detection.
 const PORT_PATIENCE: Duration = Duration::from_millis(2550);
@@ -39,6 +39,29 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
         run(session, step).map_err(|error| Failure { step: Box::new(step.clone()), error })?;
     }
     Ok(())
+}
+
+/// Runs the steps of a repair, which goes as far as it can: when one fails, those that do not build on it are still made.
+/// Returns what was made and what failed.
+pub fn apply_repair(session: &mut Session, steps: Vec<Step>) -> (Vec<Step>, Vec<Failure>) {
+    let (mut made, mut failures) = (Vec::new(), Vec::new());
+    for step in steps {
+        if !failures.is_empty() && !step.stands_alone() {
+            continue;
+        }
+        // A repair has nobody waiting for a pod: what cannot be changed is said, not passed over.
+        let outcome = if is_firewall(&step) {
+            tracing::debug!("{step}");
+            change_firewall(session, &step)
+        } else {
+            run(session, &step)
+        };
+        match outcome {
+            Ok(()) => made.push(step),
+            Err(error) => failures.push(Failure { step: Box::new(step), error }),
+        }
+    }
+    (made, failures)
 }
 
 /// Runs every step and goes on when one fails: what is being removed must go as far as it can.
@@ -94,16 +117,19 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             vlan::add(&mut session.node.route, index, link.as_str(), entry)
         }
         Step::Masquerade { network, subnet } => rules::add_masquerade(session.netfilter()?, network, *subnet),
-        Step::SpoofCheck { port, pod } => {
-            let mac = pod_mac(session, pod)?;
+        Step::SpoofCheck { port, pod, mac } => {
+            let mac = mac.map_or_else(|| pod_mac(session, pod), Ok)?;
             rules::add_spoof_check(session.netfilter()?, port, mac)
         }
         Step::RemoveSpoofCheck { port } => rules::remove_spoof_check(session.netfilter()?, port),
-        Step::GuardForward { .. }
-        | Step::KeepAdvertisements { .. }
-        | Step::ClampMss { .. }
-        | Step::AcceptForward { .. }
-        | Step::AcceptLegacy { .. } => run_firewall(session, step),
+        firewall if is_firewall(firewall) => run_firewall(session, firewall),
+        Step::ForgetUnmasqueraded { subnet } => forget_unmasqueraded(session, *subnet),
+        Step::RemoveRoute { link, route } => {
+            let index = session.node.index(link)?;
+            // Of whichever protocol made it.
+            let entry = RouteEntry { protocol: 0, ..route_entry(route, index) };
+            gone(route::remove(&mut session.node.route, &entry))
+        }
         Step::AwaitPort { link } => await_port(session, link),
         Step::ForgetNeighbour { link, address } => forget_neighbour(session, link, *address),
         Step::ForgetConnections { address } => forget_connections(session, *address),
@@ -111,9 +137,32 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
     }
 }
 
+fn is_firewall(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::GuardForward { .. }
+            | Step::KeepAdvertisements { .. }
+            | Step::ClampMss { .. }
+            | Step::AcceptForward { .. }
+            | Step::AcceptLegacy { .. }
+    )
+}
+
 /// A pod is not refused because somebody else's firewall cannot be changed or the kernel lacks a module: it is started,
 /// and the log says what it lacks. But nothing is opened to strangers.
 fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
+    let outcome = change_firewall(session, step);
+    match step {
+        Step::ClampMss { .. } | Step::AcceptForward { .. } => outcome.or_else(ignore),
+        Step::AcceptLegacy { .. } => outcome.or_else(|error| {
+            tracing::warn!("legacy iptables drops what pods send; type: {step}");
+            ignore(error)
+        }),
+        _ => outcome,
+    }
+}
+
+fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     match step {
         Step::GuardForward { family, interface } => {
             filters::guard_forward(session.netfilter()?, *family, interface)
@@ -121,18 +170,11 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::KeepAdvertisements { link } => {
             optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))
         }
-        Step::ClampMss { family, interface } => {
-            filters::clamp_mss(session.netfilter()?, *family, interface).or_else(ignore)
-        }
+        Step::ClampMss { family, interface } => filters::clamp_mss(session.netfilter()?, *family, interface),
         Step::AcceptForward { chain, interface } => {
-            filters::accept_forward(session.netfilter()?, chain, interface).or_else(ignore)
+            filters::accept_forward(session.netfilter()?, chain, interface)
         }
-        Step::AcceptLegacy { family, interface } => {
-            filters::accept_legacy(*family, interface).or_else(|error| {
-                tracing::warn!("legacy iptables drops what pods send; type: {step}");
-                ignore(error)
-            })
-        }
+        Step::AcceptLegacy { family, interface } => filters::accept_legacy(*family, interface),
         other => unreachable!("{other} is no step of the firewall"),
     }
 }
@@ -320,6 +362,27 @@ fn forget_connections(session: &mut Session, address: IpAddr) -> kernel::Result<
         return Ok(());
     }
     conntrack::forget_address(session.netfilter()?, address).map(drop).or_else(ignore)
+}
+
+/// A flow whose first packet found no masquerade rule keeps the pod's address for as long as it is used.
+fn forget_unmasqueraded(session: &mut Session, subnet: IpNetwork) -> kernel::Result<()> {
+    if !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+        return Ok(());
+    }
+    let own = address::all(&mut session.node.route)?;
+    let is_local = |ip: IpAddr| own.iter().any(|address| address.address.ip() == ip);
+    let socket = session.netfilter()?;
+    let flows = conntrack::flows(socket, Family::of(subnet.ip())).or_else(|error| {
+        ignore(error)?;
+        Ok(Vec::new())
+    })?;
+    for flow in flows.iter().filter(|flow| {
+        let (from, to) = (flow.original.src, flow.reply.src);
+        rules::lacks_masquerade(subnet, from, to, flow.reply.dst) && !is_local(to)
+    }) {
+        conntrack::forget(socket, flow).or_else(ignore)?;
+    }
+    Ok(())
 }
 
 /// Best effort, with a word in the log.

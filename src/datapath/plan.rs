@@ -80,6 +80,15 @@ pub struct PortHave {
     pub isolated: bool,
     pub vlans: Vec<PortVlan>,
     pub alias: Option<String>,
+    /// What a port of a bridge never has of itself: a network manager took the link for one of the node's own. Looked for
+    /// only by a repair.
+    pub strange: Strange,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strange {
+    pub addresses: Vec<IpNetwork>,
+    pub routes: Vec<Route>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +121,9 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     for subnet in &want.masquerade {
         if !have.masquerade.iter().any(|(network, has)| *network == want.identity.network && has == subnet) {
             steps.push(Step::Masquerade { network: want.identity.network.clone(), subnet: *subnet });
+            if have.complete {
+                steps.push(Step::ForgetUnmasqueraded { subnet: *subnet });
+            }
         }
     }
     firewall::plan_passage(want, have, &mut steps);
@@ -224,6 +236,12 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
             pod_mtu: want.pod.mtu,
         });
     }
+    for strange in connected.iter().map(|port| &port.strange) {
+        let routes = strange.routes.iter().cloned();
+        steps.extend(routes.map(|route| Step::RemoveRoute { link: link(), route }));
+        let addresses = strange.addresses.iter().copied();
+        steps.extend(addresses.map(|address| Step::RemoveAddress { link: link(), address }));
+    }
     let alias = want.mark().render();
     if connected.and_then(|port| port.alias.as_ref()) != Some(&alias) {
         steps.push(Step::Mark { link: link(), alias });
@@ -231,16 +249,16 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     if connected.is_some_and(|port| !port.on_bridge || !port.up) {
         steps.push(Step::Join { link: link(), bridge: want.bridge.name.clone() });
     }
-    // A fresh port has both flags off.
-    let hairpin =
-        (connected.is_some_and(|port| port.hairpin) != want.port.hairpin).then_some(want.port.hairpin);
+    // A fresh port has both flags off, also one that comes back to the bridge.
+    let joined = connected.filter(|port| port.on_bridge);
+    let hairpin = (joined.is_some_and(|port| port.hairpin) != want.port.hairpin).then_some(want.port.hairpin);
     let isolated =
-        (connected.is_some_and(|port| port.isolated) != want.port.isolated).then_some(want.port.isolated);
+        (joined.is_some_and(|port| port.isolated) != want.port.isolated).then_some(want.port.isolated);
     if hairpin.is_some() || isolated.is_some() {
         steps.push(Step::SetPort { link: link(), hairpin, isolated });
     }
     if let Some(vlans) = &want.port.vlans {
-        plan_vlans(&want.port.name, vlans, connected.map(|port| port.vlans.as_slice()), steps);
+        plan_vlans(&want.port.name, vlans, joined.map(|port| port.vlans.as_slice()), steps);
     }
     if let (Some(mtu), Some(port)) = (want.port.mtu, connected)
         && port.mtu != mtu
@@ -248,11 +266,11 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         steps.push(Step::SetMtu { link: link(), mtu });
     }
     if want.spoof_check && !(have.spoof_check && connected.is_some()) {
-        steps.push(Step::SpoofCheck { port: link(), pod: want.pod.name.clone() });
+        steps.push(Step::SpoofCheck { port: link(), pod: want.pod.name.clone(), mac: want.pod.mac });
     }
 }
 
-/// `have` is `None` for a port that these steps create: it comes with VLAN 1, which the kernel calls default.
+/// `have` is `None` for a port that these steps make a port of the bridge: it comes with VLAN 1, which the kernel calls default.
 fn plan_vlans(link: &IfName, want: &Vlans, have: Option<&[PortVlan]>, steps: &mut Vec<Step>) {
     const FRESH: &[PortVlan] = &[PortVlan { id: 1, native: true }];
     let have = have.unwrap_or(FRESH);
@@ -373,7 +391,8 @@ fn plan_vlan_gateway(want: &Attachment, vlan: &VlanGateway, have: &Have, steps: 
     }
     let keep_default = want.port.vlans.as_ref().is_some_and(|vlans| vlans.keep_default);
     let vlans = Vlans { native: Some(vlan.vlan), tagged: Vec::new(), keep_default };
-    plan_vlans(&vlan.port, &vlans, have_link.map(|link| link.port_vlans.as_slice()), steps);
+    let joined = have_link.filter(|link| link.port_on_bridge);
+    plan_vlans(&vlan.port, &vlans, joined.map(|link| link.port_vlans.as_slice()), steps);
     if !have_link.is_none_or(|link| link.up) {
         steps.push(Step::Up { link: vlan.name.clone() });
     }

@@ -84,6 +84,7 @@ fn attached() -> Have {
             isolated: false,
             vlans: vec![],
             alias: Some("smarter-cni smartnet c1 eth0 172.38.0.7/16 pod default/web".into()),
+            strange: Strange::default(),
         }),
         pod: Some(PodHave {
             mac: None,

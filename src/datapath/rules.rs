@@ -3,6 +3,8 @@
 //! Masquerading is one rule per network and subnet, nothing per pod: pods cannot leak rules, and the cost of a pod does not
 //! grow with their number. The spoof check is two set elements per pod. What one pod adds is added in one transaction.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::mark::OWNER;
@@ -21,6 +23,8 @@ const SPOOF_CHECK: &str = "spoof_check";
 const PRIORITY_SRCNAT: i32 = 100;
 /// `NF_BR_PRI_NAT_DST_BRIDGED`, linux/netfilter_bridge.h: before anything else looks at a pod's frame.
 const PRIORITY_FIRST: i32 = -300;
+/// So often the rules are looked at again when they vanish while they are changed.
+const ATTEMPTS: usize = 3;
 /// A comment has 127 bytes; a subnet takes up to 43.
 const NETWORK_WORDS: usize = 80;
 
@@ -31,6 +35,13 @@ pub fn masquerade_rule(network: &str, subnet: IpNetwork) -> Rule {
     let multicast = multicast.parse().expect("a network written in this line");
     Rule::new([Expr::from(subnet), Expr::not_to(subnet), Expr::not_to(multicast), Expr::Masquerade])
         .comment(&masquerade_comment(network))
+}
+
+/// Whether a flow should be masqueraded by the rule for the subnet and is not: `from` is where it began, `to` who answers,
+/// `answers_to` whom they answer.
+pub fn lacks_masquerade(subnet: IpNetwork, from: IpAddr, to: IpAddr, answers_to: IpAddr) -> bool {
+    let multicast = to.is_multicast() || matches!(to, IpAddr::V4(to) if to.is_broadcast());
+    subnet.contains(from) && !subnet.contains(to) && !multicast && answers_to == from
 }
 
 /// The network's name, or what still tells it apart.
@@ -139,23 +150,25 @@ pub fn has_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::
         && nft::element(socket, &table, &spoof_allowed(), &allowed_key(port, mac))?.is_some())
 }
 
-/// The allowed MAC first: a port that is checked without one could say nothing.
+/// The allowed MAC first: a port that is checked without one could say nothing. Under the node's lock, so that whoever
+/// removes what nobody wants sees either no element or the record that wants it.
 pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<()> {
-    if !has_spoof_base(socket)? {
-        let _lock = lock()?;
-        if !has_spoof_base(socket)? {
-            nft::commit(socket, &spoof_base_transaction())?;
-        }
-    }
+    let _lock = lock()?;
     let table = spoof_table();
     let allowed = Element::of(allowed_key(port, mac));
-    let transaction = Transaction {
-        commands: vec![
-            Command::AddElements { table: table.clone(), set: spoof_allowed(), elements: vec![allowed] },
-            Command::AddElements { table, set: spoof_ports(), elements: vec![Element::of(port_key(port))] },
-        ],
-    };
-    nft::commit(socket, &transaction)
+    let elements = [
+        Command::AddElements { table: table.clone(), set: spoof_allowed(), elements: vec![allowed] },
+        Command::AddElements { table, set: spoof_ports(), elements: vec![Element::of(port_key(port))] },
+    ];
+    let mut attempt = 0;
+    loop {
+        let base = if has_spoof_base(socket)? { Vec::new() } else { spoof_base_transaction().commands };
+        match nft::commit(socket, &base.into_iter().chain(elements.clone()).collect()) {
+            // Somebody flushed the rule set between the look and the change.
+            Err(error) if error.is_missing() && attempt < ATTEMPTS => attempt += 1,
+            other => return other,
+        }
+    }
 }
 
 /// Whatever MAC the port was allowed; nothing when it never was.
@@ -192,6 +205,19 @@ mod tests {
                  masquerade comment \"smartnet\""
             )
         );
+    }
+
+    #[test]
+    fn a_flow_that_should_have_another_source_is_told_from_those_that_need_none() {
+        let lacks = |from: &str, to: &str, answers_to: &str| {
+            let ip = |text: &str| text.parse().unwrap();
+            lacks_masquerade("10.1.2.0/24".parse().unwrap(), ip(from), ip(to), ip(answers_to))
+        };
+        assert!(lacks("10.1.2.5", "192.0.2.2", "10.1.2.5"));
+        assert!(!lacks("10.1.2.5", "192.0.2.2", "192.0.2.1"), "it is masqueraded");
+        assert!(!lacks("10.1.2.5", "10.1.2.6", "10.1.2.5"), "a neighbour sees the pod itself");
+        assert!(!lacks("192.0.2.2", "10.1.2.5", "192.0.2.2"), "it came from outside");
+        assert!(!lacks("10.1.2.5", "224.0.0.251", "10.1.2.5"));
     }
 
     #[test]

@@ -89,9 +89,11 @@ pub enum Step {
         link: IfName,
         mtu: u32,
     },
+    /// Without a MAC, that of the pod's interface is allowed.
     SpoofCheck {
         port: IfName,
         pod: IfName,
+        mac: Option<Mac>,
     },
     PodSysctl {
         key: String,
@@ -134,6 +136,15 @@ pub enum Step {
         network: String,
         subnet: IpNetwork,
     },
+    /// Flows that began while the rule was away keep the pod's address until they are forgotten, and nobody answers them.
+    ForgetUnmasqueraded {
+        subnet: IpNetwork,
+    },
+    /// Somebody else's route through a host end, which is a port of a bridge and leads nowhere.
+    RemoveRoute {
+        link: IfName,
+        route: Route,
+    },
     RemoveSpoofCheck {
         port: IfName,
     },
@@ -166,6 +177,37 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it can only be made from within the pod's network namespace, or with it in hand.
+    pub fn needs_pod(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateVeth { .. }
+                | Self::PodSysctl { .. }
+                | Self::PodAddress { .. }
+                | Self::PodUp { .. }
+                | Self::PodSettle { .. }
+                | Self::PodRoute { .. }
+                | Self::Announce { .. }
+                | Self::RemovePodLink { .. }
+                | Self::SpoofCheck { mac: None, .. }
+        )
+    }
+
+    /// Whether it does its work also where an earlier step of the same plan failed.
+    pub fn stands_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::Forward(_)
+                | Self::GuardForward { .. }
+                | Self::KeepAdvertisements { .. }
+                | Self::ClampMss { .. }
+                | Self::AcceptForward { .. }
+                | Self::AcceptLegacy { .. }
+                | Self::Masquerade { .. }
+                | Self::ForgetUnmasqueraded { .. }
+        )
+    }
+
     /// Steps that only matter while something changes; a node on which they are all that is missing is complete.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -173,6 +215,7 @@ impl Step {
             Self::AwaitPort { .. }
                 | Self::ForgetNeighbour { .. }
                 | Self::ForgetConnections { .. }
+                | Self::ForgetUnmasqueraded { .. }
                 | Self::Announce { .. }
                 | Self::PodSettle { .. }
         )
@@ -222,11 +265,14 @@ impl fmt::Display for Step {
                 write!(f, "node: bridge vlan add vid {vlan} dev {link}{flags}")
             }
             Self::SetMtu { link, mtu } => write!(f, "node: ip link set {link} mtu {mtu}"),
-            Self::SpoofCheck { port, pod } => write!(
-                f,
-                "node: nft add element bridge {OWNER} spoof_allowed {{ {port} . <mac of {pod}> }}; nft add element bridge \
-                 {OWNER} spoof_ports {{ {port} }}"
-            ),
+            Self::SpoofCheck { port, pod, mac } => {
+                let mac = mac.map_or_else(|| format!("<mac of {pod}>"), |mac| mac.to_string());
+                write!(
+                    f,
+                    "node: nft add element bridge {OWNER} spoof_allowed {{ {port} . {mac} }}; nft add element bridge {OWNER} \
+                     spoof_ports {{ {port} }}"
+                )
+            }
             Self::PodSysctl { key, value, .. } => {
                 write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
             }
@@ -252,6 +298,16 @@ impl fmt::Display for Step {
                     "node: nft add rule {family} {OWNER} egress {family} saddr {subnet} {family} daddr != {subnet} {family} \
                      daddr != {multicast} masquerade comment \"{network}\""
                 )
+            }
+            Self::ForgetUnmasqueraded { subnet } => {
+                write!(
+                    f,
+                    "node: conntrack -D -s {subnet}, of the flows that should be masqueraded and are not"
+                )
+            }
+            Self::RemoveRoute { link, route } => {
+                write!(f, "node: ip route del ")?;
+                write_route(f, link, route)
             }
             Self::RemoveSpoofCheck { port } => {
                 write!(

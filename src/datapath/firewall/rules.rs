@@ -161,12 +161,34 @@ fn through(way: Way, op: Op, set: &Set) -> Expr {
     Expr::Lookup { fields: vec![Field::Interface(way)], op, set: set.name.clone() }
 }
 
-/// Table, set, chain and the interface in the set; the rules only with a chain that these commands make.
+/// What there is of a chain of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Whole,
+    /// Rules of it are gone, as after `nft flush table` or a deletion by hand.
+    Broken,
+    Missing,
+}
+
+impl Standing {
+    /// Whether all of the rules that matter stand.
+    pub(super) fn of(family: Family, needed: &[Rule], has: &[RuleInfo]) -> Self {
+        let family = table(family).family;
+        let stands = |rule: &Rule| has.iter().any(|has| has.is(family, rule));
+        match (needed.iter().all(stands), has.is_empty()) {
+            (true, _) => Self::Whole,
+            (false, true) => Self::Missing,
+            (false, false) => Self::Broken,
+        }
+    }
+}
+
+/// Table, set, chain, its rules as far as they do not stand, and the interface in the set.
 fn own_transaction(
     family: Family,
     chain: Chain,
     set: Set,
-    rules: Vec<Rule>,
+    (standing, rules): (Standing, Vec<Rule>),
     interface: &IfName,
 ) -> Transaction {
     let table = table(family);
@@ -177,51 +199,61 @@ fn own_transaction(
         Command::AddSet { table: table.clone(), set: set.clone() },
         Command::AddChain { table: table.clone(), chain },
     ];
-    commands.extend(rules.into_iter().map(add));
+    if standing == Standing::Broken {
+        commands.push(Command::FlushChain { table: table.clone(), chain: name.clone() });
+    }
+    if standing != Standing::Whole {
+        commands.extend(rules.into_iter().map(add));
+    }
     let elements = vec![Element::of(key(interface))];
     commands.push(Command::AddElements { table: table.clone(), set, elements });
     Transaction { commands }
 }
 
-/// Packets that neither come from a network of ours nor go to one are dropped. `frames`: except those that only pass
-/// from one port of a bridge to another, which the filter also sees where br_netfilter is on.
-pub fn guard_transaction(family: Family, interface: &IfName, fresh: bool, frames: bool) -> Transaction {
+/// Packets that neither come from a network of ours nor go to one are dropped.
+pub(super) fn guard_rule() -> Rule {
+    Rule::new([through(Way::In, Op::Ne, &inside_set()), through(Way::Out, Op::Ne, &inside_set()), Expr::Drop])
+}
+
+/// Connections keep to what the route carries, from either side.
+pub(super) fn clamp_rules() -> [Rule; 2] {
+    [Way::In, Way::Out].map(|way| Rule::new([through(way, Op::Eq, &clamped_set()), Expr::ClampMss]))
+}
+
+/// `frames`: except packets that only pass from one port of a bridge to another, which the filter also sees where
+/// br_netfilter is on.
+pub fn guard_transaction(
+    family: Family,
+    interface: &IfName,
+    standing: Standing,
+    frames: bool,
+) -> Transaction {
     let chain = Chain::base(GUARD, Kind::Filter, HookPoint::Forward, PRIORITY_FILTER);
     let bridged = Rule::new([
         Expr::Kind(Way::In, Op::Eq, "bridge"),
         Expr::Kind(Way::Out, Op::Eq, "bridge"),
         Expr::Return,
     ]);
-    let strangers = Rule::new([
-        through(Way::In, Op::Ne, &inside_set()),
-        through(Way::Out, Op::Ne, &inside_set()),
-        Expr::Drop,
-    ]);
-    let rules = match (fresh, frames) {
-        (false, _) => vec![],
-        (true, true) => vec![bridged, strangers],
-        (true, false) => vec![strangers],
-    };
-    own_transaction(family, chain, inside_set(), rules, interface)
+    let rules = if frames { vec![bridged, guard_rule()] } else { vec![guard_rule()] };
+    own_transaction(family, chain, inside_set(), (standing, rules), interface)
 }
 
-pub fn clamp_transaction(family: Family, interface: &IfName, fresh: bool) -> Transaction {
+pub fn clamp_transaction(family: Family, interface: &IfName, standing: Standing) -> Transaction {
     let chain = Chain::base(CLAMP, Kind::Filter, HookPoint::Forward, PRIORITY_MANGLE);
-    let rule = |way| Rule::new([through(way, Op::Eq, &clamped_set()), Expr::ClampMss]);
-    let rules = if fresh { vec![rule(Way::In), rule(Way::Out)] } else { vec![] };
-    own_transaction(family, chain, clamped_set(), rules, interface)
+    own_transaction(family, chain, clamped_set(), (standing, clamp_rules().to_vec()), interface)
 }
 
 pub fn guard_forward(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
     let _lock = lock()?;
-    let fresh = nft::rules(socket, &table(family), GUARD)?.is_empty();
-    let guard = nft::commit(socket, &guard_transaction(family, interface, fresh, true));
+    let standing = Standing::of(family, &[guard_rule()], &nft::rules(socket, &table(family), GUARD)?);
+    let guard = nft::commit(socket, &guard_transaction(family, interface, standing, true));
     match guard {
         // Kernels before 5.6 do not know what kind a link is.
         Err(error)
-            if fresh && (error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)) =>
+            if standing != Standing::Whole
+                && (error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)) =>
         {
-            nft::commit(socket, &guard_transaction(family, interface, fresh, false))
+            nft::commit(socket, &guard_transaction(family, interface, standing, false))
         }
         other => other,
     }
@@ -229,6 +261,6 @@ pub fn guard_forward(socket: &mut Socket, family: Family, interface: &IfName) ->
 
 pub fn clamp_mss(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
     let _lock = lock()?;
-    let fresh = nft::rules(socket, &table(family), CLAMP)?.is_empty();
-    nft::commit(socket, &clamp_transaction(family, interface, fresh))
+    let standing = Standing::of(family, &clamp_rules(), &nft::rules(socket, &table(family), CLAMP)?);
+    nft::commit(socket, &clamp_transaction(family, interface, standing))
 }

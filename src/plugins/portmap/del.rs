@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::{PLUGIN, attachment, config, lock, mappings, recorded_mappings};
+use super::promise::{mappings, mappings_of};
+use super::{PLUGIN, attachment, config, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::plan::plan_removal;
@@ -58,7 +59,7 @@ pub(super) fn remove_record(records: &Records, record: &Record) -> Result<()> {
 
 /// Elements and flows first, the record last: a removal that fails is repeated.
 pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<()> {
-    let (mappings, addresses) = recorded_mappings(record);
+    let (mappings, addresses) = mappings_of(record);
     remove(&record.container_id, &mappings, &addresses)?;
     if let Err(error) = records.remove(&record.attachment(), PLUGIN) {
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
