@@ -209,6 +209,11 @@ impl Records {
         self.with_prefix("")
     }
 
+    /// Whether one was ever about to be written here.
+    pub fn exist(&self) -> bool {
+        self.directory.parent().is_some_and(Path::is_dir)
+    }
+
     /// Whether a record could be written, without writing one. What does not exist yet can be made where its nearest
     /// existing parent can be written.
     pub fn writable(&self) -> Result<()> {

@@ -41,6 +41,7 @@ const SPEAKERS: &[&str] = &[
     "firewall/rules",
     "hostports/observe",
     "hostports/apply",
+    "hostports/missing",
     "hostports/tables",
 ];
 

@@ -11,7 +11,7 @@ use super::promise;
 use super::want;
 use super::{host_needs, interfaces};
 use crate::cni::error::{Error, Result};
-use crate::cni::request::{Request, Target};
+use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::apply::apply;
@@ -22,7 +22,7 @@ use crate::datapath::session::{Netns, Session};
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
 use crate::net::IfName;
-use crate::plugins::{netns_error, node_records};
+use crate::plugins::{forget, hold, netns_error, node_records};
 use crate::state::{NetnsId, Record, Records};
 
 /// A new attachment, and its record as it is once the runtime has been told.
@@ -44,17 +44,13 @@ pub fn add(request: &Request) -> Result<Added> {
         config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
     }
     let records = node_records()?;
-    let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
-    match attempt.run() {
-        Ok(result) => {
-            attempt.record.complete = true;
-            Ok(Added { result, record: attempt.record })
-        }
-        Err(error) => {
-            attempt.take_back();
-            Err(error)
-        }
+    let identity = super::identity(request, target);
+    let lock = hold(&records, &super::attachment_of(&identity), super::PLUGIN);
+    let added = Attempt::begin(request, &config, identity.clone(), netns, &records).and_then(Attempt::finish);
+    if added.is_err() && matches!(super::record_of(&records, &identity), Ok(None)) {
+        forget(lock);
     }
+    added
 }
 
 /// One run towards one attachment.
@@ -80,12 +76,11 @@ impl<'a> Attempt<'a> {
     /// that any later verb can finish or undo.
     fn begin(
         request: &'a Request,
-        target: &Target,
         config: &'a Config,
+        identity: Identity,
         netns: Netns,
         records: &'a Records,
     ) -> Result<Self> {
-        let identity = super::identity(request, target);
         let (dev, ino) = netns.identity();
         let here = Some(NetnsId { dev, ino });
         let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
@@ -124,11 +119,25 @@ impl<'a> Attempt<'a> {
         })
     }
 
+    fn finish(mut self) -> Result<Added> {
+        match self.run() {
+            Ok(result) => {
+                self.record.complete = true;
+                Ok(Added { result, record: self.record })
+            }
+            Err(error) => {
+                self.take_back();
+                Err(error)
+            }
+        }
+    }
+
     fn run(&mut self) -> Result<AddResult> {
         let addresses = match &self.ipam {
             Some(ipam) => {
                 let leased = ipam.add(self.resumes.then_some(&self.record))?;
                 (self.leased, self.unclean) = (true, leased.unclean);
+                self.record.promised.pools = leased.pools;
                 want::complete_addresses(self.config, leased.result)?
             }
             None => AddResult::default(),

@@ -14,7 +14,7 @@ pub mod want;
 
 pub use add::{Added, add};
 pub use check::check;
-pub use del::del;
+pub use del::{del, is_foreign, planned_removal, remove_recorded};
 
 use ipnetwork::IpNetwork;
 
@@ -36,7 +36,7 @@ use crate::state::record::{self, Flags, Pod, Promised};
 use crate::state::{Liveness, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
-const PLUGIN: &str = "bridge";
+pub const PLUGIN: &str = "bridge";
 
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
@@ -74,7 +74,11 @@ pub fn gc(request: &Request) -> Result<()> {
     let network = request.network.as_str();
     let mut failures = Vec::new();
     let mut remove = |identity: &Identity, record: Option<&Record>| {
-        failures.extend(del::remove_attachment(request, identity, record, None).err());
+        let lock = del::hold_known(&records, identity);
+        match del::remove_attachment(request, identity, record, None) {
+            Ok(()) => crate::plugins::forget(lock),
+            Err(error) => failures.push(error),
+        }
     };
     let all = records.all().map_err(Error::internal)?;
     for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {

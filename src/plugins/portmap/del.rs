@@ -11,7 +11,7 @@ use super::promise::{mappings, mappings_of};
 use super::{PLUGIN, attachment, config, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
-use crate::datapath::hostports::plan::plan_removal;
+use crate::datapath::hostports::plan::{Step, plan_removal};
 use crate::datapath::hostports::{Mapping, apply, observe};
 use crate::datapath::session::Session;
 use crate::net::IfName;
@@ -52,7 +52,16 @@ pub fn remove_recorded(container: &str, if_name: &IfName) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-pub(super) fn remove_record(records: &Records, record: &Record) -> Result<()> {
+/// What [`remove_record`] would tell the kernel.
+pub fn planned_removal(record: &Record) -> Result<Vec<Step>> {
+    let (mappings, addresses) = mappings_of(record);
+    let mut session = Session::open(None).map_err(Error::internal)?;
+    let remains = observe::observe_remains(&mut session, &record.container_id, &mappings, &addresses)
+        .map_err(Error::internal)?;
+    Ok(plan_removal(&remains))
+}
+
+pub fn remove_record(records: &Records, record: &Record) -> Result<()> {
     let _lock = lock()?;
     remove_locked(records, record)
 }

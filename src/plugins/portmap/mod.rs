@@ -13,7 +13,7 @@ pub mod promise;
 
 pub use add::add;
 pub use check::check;
-pub use del::{del, remove_recorded};
+pub use del::{del, planned_removal, remove_record, remove_recorded};
 
 use self::config::Config;
 use self::promise::mappings_of;
@@ -30,7 +30,7 @@ use crate::state::record::{self, Pod};
 use crate::state::{Record, Records, holders};
 
 /// Whose records these are.
-const PLUGIN: &str = "portmap";
+pub const PLUGIN: &str = "portmap";
 
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
@@ -60,7 +60,7 @@ pub fn gc(request: &Request) -> Result<()> {
     let ours = all.iter().filter(|record| record.plugin == PLUGIN);
     let mut failures = Vec::new();
     for record in ours.filter(|record| record.network == request.network.as_str() && !stays(record)) {
-        failures.extend(del::remove_record(&records, record).err());
+        failures.extend(remove_record(&records, record).err());
     }
     match failures.into_iter().next() {
         None => Ok(()),
@@ -102,7 +102,10 @@ fn new_record(request: &Request, target: &Target, records: &Records, config: &Co
 
 /// Whose mapping is it? Answered from records, which are read only when a port is taken. Death must be proven: without
 /// records to look at, everybody lives.
-fn judge<'a>(records: &'a Records, ours: record::Attachment<'a>) -> impl Fn(&Mapping, &str) -> Holder + 'a {
+pub fn judge<'a>(
+    records: &'a Records,
+    ours: record::Attachment<'a>,
+) -> impl Fn(&Mapping, &str) -> Holder + 'a {
     move |mapping, comment| {
         let promises = |record: &Record| {
             record.plugin == PLUGIN && mappings_of(record).0.iter().any(|m| m.same_port(mapping))
