@@ -3,6 +3,7 @@
 //! Masquerading is one rule per network and subnet, nothing per pod: pods cannot leak rules, and the cost of a pod does not
 //! grow with their number. The spoof check is two set elements per pod. What one pod adds is added in one transaction.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -17,7 +18,7 @@ use crate::net::{IfName, Mac, stable_hash};
 use crate::state::lock::NodeLock;
 
 /// Not `masquerade`: that is a word of nft's language, and `nft -f` would not read back what `nft list` prints.
-const MASQUERADE: &str = "egress";
+pub(super) const MASQUERADE: &str = "egress";
 const SPOOF_CHECK: &str = "spoof_check";
 /// `NF_IP_PRI_NAT_SRC`, linux/netfilter_ipv4.h: where source addresses are rewritten.
 const PRIORITY_SRCNAT: i32 = 100;
@@ -169,6 +170,19 @@ pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::
             other => return other,
         }
     }
+}
+
+/// Every port that stands in one of the two sets.
+pub fn checked_ports(socket: &mut Socket) -> kernel::Result<BTreeSet<IfName>> {
+    let mut ports = BTreeSet::new();
+    for set in [spoof_ports(), spoof_allowed()] {
+        for element in nft::elements(socket, &spoof_table(), &set)? {
+            if let Some(Datum::IfName(port)) = element.key.first() {
+                ports.insert(port.clone());
+            }
+        }
+    }
+    Ok(ports)
 }
 
 /// Whatever MAC the port was allowed; nothing when it never was.

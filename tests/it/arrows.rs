@@ -43,6 +43,8 @@ const SPEAKERS: &[&str] = &[
     "hostports/apply",
     "hostports/missing",
     "hostports/tables",
+    "surplus/observe",
+    "surplus/apply",
 ];
 
 /// Where nothing but arguments goes in and nothing but values comes out. `*` is any one directory.
@@ -58,6 +60,7 @@ const PURE: &[&str] = &[
     "datapath/hostports/plan.rs",
     "datapath/hostports/limits.rs",
     "datapath/removal.rs",
+    "datapath/surplus.rs",
     "datapath/step.rs",
     "plugins/*/config.rs",
     "plugins/*/want.rs",

@@ -113,7 +113,7 @@ pub(super) fn is_foreign(chain: &ChainInfo, families: &[Family]) -> bool {
         && name.is_some_and(|name| families.iter().any(|family| name.sees(*family)))
 }
 
-fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
+pub(super) fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
     let family = match chain.table.family {
         TableFamily::Inet => None,
         TableFamily::Ip => Some(Family::V4),

@@ -4,13 +4,15 @@
 //! Decides nothing: that is `firewall`'s. Whatever would be there twice if it were added twice is added under the node's
 //! lock, after another look.
 
+use std::collections::BTreeSet;
+
 use super::legacy as filter;
-use super::observe::is_foreign;
+use super::observe::{chain_name, is_foreign};
 use super::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules::lock;
 use crate::kernel::nft::{
-    self, Chain, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
+    self, Chain, ChainInfo, Command, CtState, DataType, Datum, Element, Ending, Expr, Field, HookPoint, Kind,
     NamePattern, Op, Position, Rule, RuleInfo, Set, Table, TableFamily, Transaction, Way,
 };
 use crate::kernel::{self, Socket, legacy};
@@ -123,20 +125,44 @@ pub fn accept_forward(socket: &mut Socket, chain: &ChainName, interface: &IfName
 /// Takes every accept of ours out of chains of somebody else. What remains is what they had without us.
 pub fn withdraw_accepts(socket: &mut Socket) -> kernel::Result<()> {
     let _lock = lock()?;
-    let mine = |rule: &RuleInfo| {
-        let comment = rule.comment.as_ref().map(nft::Comment::as_str).unwrap_or_default();
-        comment.strip_prefix(OWNER).is_some_and(|interface| interface.starts_with(' '))
-    };
-    for chain in nft::chains(socket, None)?.iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
-        let rules = nft::rules(socket, &chain.table, &chain.name)?;
-        let delete = rules.iter().filter(|rule| mine(rule)).map(|rule| Command::DeleteRule {
-            table: chain.table.clone(),
-            chain: chain.name.clone(),
-            handle: rule.handle,
-        });
-        nft::commit(socket, &delete.collect())?;
+    let chains = nft::chains(socket, None)?;
+    for (chain, interface) in standing_accepts(socket, &chains)? {
+        remove_accepts(socket, &chain, &interface)?;
     }
     Ok(())
+}
+
+/// The chains of somebody else that have accepts of ours, and for which interfaces; each pair once.
+pub fn standing_accepts(
+    socket: &mut Socket,
+    chains: &[ChainInfo],
+) -> kernel::Result<Vec<(ChainName, IfName)>> {
+    let mut found = BTreeSet::new();
+    for chain in chains.iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
+        let Some(name) = chain_name(chain) else { continue };
+        let rules = nft::rules(socket, &chain.table, &chain.name)?;
+        found.extend(rules.iter().filter_map(accepted).map(|interface| (name.clone(), interface)));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The interface whose accept a rule is: its comment says so.
+fn accepted(rule: &RuleInfo) -> Option<IfName> {
+    let comment = rule.comment.as_ref()?.as_str();
+    comment.strip_prefix(OWNER)?.strip_prefix(' ')?.parse().ok()
+}
+
+/// Whoever calls holds the node's lock.
+pub fn remove_accepts(socket: &mut Socket, chain: &ChainName, interface: &IfName) -> kernel::Result<()> {
+    let table = foreign_table(chain);
+    let rules = nft::rules(socket, &table, &chain.chain)?;
+    let ours = rules.iter().filter(|rule| accepted(rule).as_ref() == Some(interface));
+    let delete = ours.map(|rule| Command::DeleteRule {
+        table: table.clone(),
+        chain: chain.chain.clone(),
+        handle: rule.handle,
+    });
+    nft::commit(socket, &delete.collect())
 }
 
 pub(super) fn table(family: Family) -> Table {
