@@ -32,6 +32,7 @@ impl Plugin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applet {
     Plugin(Plugin),
+    Reconcile,
     Selftest,
 }
 
@@ -57,6 +58,7 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Plugin(Plugin::Portmap),
         "the same, under the name our own configuration uses",
     ),
+    ("reconcile", Applet::Reconcile, "bring back what attached pods were promised, remove what no pod wants"),
     (
         "selftest",
         Applet::Selftest,
@@ -160,7 +162,7 @@ mod tests {
             let link = argv(&[&format!("/opt/cni/bin/{name}"), "-x"]);
             match applet {
                 Applet::Plugin(_) => assert_eq!(select(&link), Choice::Run(*applet, &link[1..])),
-                Applet::Selftest => assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x")))),
+                _ => assert_eq!(select(&link), Choice::Unknown(Some(OsStr::new("-x")))),
             }
         }
     }

@@ -37,6 +37,7 @@ pub mod host;
 pub mod kernel;
 pub mod net;
 pub mod plugins;
+pub mod reconcile;
 pub mod selftest;
 pub mod state;
 

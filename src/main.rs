@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
-use smarter_cni::{plugins, selftest};
+use smarter_cni::{plugins, reconcile, selftest};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -16,6 +16,10 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
+        Choice::Run(Applet::Reconcile, rest) => {
+            start_log();
+            say(&reconcile::run(rest))
+        }
         Choice::Run(Applet::Selftest, rest) => {
             start_log();
             say(&selftest::run(rest))

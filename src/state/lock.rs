@@ -22,13 +22,17 @@ pub struct NodeLock(#[expect(dead_code, reason = "closing the file releases the 
 impl NodeLock {
     /// Waits for whoever holds it.
     pub fn take() -> Result<Self> {
-        Self::take_at(Path::new(ROOT))
+        Self::take_at(Path::new(ROOT), "lock")
     }
 
-    fn take_at(directory: &Path) -> Result<Self> {
-        let place = directory.join("lock");
-        let file =
-            Directory::create(directory, 0o700)?.open("lock", OFlags::RDONLY | OFlags::CREATE, 0o600)?;
+    /// Another lock: that of whoever repairs. Verbs never wait for it.
+    pub fn of_reconcile() -> Result<Self> {
+        Self::take_at(Path::new(ROOT), "reconcile.lock")
+    }
+
+    fn take_at(directory: &Path, name: &str) -> Result<Self> {
+        let place = directory.join(name);
+        let file = Directory::create(directory, 0o700)?.open(name, OFlags::RDONLY | OFlags::CREATE, 0o600)?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(Self(file)),
@@ -102,10 +106,10 @@ mod tests {
     fn only_one_holds_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run");
-        let first = NodeLock::take_at(&path).unwrap();
+        let first = NodeLock::take_at(&path, "lock").unwrap();
         let waiting = thread::spawn({
             let path = path.clone();
-            move || NodeLock::take_at(&path).map(drop)
+            move || NodeLock::take_at(&path, "lock").map(drop)
         });
         thread::sleep(Duration::from_millis(50));
         assert!(!waiting.is_finished());

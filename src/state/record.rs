@@ -209,6 +209,19 @@ impl Records {
         self.with_prefix("")
     }
 
+    /// All of them, or how many cannot be read: for whoever removes what no record speaks of.
+    pub fn all_or_damaged(&self) -> Result<Result<Vec<Record>, usize>> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Ok(Vec::new())) };
+        let (mut records, mut damaged) = (Vec::new(), 0);
+        for name in names(&directory, "")? {
+            match self.decode(&directory, &name) {
+                Ok(record) => records.extend(record),
+                Err(_) => damaged += 1,
+            }
+        }
+        Ok(if damaged == 0 { Ok(records) } else { Err(damaged) })
+    }
+
     /// Whether one was ever about to be written here.
     pub fn exist(&self) -> bool {
         self.directory.parent().is_some_and(Path::is_dir)
@@ -249,22 +262,18 @@ impl Records {
     }
 
     fn load(&self, directory: &Directory, name: &str) -> Option<Record> {
-        let read = match directory.read(name) {
-            Ok(None) => return None,
-            Ok(Some(bytes)) => serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match read {
-            Ok(record) => Some(record).filter(|record| record.boot_id == self.boot),
-            Err(error) => {
-                let path = directory.path().join(name);
-                tracing::warn!(
-                    "attachment record {} is damaged and counts as absent: {error}",
-                    path.display()
-                );
-                None
-            }
-        }
+        self.decode(directory, name).unwrap_or_else(|error| {
+            let path = directory.path().join(name);
+            tracing::warn!("attachment record {} is damaged and counts as absent: {error}", path.display());
+            None
+        })
+    }
+
+    /// `None` when there is none of this boot.
+    fn decode(&self, directory: &Directory, name: &str) -> Result<Option<Record>, String> {
+        let Some(bytes) = directory.read(name).map_err(|error| error.to_string())? else { return Ok(None) };
+        let record = serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string())?;
+        Ok(Some(record).filter(|record| record.boot_id == self.boot))
     }
 
     /// Removes what another boot left, where the root is not on a tmpfs.

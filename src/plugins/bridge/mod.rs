@@ -202,13 +202,13 @@ fn has_pod_interface(session: &mut Session, identity: &Identity) -> Result<bool>
 }
 
 /// Gateways of other attachments on the same bridge that are still alive. Asked for rarely, hence a closure.
-fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
+pub fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
     move || {
         let now = boot::boottime();
         let others = records.all().unwrap_or_default().into_iter().filter(|record| {
             record.plugin == PLUGIN
                 && record.promised.bridge.as_ref() == Some(&want.bridge.name)
-                && record.container_id != want.identity.container
+                && record.attachment() != attachment_of(&want.identity)
                 && holders::of_record(record, now) != Liveness::Dead
         });
         others.flat_map(|record| record.promised.gateways).collect()

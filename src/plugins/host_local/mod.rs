@@ -12,6 +12,7 @@ mod look;
 mod range;
 mod remove;
 mod resolv;
+mod restore;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -27,6 +28,7 @@ pub use config::Config;
 pub use look::{check, status};
 pub use range::{Range, RangeSet};
 pub use remove::{data_dir_of, del, del_recorded, gc, held_addresses, held_recorded};
+pub use restore::{Lost, lost, restore};
 
 /// The name in the records of a call as a plugin of its own.
 pub const PLUGIN: &str = "host-local";

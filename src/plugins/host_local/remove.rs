@@ -51,7 +51,8 @@ pub fn del_recorded(records: &Records, record: &Record) -> Result<()> {
 
 /// The directory that an ADD of the record leased in.
 pub fn data_dir_of(record: &Record) -> PathBuf {
-    record.promised.data_dir.as_ref().map_or_else(|| DATA_DIR.into(), PathBuf::from)
+    let said = record.promised.data_dir.as_ref().filter(|text| !text.is_empty());
+    said.map_or_else(|| DATA_DIR.into(), PathBuf::from)
 }
 
 /// The addresses of the record that are leased to it now, whoever keeps the record.

@@ -168,9 +168,11 @@ fn damaged_records_count_as_absent_and_can_be_removed() {
         std::fs::write(&file, damage).unwrap();
         assert_eq!(records.read(&record.attachment(), "bridge").unwrap(), None, "{damage:?}");
         assert!(records.all().unwrap().is_empty());
+        assert_eq!(records.all_or_damaged().unwrap(), Err(1), "{damage:?}");
     }
     records.remove(&record.attachment(), "bridge").unwrap();
     assert!(!file.exists());
+    assert_eq!(records.all_or_damaged().unwrap(), Ok(vec![]));
 }
 
 #[test]
