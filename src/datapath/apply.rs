@@ -117,6 +117,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             vlan::add(&mut session.node.route, index, link.as_str(), entry)
         }
         Step::Masquerade { network, subnet } => rules::add_masquerade(session.netfilter()?, network, *subnet),
+        Step::SpoofRule => rules::add_spoof_rule(session.netfilter()?),
         Step::SpoofCheck { port, pod, mac } => {
             let mac = mac.map_or_else(|| pod_mac(session, pod), Ok)?;
             rules::add_spoof_check(session.netfilter()?, port, mac)

@@ -67,6 +67,7 @@ pub fn observe(
         },
         forwarding,
         masquerade: observe_masquerade(session, want)?,
+        spoof_rule: want.spoof_check && rules::has_spoof_rule(session.netfilter()?)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
         firewall,
         unclean: false,

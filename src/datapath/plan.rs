@@ -26,6 +26,8 @@ pub struct Have {
     pub forwarding: Vec<Family>,
     /// Our masquerade rules: network and subnet.
     pub masquerade: Vec<(String, IpNetwork)>,
+    /// Ports under the spoof check are checked.
+    pub spoof_rule: bool,
     /// The port is under the spoof check with the pod's MAC.
     pub spoof_check: bool,
     pub firewall: FirewallHave,
@@ -264,6 +266,9 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         && port.mtu != mtu
     {
         steps.push(Step::SetMtu { link: link(), mtu });
+    }
+    if want.spoof_check && !have.spoof_rule {
+        steps.push(Step::SpoofRule);
     }
     if want.spoof_check && !(have.spoof_check && connected.is_some()) {
         steps.push(Step::SpoofCheck { port: link(), pod: want.pod.name.clone(), mac: want.pod.mac });

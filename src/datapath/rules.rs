@@ -139,16 +139,24 @@ fn allowed_key(port: &IfName, mac: Mac) -> Vec<Datum> {
     vec![Datum::IfName(port.clone()), Datum::Ether(mac)]
 }
 
-fn has_spoof_base(socket: &mut Socket) -> kernel::Result<bool> {
+pub fn has_spoof_rule(socket: &mut Socket) -> kernel::Result<bool> {
     let rule = spoof_rule();
     Ok(nft::rules(socket, &spoof_table(), SPOOF_CHECK)?.iter().any(|has| has.is(TableFamily::Bridge, &rule)))
 }
 
 pub fn has_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<bool> {
     let table = spoof_table();
-    Ok(has_spoof_base(socket)?
-        && nft::element(socket, &table, &spoof_ports(), &port_key(port))?.is_some()
+    Ok(nft::element(socket, &table, &spoof_ports(), &port_key(port))?.is_some()
         && nft::element(socket, &table, &spoof_allowed(), &allowed_key(port, mac))?.is_some())
+}
+
+/// A rule that is added twice is there twice, so two first pods must not both add it.
+pub fn add_spoof_rule(socket: &mut Socket) -> kernel::Result<()> {
+    let _lock = lock()?;
+    if has_spoof_rule(socket)? {
+        return Ok(());
+    }
+    nft::commit(socket, &spoof_base_transaction())
 }
 
 /// The allowed MAC first: a port that is checked without one could say nothing. Under the node's lock, so that whoever
@@ -163,7 +171,7 @@ pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::
     ];
     let mut attempt = 0;
     loop {
-        let base = if has_spoof_base(socket)? { Vec::new() } else { spoof_base_transaction().commands };
+        let base = if has_spoof_rule(socket)? { Vec::new() } else { spoof_base_transaction().commands };
         match nft::commit(socket, &base.into_iter().chain(elements.clone()).collect()) {
             // Somebody flushed the rule set between the look and the change.
             Err(error) if error.is_missing() && attempt < ATTEMPTS => attempt += 1,

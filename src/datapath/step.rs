@@ -89,6 +89,8 @@ pub enum Step {
         link: IfName,
         mtu: u32,
     },
+    /// Once for all ports.
+    SpoofRule,
     /// Without a MAC, that of the pod's interface is allowed.
     SpoofCheck {
         port: IfName,
@@ -198,6 +200,7 @@ impl Step {
         matches!(
             self,
             Self::Forward(_)
+                | Self::SpoofRule
                 | Self::GuardForward { .. }
                 | Self::KeepAdvertisements { .. }
                 | Self::ClampMss { .. }
@@ -265,6 +268,10 @@ impl fmt::Display for Step {
                 write!(f, "node: bridge vlan add vid {vlan} dev {link}{flags}")
             }
             Self::SetMtu { link, mtu } => write!(f, "node: ip link set {link} mtu {mtu}"),
+            Self::SpoofRule => write!(
+                f,
+                "node: nft add rule bridge {OWNER} spoof_check iifname @spoof_ports iifname . ether saddr != @spoof_allowed drop"
+            ),
             Self::SpoofCheck { port, pod, mac } => {
                 let mac = mac.map_or_else(|| format!("<mac of {pod}>"), |mac| mac.to_string());
                 write!(
