@@ -2,6 +2,8 @@
 //!
 //! Decides nothing: which steps, and in which order, is the plan's business.
 
+pub mod repair;
+
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use crate::kernel::route::RouteEntry;
 use crate::kernel::vlan::PortVlan;
 use crate::kernel::{self, address, conntrack, link, neighbour, route, sysctl, vlan};
-use crate::net::{Family, IfName, Mac, Route};
+use crate::net::{IfName, Mac, Route};
 
 /// As long as the plugins we replace wait for the host end, and for duplicate address detection.
 const PORT_PATIENCE: Duration = Duration::from_millis(2550);
@@ -39,29 +41,6 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> Result<(), Failure> {
         run(session, step).map_err(|error| Failure { step: Box::new(step.clone()), error })?;
     }
     Ok(())
-}
-
-/// Runs the steps of a repair, which goes as far as it can: when one fails, those that do not build on it are still made.
-/// Returns what was made and what failed.
-pub fn apply_repair(session: &mut Session, steps: Vec<Step>) -> (Vec<Step>, Vec<Failure>) {
-    let (mut made, mut failures) = (Vec::new(), Vec::new());
-    for step in steps {
-        if !failures.is_empty() && !step.stands_alone() {
-            continue;
-        }
-        // A repair has nobody waiting for a pod: what cannot be changed is said, not passed over.
-        let outcome = if is_firewall(&step) {
-            tracing::debug!("{step}");
-            change_firewall(session, &step)
-        } else {
-            run(session, &step)
-        };
-        match outcome {
-            Ok(()) => made.push(step),
-            Err(error) => failures.push(Failure { step: Box::new(step), error }),
-        }
-    }
-    (made, failures)
 }
 
 /// Runs every step and goes on when one fails: what is being removed must go as far as it can.
@@ -124,7 +103,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
         }
         Step::RemoveSpoofCheck { port } => rules::remove_spoof_check(session.netfilter()?, port),
         firewall if is_firewall(firewall) => run_firewall(session, firewall),
-        Step::ForgetUnmasqueraded { subnet } => forget_unmasqueraded(session, *subnet),
+        Step::ForgetUnmasqueraded { subnet } => repair::forget_unmasqueraded(session, *subnet),
         Step::RemoveRoute { link, route } => {
             let index = session.node.index(link)?;
             // Of whichever protocol made it.
@@ -363,27 +342,6 @@ fn forget_connections(session: &mut Session, address: IpAddr) -> kernel::Result<
         return Ok(());
     }
     conntrack::forget_address(session.netfilter()?, address).map(drop).or_else(ignore)
-}
-
-/// A flow whose first packet found no masquerade rule keeps the pod's address for as long as it is used.
-fn forget_unmasqueraded(session: &mut Session, subnet: IpNetwork) -> kernel::Result<()> {
-    if !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
-        return Ok(());
-    }
-    let own = address::all(&mut session.node.route)?;
-    let is_local = |ip: IpAddr| own.iter().any(|address| address.address.ip() == ip);
-    let socket = session.netfilter()?;
-    let flows = conntrack::flows(socket, Family::of(subnet.ip())).or_else(|error| {
-        ignore(error)?;
-        Ok(Vec::new())
-    })?;
-    for flow in flows.iter().filter(|flow| {
-        let (from, to) = (flow.original.src, flow.reply.src);
-        rules::lacks_masquerade(subnet, from, to, flow.reply.dst) && !is_local(to)
-    }) {
-        conntrack::forget(socket, flow).or_else(ignore)?;
-    }
-    Ok(())
 }
 
 /// Best effort, with a word in the log.

@@ -4,11 +4,14 @@
 //! made. ADD runs the list, CHECK demands that it is empty. Every decision about links, addresses, routes and rules is
 //! in this file, so every decision is tested without root.
 
+mod gateway;
+
 use ipnetwork::IpNetwork;
 
+use self::gateway::{leaving_addresses, plan_gateway};
 use super::firewall::{self, FirewallHave};
 use super::mark::BridgeMark;
-use super::spec::{Attachment, Bridge, Gateway, VlanGateway, Vlans};
+use super::spec::{Attachment, Bridge, Vlans};
 use super::step::Step;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
@@ -16,6 +19,7 @@ use crate::net::{Family, IfName, Mac, Route, VlanId};
 const MAIN_TABLE: u32 = 254;
 
 /// What the kernel has of one attachment. `observe` fills it in.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Have {
     pub bridge: Option<BridgeHave>,
@@ -198,29 +202,6 @@ fn bridge_alias(want: &Attachment, have: Option<&BridgeHave>) -> Option<String> 
     (present != Some(alias.as_str())).then_some(alias)
 }
 
-/// Addresses that must go before the gateway's come: conflicting ones that no live attachment was promised, and that
-/// are ours (of an earlier configuration) or were asked to be removed by force.
-fn leaving_addresses(gateway: &Gateway, bridge: &BridgeHave, marked: &[IpNetwork]) -> Vec<IpNetwork> {
-    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
-    let mut leaving = bridge.addresses.clone();
-    leaving.retain(|old| {
-        !gateway.addresses.contains(old)
-            && conflicts(old)
-            && !bridge.needed.contains(old)
-            && (gateway.force || marked.contains(old))
-    });
-    leaving
-}
-
-/// IPv4: a bridge has one subnet. IPv6: subnets that do not overlap live together.
-fn conflict(old: IpNetwork, new: IpNetwork) -> bool {
-    match (old, new) {
-        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
-        (IpNetwork::V6(old), IpNetwork::V6(new)) => old.contains(new.ip()) || new.contains(old.ip()),
-        _ => false,
-    }
-}
-
 fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     let link = || want.port.name.clone();
     let connected = have.port.as_ref().filter(|port| port.connected);
@@ -361,62 +342,6 @@ fn same_route(want: &Route, has: &Route, complete: bool) -> bool {
         && want.priority.is_none_or(|priority| has.priority.unwrap_or(0) == priority)
         && want.mtu.is_none_or(|mtu| has.mtu == Some(mtu))
         && want.advmss.is_none_or(|advmss| has.advmss == Some(advmss))
-}
-
-fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
-    let Some(vlan) = &gateway.vlan else {
-        let bridge = have.bridge.as_ref();
-        let marked = bridge
-            .and_then(|bridge| BridgeMark::parse(bridge.alias.as_deref()?))
-            .unwrap_or_default()
-            .gateways;
-        let leaving = bridge.map(|bridge| leaving_addresses(gateway, bridge, &marked)).unwrap_or_default();
-        let present = bridge.map(|bridge| bridge.addresses.as_slice()).unwrap_or_default();
-        return plan_addresses(&want.bridge.name, &gateway.addresses, present, leaving, steps);
-    };
-    plan_vlan_gateway(want, vlan, have, steps);
-    let present = have.vlan_gateway.as_ref().map(|link| link.addresses.as_slice()).unwrap_or_default();
-    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
-    let leaving = present
-        .iter()
-        .filter(|old| gateway.force && !gateway.addresses.contains(old) && conflicts(old))
-        .copied()
-        .collect();
-    plan_addresses(&vlan.name, &gateway.addresses, present, leaving, steps);
-}
-
-fn plan_vlan_gateway(want: &Attachment, vlan: &VlanGateway, have: &Have, steps: &mut Vec<Step>) {
-    let have_link = have.vlan_gateway.as_ref();
-    if have_link.is_none() {
-        let mtu = have.bridge.as_ref().map(|bridge| bridge.mtu).or(want.bridge.mtu);
-        steps.push(Step::CreateVlanGateway { name: vlan.name.clone(), port: vlan.port.clone(), mtu });
-    }
-    if !have_link.is_some_and(|link| link.port_on_bridge) {
-        steps.push(Step::Join { link: vlan.port.clone(), bridge: want.bridge.name.clone() });
-    }
-    let keep_default = want.port.vlans.as_ref().is_some_and(|vlans| vlans.keep_default);
-    let vlans = Vlans { native: Some(vlan.vlan), tagged: Vec::new(), keep_default };
-    let joined = have_link.filter(|link| link.port_on_bridge);
-    plan_vlans(&vlan.port, &vlans, joined.map(|link| link.port_vlans.as_slice()), steps);
-    if !have_link.is_none_or(|link| link.up) {
-        steps.push(Step::Up { link: vlan.name.clone() });
-    }
-}
-
-/// Old ones go first: the kernel takes an address of the same subnet along with the first of that subnet.
-fn plan_addresses(
-    link: &IfName,
-    wanted: &[IpNetwork],
-    present: &[IpNetwork],
-    leaving: Vec<IpNetwork>,
-    steps: &mut Vec<Step>,
-) {
-    for address in leaving {
-        steps.push(Step::RemoveAddress { link: link.clone(), address });
-    }
-    for address in wanted.iter().filter(|address| !present.contains(address)) {
-        steps.push(Step::AddAddress { link: link.clone(), address: *address });
-    }
 }
 
 /// A new pod is reachable at once: its port forwards, and nobody remembers an earlier holder of its addresses.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datapath::mark::Identity;
-use crate::datapath::spec::{Firewall, Pod, Port};
+use crate::datapath::spec::{Firewall, Gateway, Pod, Port, VlanGateway};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::{Action, Pass, Standing, Subject};
+use crate::datapath::apply::repair;
+use crate::datapath::observe;
 use crate::datapath::plan::{Have, plan};
 use crate::datapath::session::{Error, Netns, OpenError};
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
-use crate::datapath::{apply, observe};
 use crate::plugins::bridge::{self, promise};
 use crate::plugins::host_local::{self, Lost};
 use crate::state::{NetnsId, Record};
@@ -26,7 +27,7 @@ impl Pass<'_> {
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
         let Some(steps) = self.missing(&subject, &record) else { return };
-        let (made, failures) = apply::apply_repair(&mut self.session, steps);
+        let (made, failures) = repair::apply_repair(&mut self.session, steps);
         self.report.change(&subject, Action::Repair, made.iter().map(ToString::to_string).collect());
         for failure in failures {
             self.report.failure(&subject, Some(failure.step.to_string()), failure.error);
@@ -52,11 +53,13 @@ impl Pass<'_> {
                 return None;
             }
         };
-        let steps = plan(&want, &have);
-        if let Some(step) = steps.iter().find(|step| self.session.pod.is_none() && step.needs_pod()) {
+        let mut steps = plan(&want, &have);
+        if self.session.pod.is_none()
+            && let Some(step) = steps.iter().find(|step| step.needs_pod())
+        {
             let reason = "this can only be done by whoever may enter the pod's network namespace";
             self.report.failure(subject, Some(step.to_string()), reason);
-            return None;
+            steps.retain(|step| !step.needs_pod() && !step.is_about(&want.port.name));
         }
         // What is left then is the end of something that the kernel does by itself.
         Some(if steps.iter().all(Step::is_transient) { Vec::new() } else { steps })
@@ -64,7 +67,7 @@ impl Pass<'_> {
 
     fn look(&mut self, want: &Attachment) -> Result<Have, String> {
         let words = |error: Error| error.to_string();
-        if observe::is_taken(&mut self.session, want).map_err(words)? {
+        if observe::repair::is_taken(&mut self.session, want).map_err(words)? {
             let name = &want.port.name;
             return Err(format!("{name} is somebody else's link now; remove it, or restart the pod"));
         }
@@ -75,7 +78,8 @@ impl Pass<'_> {
             format!("{bridge} exists but is not a bridge; remove that link")
         })?;
         if let Some(port) = have.port.as_mut().filter(|port| port.connected) {
-            port.strange = observe::observe_strange(&mut self.session, &want.port.name).map_err(words)?;
+            port.strange =
+                observe::repair::observe_strange(&mut self.session, &want.port.name).map_err(words)?;
         }
         Ok(have)
     }

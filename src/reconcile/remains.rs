@@ -5,7 +5,7 @@ use crate::datapath::census::{self, MarkedPort};
 use crate::datapath::session::Error;
 use crate::datapath::step::Step;
 use crate::datapath::surplus::{self, Wanted};
-use crate::datapath::{apply, firewall};
+use crate::datapath::{apply, firewall, observe};
 use crate::plugins::{bridge, host_local, portmap};
 use crate::state::Record;
 use crate::state::lock::NodeLock;
@@ -114,7 +114,10 @@ impl Pass<'_> {
                 format!("{name} has no record any more; it works, and to have it repaired restart the pod");
             return self.report.note(&subject, text);
         }
-        let steps = vec![Step::RemoveLink { link: port.name.clone() }];
+        let mut steps = vec![Step::RemoveLink { link: port.name.clone() }];
+        if observe::repair::is_checked(&mut self.session, &port.name).unwrap_or(false) {
+            steps.push(Step::RemoveSpoofCheck { port: port.name.clone() });
+        }
         if self.scope.dry_run {
             let steps = steps.iter().map(ToString::to_string).collect();
             return self.plan(&subject, Action::Remove, steps);
@@ -129,7 +132,7 @@ impl Pass<'_> {
         if self.is_recorded(port) {
             return;
         }
-        for failure in apply::apply_all(&mut self.session, &steps) {
+        if let Some(failure) = apply::apply_all(&mut self.session, &steps).pop() {
             return self.report.failure(&subject, Some(failure.step.to_string()), failure.error);
         }
         lock.forget();

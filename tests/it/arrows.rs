@@ -31,7 +31,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The files of the datapath in which it speaks to the kernel; all others decide.
 const SPEAKERS: &[&str] = &[
     "observe",
+    "observe/repair",
     "apply",
+    "apply/repair",
     "session",
     "rules",
     "loopback",
@@ -54,6 +56,7 @@ const PURE: &[&str] = &[
     "datapath/spec.rs",
     "datapath/mark.rs",
     "datapath/plan.rs",
+    "datapath/plan/gateway.rs",
     "datapath/firewall.rs",
     "datapath/firewall/legacy.rs",
     "datapath/hostports.rs",
@@ -62,6 +65,7 @@ const PURE: &[&str] = &[
     "datapath/removal.rs",
     "datapath/surplus.rs",
     "datapath/step.rs",
+    "datapath/step/words.rs",
     "plugins/*/config.rs",
     "plugins/*/want.rs",
     "plugins/*/promise.rs",

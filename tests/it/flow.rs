@@ -130,11 +130,4 @@ impl Flow {
     pub(crate) fn resume(&self) {
         self.shared.paused.store(false, Ordering::SeqCst);
     }
-
-    /// Whether a number that is sent now comes back within a moment.
-    pub(crate) fn is_alive_now(&self) -> bool {
-        let sent = self.shared.sent.load(Ordering::SeqCst);
-        thread::sleep(PAUSE * 30);
-        self.shared.returned.load(Ordering::SeqCst) > sent
-    }
 }

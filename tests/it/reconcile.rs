@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod faults;
+mod remains;
+mod repeat;
+mod rights;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -14,8 +14,6 @@ fn survives(fault: &str, inject: impl Fn(&House)) -> Vec<String> {
     let made = house.repair(fault);
     house.flows.iter().for_each(crate::flow::Flow::resume);
     house.assert_flows(fault);
-    eprintln!("{fault}:");
-    made.iter().for_each(|step| eprintln!("  {step}"));
     made
 }
 
