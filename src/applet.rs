@@ -34,6 +34,7 @@ pub enum Applet {
     Plugin(Plugin),
     Reconcile,
     Selftest,
+    Status,
 }
 
 /// Every name this binary answers to: dispatch, `--help` and the tests walk this table, and there is no other.
@@ -64,6 +65,7 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Selftest,
         "attach two throw-away pods and prove that bytes arrive; changes nothing here",
     ),
+    ("status", Applet::Status, "show attached pods, their addresses and host ports, and the pools"),
 ];
 
 /// What the command line asks for.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
-use smarter_cni::{plugins, reconcile, selftest};
+use smarter_cni::{plugins, reconcile, selftest, status};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -23,6 +23,11 @@ fn main() -> ExitCode {
         Choice::Run(Applet::Selftest, rest) => {
             start_log();
             say(&selftest::run(rest))
+        }
+        Choice::Run(Applet::Status, rest) => {
+            start_log();
+            let outcome = status::run(rest, &mut io::stdout());
+            say(&outcome)
         }
         Choice::Help => say(&smarter_cni::Outcome::printed(applet::help())),
         Choice::Version => say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),

@@ -24,6 +24,11 @@ pub fn marked_attachments(session: &mut Session) -> kernel::Result<Vec<VethMark>
     Ok(links.into_iter().filter_map(|link| VethMark::parse(link.alias.as_deref()?)).collect())
 }
 
+/// All links of the node.
+pub fn links(session: &mut Session) -> kernel::Result<Vec<Link>> {
+    link::all(&mut session.node.route)
+}
+
 /// A host end of ours, as its mark says.
 #[derive(Clone, Debug)]
 pub struct MarkedPort {

@@ -18,4 +18,5 @@ mod podman;
 mod portmap;
 mod reconcile;
 mod sandbox;
+mod status;
 mod vm;
