@@ -35,7 +35,9 @@ pub enum Applet {
     Install,
     Uninstall,
     Doctor,
+    Reconcile,
     Selftest,
+    Status,
 }
 
 /// Every name this binary answers to: dispatch, `--help` and the tests walk this table, and there is no other.
@@ -60,6 +62,7 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Plugin(Plugin::Portmap),
         "the same, under the name our own configuration uses",
     ),
+    ("reconcile", Applet::Reconcile, "bring back what attached pods were promised, remove what no pod wants"),
     (
         "install",
         Applet::Install,
@@ -76,6 +79,7 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Selftest,
         "attach two throw-away pods and prove that bytes arrive; changes nothing here",
     ),
+    ("status", Applet::Status, "show attached pods, their addresses and host ports, and the pools"),
 ];
 
 /// What the command line asks for.

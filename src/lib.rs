@@ -2,17 +2,18 @@
 //!
 //! ```text
 //!  edge        main
-//!  roles       plugins   install   doctor   selftest
+//!  roles       reconcile   status   install   doctor   selftest
+//!              plugins
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
 //!  nouns       net   applet   conflist
 //! ```
 //!
 //! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
-//! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{observe, rules}` and `hostports::{observe, apply,
-//! tables, missing}` know the kernel; `spec`, `mark`, `plan`, `removal`, `step`, `firewall`, `hostports` and
-//! `hostports::{plan, limits}` are pure, as are all of `cni`, every `config.rs`, the installer's decisions and the checks of
-//! the doctor. A test reads the arrows off the source.
+//! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{observe, rules}`, `hostports::{observe, apply, missing,
+//! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `plan`, `removal`, `surplus`, `step`, `firewall`,
+//! `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the
+//! installer's decisions and the checks of the doctor. A test reads the arrows off the source.
 //!
 //! # The walk of one ADD
 //!
@@ -28,7 +29,8 @@
 //! 9. `plugins::bridge` returns a `cni::result::AddResult`, which [`cni::wire::render`] writes in the caller's version.
 //! 10. `main` prints it and then has the record completed: an attachment is final once the runtime knows of it.
 //!
-//! CHECK walks the same way and demands that step 7 finds nothing; DEL applies [`datapath::removal`].
+//! CHECK walks the same way and demands that step 7 finds nothing; DEL applies [`datapath::removal`]; [`reconcile`] makes
+//! the want of each record again (`plugins::bridge::promise`) and walks on from step 6.
 
 pub mod applet;
 pub mod cni;
@@ -40,8 +42,10 @@ pub mod install;
 pub mod kernel;
 pub mod net;
 pub mod plugins;
+pub mod reconcile;
 pub mod selftest;
 pub mod state;
+pub mod status;
 
 /// What a role has to say: one text for standard output, one for standard error, one exit code.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
-use smarter_cni::{doctor, install, plugins, selftest};
+use smarter_cni::{doctor, install, plugins, reconcile, selftest, status};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -17,6 +17,10 @@ fn main() -> ExitCode {
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
         Choice::Run(Applet::Doctor, rest) => say(&doctor::run(rest, wants_colours())),
+        Choice::Run(Applet::Reconcile, rest) => {
+            start_log();
+            say(&reconcile::run(rest))
+        }
         Choice::Run(Applet::Selftest, rest) => {
             start_log();
             say(&selftest::run(rest))
@@ -28,6 +32,11 @@ fn main() -> ExitCode {
         Choice::Run(Applet::Uninstall, rest) => {
             start_log();
             say(&install::uninstall(rest, &environment()))
+        }
+        Choice::Run(Applet::Status, rest) => {
+            start_log();
+            let outcome = status::run(rest, &mut io::stdout());
+            say(&outcome)
         }
         Choice::Help => say(&smarter_cni::Outcome::printed(applet::help())),
         Choice::Version => say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),

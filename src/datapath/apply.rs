@@ -2,6 +2,8 @@
 //!
 //! Decides nothing: which steps, and in which order, is the plan's business.
 
+pub mod repair;
+
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,16 +96,20 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             vlan::add(&mut session.node.route, index, link.as_str(), entry)
         }
         Step::Masquerade { network, subnet } => rules::add_masquerade(session.netfilter()?, network, *subnet),
-        Step::SpoofCheck { port, pod } => {
-            let mac = pod_mac(session, pod)?;
+        Step::SpoofRule => rules::add_spoof_rule(session.netfilter()?),
+        Step::SpoofCheck { port, pod, mac } => {
+            let mac = mac.map_or_else(|| pod_mac(session, pod), Ok)?;
             rules::add_spoof_check(session.netfilter()?, port, mac)
         }
         Step::RemoveSpoofCheck { port } => rules::remove_spoof_check(session.netfilter()?, port),
-        Step::GuardForward { .. }
-        | Step::KeepAdvertisements { .. }
-        | Step::ClampMss { .. }
-        | Step::AcceptForward { .. }
-        | Step::AcceptLegacy { .. } => run_firewall(session, step),
+        firewall if is_firewall(firewall) => run_firewall(session, firewall),
+        Step::ForgetUnmasqueraded { subnet } => repair::forget_unmasqueraded(session, *subnet),
+        Step::RemoveRoute { link, route } => {
+            let index = session.node.index(link)?;
+            // Of whichever protocol made it.
+            let entry = RouteEntry { protocol: 0, ..route_entry(route, index) };
+            gone(route::remove(&mut session.node.route, &entry))
+        }
         Step::AwaitPort { link } => await_port(session, link),
         Step::ForgetNeighbour { link, address } => forget_neighbour(session, link, *address),
         Step::ForgetConnections { address } => forget_connections(session, *address),
@@ -111,9 +117,32 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
     }
 }
 
+fn is_firewall(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::GuardForward { .. }
+            | Step::KeepAdvertisements { .. }
+            | Step::ClampMss { .. }
+            | Step::AcceptForward { .. }
+            | Step::AcceptLegacy { .. }
+    )
+}
+
 /// A pod is not refused because somebody else's firewall cannot be changed or the kernel lacks a module: it is started,
 /// and the log says what it lacks. But nothing is opened to strangers.
 fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
+    let outcome = change_firewall(session, step);
+    match step {
+        Step::ClampMss { .. } | Step::AcceptForward { .. } => outcome.or_else(ignore),
+        Step::AcceptLegacy { .. } => outcome.or_else(|error| {
+            tracing::warn!("legacy iptables drops what pods send; type: {step}");
+            ignore(error)
+        }),
+        _ => outcome,
+    }
+}
+
+fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     match step {
         Step::GuardForward { family, interface } => {
             filters::guard_forward(session.netfilter()?, *family, interface)
@@ -121,18 +150,11 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::KeepAdvertisements { link } => {
             optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))
         }
-        Step::ClampMss { family, interface } => {
-            filters::clamp_mss(session.netfilter()?, *family, interface).or_else(ignore)
-        }
+        Step::ClampMss { family, interface } => filters::clamp_mss(session.netfilter()?, *family, interface),
         Step::AcceptForward { chain, interface } => {
-            filters::accept_forward(session.netfilter()?, chain, interface).or_else(ignore)
+            filters::accept_forward(session.netfilter()?, chain, interface)
         }
-        Step::AcceptLegacy { family, interface } => {
-            filters::accept_legacy(*family, interface).or_else(|error| {
-                tracing::warn!("legacy iptables drops what pods send; type: {step}");
-                ignore(error)
-            })
-        }
+        Step::AcceptLegacy { family, interface } => filters::accept_legacy(*family, interface),
         other => unreachable!("{other} is no step of the firewall"),
     }
 }
@@ -195,7 +217,7 @@ fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
             let veth = NewVeth { name, mtu: *mtu, mac: None, up: true, master: None, peer };
             present(link::add_veth(&mut session.node.route, &veth))
         }
-        Step::CreateVeth { host, host_mtu, bridge, pod, mac, pod_mtu } => {
+        Step::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
             let master = Some(session.node.index(bridge)?);
             let Session { node, pod: pod_side, .. } = session;
             node.forget(host);
@@ -204,7 +226,7 @@ fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
             }
             let netns = pod_side.as_ref().map(|side| side.netns.fd());
             let peer = Peer { name: pod, mac: *mac, mtu: *pod_mtu, netns };
-            let veth = NewVeth { name: host, mtu: *host_mtu, mac: None, up: true, master, peer };
+            let veth = NewVeth { name: host, mtu: *host_mtu, mac: *host_mac, up: true, master, peer };
             link::add_veth(&mut node.route, &veth)
         }
         other => unreachable!("{other} creates no link"),

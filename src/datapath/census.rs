@@ -10,16 +10,82 @@ use std::path::PathBuf;
 
 use super::mark::VethMark;
 use super::session::Session;
-use crate::kernel::netns::Netns;
+use crate::kernel::link::Link;
+use crate::kernel::netns::{Netns, OpenError};
 use crate::kernel::{self, Socket, address, link};
+use crate::net::IfName;
 
 /// Where runtimes and `ip netns` pin namespaces.
-const PINNED: &[&str] = &["/run/netns", "/var/run/netns"];
+const PINNED: &[&str] = &["/run/netns", "/var/run/netns", "/run/docker/netns"];
 
 /// The attachments that the node's links are marked with.
 pub fn marked_attachments(session: &mut Session) -> kernel::Result<Vec<VethMark>> {
     let links = link::all(&mut session.node.route)?;
     Ok(links.into_iter().filter_map(|link| VethMark::parse(link.alias.as_deref()?)).collect())
+}
+
+/// All links of the node.
+pub fn links(session: &mut Session) -> kernel::Result<Vec<Link>> {
+    link::all(&mut session.node.route)
+}
+
+/// A host end of ours, as its mark says.
+#[derive(Clone, Debug)]
+pub struct MarkedPort {
+    pub name: IfName,
+    pub mark: VethMark,
+    index: u32,
+    /// Of the other end, in its namespace.
+    peer: Option<u32>,
+}
+
+/// The host ends that carry a mark of ours.
+pub fn marked_ports(session: &mut Session) -> kernel::Result<Vec<MarkedPort>> {
+    let port = |link: Link| {
+        let mark = VethMark::parse(link.alias.as_deref()?)?;
+        let veth = link.kind.as_deref() == Some("veth");
+        Some(MarkedPort {
+            name: link.name.parse().ok().filter(|_| veth)?,
+            mark,
+            index: link.index,
+            peer: link.peer,
+        })
+    };
+    Ok(link::all(&mut session.node.route)?.into_iter().filter_map(port).collect())
+}
+
+/// Whether the other end is in a namespace that is pinned or in which a process lives. `None` when not all of them can be
+/// looked into, and the other end is in none of the rest.
+pub fn is_inhabited(port: &MarkedPort) -> Option<bool> {
+    let mut seen = HashSet::new();
+    let mut all = true;
+    for path in namespace_paths() {
+        let netns = match path.to_str().map(Netns::open) {
+            Some(Ok(netns)) => netns,
+            // Ended meanwhile.
+            None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => continue,
+            Some(Err(OpenError::Other(error))) => {
+                all &= error.is_missing();
+                continue;
+            }
+        };
+        if !seen.insert(netns.identity()) {
+            continue;
+        }
+        match other_end_in(&netns, port) {
+            Ok(true) => return Some(true),
+            Ok(false) => {}
+            Err(_) => all = false,
+        }
+    }
+    all.then_some(false)
+}
+
+fn other_end_in(netns: &Netns, port: &MarkedPort) -> kernel::Result<bool> {
+    let Some(peer) = port.peer else { return Ok(false) };
+    let mut socket = netns.visit(Socket::route)??;
+    let link = link::by_index(&mut socket, peer)?;
+    Ok(link.is_some_and(|link| link.kind.as_deref() == Some("veth") && link.peer == Some(port.index)))
 }
 
 /// Every address that some network namespace carries: those pinned by a mount and those of any process.

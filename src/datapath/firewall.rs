@@ -36,7 +36,7 @@ pub struct FirewallHave {
 }
 
 /// A chain of nf_tables by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainName {
     /// `None` is `inet`: both.
     pub family: Option<Family>,

@@ -1,7 +1,8 @@
 //! Want: which ports of the node lead to which ports of a pod, as a value. Pure.
 //!
 //! What is decided about it is in [`plan`], what it looks like in nf_tables in [`tables`], what of that a
-//! kernel lacks in [`missing`], the way to and from the kernel in [`observe`] and [`apply`]. Nothing here grows with the number of pods but the elements of two maps.
+//! kernel lacks in [`missing`], the way to and from the kernel in [`observe`] and [`apply`]. Nothing here
+//! grows with the number of pods but the elements of two maps.
 
 pub mod apply;
 pub mod limits;
@@ -127,7 +128,17 @@ impl Owner {
 
     /// Whether a comment names this container, whatever it calls the pod.
     pub fn is_named_by(container: &str, comment: &str) -> bool {
-        comment.rsplit(' ').next() == Some(&short(container))
+        Self::named(comment) == short(container)
+    }
+
+    /// The container that a comment names, as [`Self::short_name`] has it.
+    pub fn named(comment: &str) -> &str {
+        comment.rsplit(' ').next().unwrap_or_default()
+    }
+
+    /// A container as comments name it.
+    pub fn short_name(container: &str) -> String {
+        short(container)
     }
 
     /// For people: the pod where the comment names one, else the container.

@@ -1,7 +1,7 @@
 //! Want, have, plan: what an attachment promises ([`spec`]), what the kernel carries ([`observe`]), the difference
 //! between the two as a list of steps ([`plan`], [`step`]) and the way these steps reach the kernel ([`apply`]).
 //!
-//! `spec`, `mark`, `plan`, `removal` and `step` are pure; only `session`, `observe`, `apply` and what they call talk to the
+//! `spec`, `mark`, `plan`, `removal`, `surplus` and `step` are pure; only `session`, `observe`, `apply` and what they call talk to the
 //! kernel. [`hostports`] and [`firewall`] are made the same way for ports of the node and for other people's filters.
 
 pub mod apply;
@@ -18,6 +18,7 @@ pub mod rules;
 pub mod session;
 pub mod spec;
 pub mod step;
+pub mod surplus;
 pub mod survey;
 pub mod switches;
 pub mod withdraw;

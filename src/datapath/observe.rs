@@ -1,10 +1,12 @@
 //! Have: asks the kernel what it carries of one attachment. Reads only, decides nothing.
 
+pub mod repair;
+
 use ipnetwork::IpNetwork;
 
 use super::firewall::FirewallHave;
 use super::mark::{self, OWNER, VethMark};
-use super::plan::{BridgeHave, Have, PodHave, PortHave, PortVlan, VlanGatewayHave};
+use super::plan::{BridgeHave, Have, PodHave, PortHave, PortVlan, Strange, VlanGatewayHave};
 use super::removal::Remains;
 use super::rules;
 use super::session::{Session, Side};
@@ -28,6 +30,9 @@ pub enum BridgeError {
 ///
 /// `complete` says whether ADD finished once; `needed` are the gateways that other live attachments were promised, asked
 /// for only when the bridge has an address that is not wanted.
+///
+/// A session without the pod's side sees the node's: a host end with the attachment's mark is taken for connected, and the
+/// container end for what was promised.
 pub fn observe(
     session: &mut Session,
     want: &Attachment,
@@ -40,25 +45,31 @@ pub fn observe(
     }
     let port = session.node.look_up(&want.port.name)?;
     let pod = session.look_up_in_pod(&want.pod.name)?;
-    let connected = port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod));
-    let pod_mac = pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac);
+    let connected = match session.pod {
+        Some(_) => port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod)),
+        None => port.as_ref().is_some_and(|port| is_marked(port, &want.identity)),
+    };
+    // A pod may give itself another MAC; it was promised one.
+    let pod_mac = want.pod.mac.or_else(|| pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac));
     let forwarding = observe_forwarding(&want.forwarding)?;
     let firewall = observe_firewall(session, want, &forwarding)?;
     let have = Have {
         port: port
             .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
             .transpose()?,
+        vlan_gateway: observe_vlan_gateway(&mut session.node, want, bridge.as_ref())?,
         bridge: bridge.map(|link| observe_bridge(&mut session.node, want, link, needed)).transpose()?,
-        vlan_gateway: observe_vlan_gateway(&mut session.node, want)?,
         pod: match (pod, &mut session.pod) {
             (Some(link), Some(pod)) => {
                 let families = Family::BOTH.into_iter().filter(|f| has_routes(&want.pod, *f));
                 Some(observe_pod(&mut pod.side, &link, &families.collect::<Vec<_>>(), false)?)
             }
+            (_, None) if connected => Some(as_promised(&want.pod)),
             _ => None,
         },
         forwarding,
         masquerade: observe_masquerade(session, want)?,
+        spoof_rule: want.spoof_check && rules::has_spoof_rule(session.netfilter()?)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
         firewall,
         unclean: false,
@@ -73,6 +84,21 @@ fn is_pair(port: &Link, pod: &Link) -> bool {
         && pod.kind.as_deref() == Some("veth")
         && port.peer == Some(pod.index)
         && pod.peer == Some(port.index)
+}
+
+fn is_marked(port: &Link, identity: &mark::Identity) -> bool {
+    let mark = port.alias.as_deref().and_then(VethMark::parse);
+    port.kind.as_deref() == Some("veth") && mark.is_some_and(|mark| mark.identity == *identity)
+}
+
+fn as_promised(pod: &Pod) -> PodHave {
+    PodHave {
+        mac: pod.mac,
+        mtu: pod.mtu.unwrap_or_default(),
+        up: pod.up,
+        addresses: pod.addresses.clone(),
+        routes: pod.routes.clone(),
+    }
 }
 
 fn observe_bridge(
@@ -128,6 +154,7 @@ fn observe_port(
         isolated: link.isolated.unwrap_or(false),
         vlans: if want.port.vlans.is_some() { vlans_of(node, link.index)? } else { Vec::new() },
         alias: link.alias.clone(),
+        strange: Strange::default(),
     })
 }
 
@@ -139,13 +166,20 @@ fn vlans_of(node: &mut Side, index: u32) -> kernel::Result<Vec<PortVlan>> {
         .collect())
 }
 
-fn observe_vlan_gateway(node: &mut Side, want: &Attachment) -> kernel::Result<Option<VlanGatewayHave>> {
+fn observe_vlan_gateway(
+    node: &mut Side,
+    want: &Attachment,
+    bridge: Option<&Link>,
+) -> kernel::Result<Option<VlanGatewayHave>> {
     let Some(vlan) = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref()) else { return Ok(None) };
     let Some(link) = node.look_up(&vlan.name)? else { return Ok(None) };
     // A link of that name that somebody else made has a port of another name: what its peer is, is then theirs.
     let port = node.look_up(&vlan.port)?;
     let (port_on_bridge, port_vlans) = match port {
-        Some(port) => (port.master.is_some(), vlans_of(node, port.index)?),
+        Some(port) => {
+            let on_bridge = port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
+            (on_bridge, vlans_of(node, port.index)?)
+        }
         None => (true, vec![PortVlan { id: vlan.vlan.id(), native: true }]),
     };
     Ok(Some(VlanGatewayHave {

@@ -4,11 +4,14 @@
 //! made. ADD runs the list, CHECK demands that it is empty. Every decision about links, addresses, routes and rules is
 //! in this file, so every decision is tested without root.
 
+mod gateway;
+
 use ipnetwork::IpNetwork;
 
+use self::gateway::{leaving_addresses, plan_gateway};
 use super::firewall::{self, FirewallHave};
 use super::mark::BridgeMark;
-use super::spec::{Attachment, Bridge, Gateway, VlanGateway, Vlans};
+use super::spec::{Attachment, Bridge, Vlans};
 use super::step::Step;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
@@ -16,6 +19,7 @@ use crate::net::{Family, IfName, Mac, Route, VlanId};
 const MAIN_TABLE: u32 = 254;
 
 /// What the kernel has of one attachment. `observe` fills it in.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Have {
     pub bridge: Option<BridgeHave>,
@@ -26,6 +30,8 @@ pub struct Have {
     pub forwarding: Vec<Family>,
     /// Our masquerade rules: network and subnet.
     pub masquerade: Vec<(String, IpNetwork)>,
+    /// Ports under the spoof check are checked.
+    pub spoof_rule: bool,
     /// The port is under the spoof check with the pod's MAC.
     pub spoof_check: bool,
     pub firewall: FirewallHave,
@@ -80,6 +86,15 @@ pub struct PortHave {
     pub isolated: bool,
     pub vlans: Vec<PortVlan>,
     pub alias: Option<String>,
+    /// What a port of a bridge never has of itself: a network manager took the link for one of the node's own. Looked for
+    /// only by a repair.
+    pub strange: Strange,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strange {
+    pub addresses: Vec<IpNetwork>,
+    pub routes: Vec<Route>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +127,9 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     for subnet in &want.masquerade {
         if !have.masquerade.iter().any(|(network, has)| *network == want.identity.network && has == subnet) {
             steps.push(Step::Masquerade { network: want.identity.network.clone(), subnet: *subnet });
+            if have.complete {
+                steps.push(Step::ForgetUnmasqueraded { subnet: *subnet });
+            }
         }
     }
     firewall::plan_passage(want, have, &mut steps);
@@ -184,29 +202,6 @@ fn bridge_alias(want: &Attachment, have: Option<&BridgeHave>) -> Option<String> 
     (present != Some(alias.as_str())).then_some(alias)
 }
 
-/// Addresses that must go before the gateway's come: conflicting ones that no live attachment was promised, and that
-/// are ours (of an earlier configuration) or were asked to be removed by force.
-fn leaving_addresses(gateway: &Gateway, bridge: &BridgeHave, marked: &[IpNetwork]) -> Vec<IpNetwork> {
-    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
-    let mut leaving = bridge.addresses.clone();
-    leaving.retain(|old| {
-        !gateway.addresses.contains(old)
-            && conflicts(old)
-            && !bridge.needed.contains(old)
-            && (gateway.force || marked.contains(old))
-    });
-    leaving
-}
-
-/// IPv4: a bridge has one subnet. IPv6: subnets that do not overlap live together.
-fn conflict(old: IpNetwork, new: IpNetwork) -> bool {
-    match (old, new) {
-        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
-        (IpNetwork::V6(old), IpNetwork::V6(new)) => old.contains(new.ip()) || new.contains(old.ip()),
-        _ => false,
-    }
-}
-
 fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     let link = || want.port.name.clone();
     let connected = have.port.as_ref().filter(|port| port.connected);
@@ -216,12 +211,19 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         }
         steps.push(Step::CreateVeth {
             host: link(),
+            host_mac: want.port.mac,
             host_mtu: want.port.mtu,
             bridge: want.bridge.name.clone(),
             pod: want.pod.name.clone(),
             mac: want.pod.mac,
             pod_mtu: want.pod.mtu,
         });
+    }
+    for strange in connected.iter().map(|port| &port.strange) {
+        let routes = strange.routes.iter().cloned();
+        steps.extend(routes.map(|route| Step::RemoveRoute { link: link(), route }));
+        let addresses = strange.addresses.iter().copied();
+        steps.extend(addresses.map(|address| Step::RemoveAddress { link: link(), address }));
     }
     let alias = want.mark().render();
     if connected.and_then(|port| port.alias.as_ref()) != Some(&alias) {
@@ -230,28 +232,31 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     if connected.is_some_and(|port| !port.on_bridge || !port.up) {
         steps.push(Step::Join { link: link(), bridge: want.bridge.name.clone() });
     }
-    // A fresh port has both flags off.
-    let hairpin =
-        (connected.is_some_and(|port| port.hairpin) != want.port.hairpin).then_some(want.port.hairpin);
+    // A fresh port has both flags off, also one that comes back to the bridge.
+    let joined = connected.filter(|port| port.on_bridge);
+    let hairpin = (joined.is_some_and(|port| port.hairpin) != want.port.hairpin).then_some(want.port.hairpin);
     let isolated =
-        (connected.is_some_and(|port| port.isolated) != want.port.isolated).then_some(want.port.isolated);
+        (joined.is_some_and(|port| port.isolated) != want.port.isolated).then_some(want.port.isolated);
     if hairpin.is_some() || isolated.is_some() {
         steps.push(Step::SetPort { link: link(), hairpin, isolated });
     }
     if let Some(vlans) = &want.port.vlans {
-        plan_vlans(&want.port.name, vlans, connected.map(|port| port.vlans.as_slice()), steps);
+        plan_vlans(&want.port.name, vlans, joined.map(|port| port.vlans.as_slice()), steps);
     }
     if let (Some(mtu), Some(port)) = (want.port.mtu, connected)
         && port.mtu != mtu
     {
         steps.push(Step::SetMtu { link: link(), mtu });
     }
+    if want.spoof_check && !have.spoof_rule {
+        steps.push(Step::SpoofRule);
+    }
     if want.spoof_check && !(have.spoof_check && connected.is_some()) {
-        steps.push(Step::SpoofCheck { port: link(), pod: want.pod.name.clone() });
+        steps.push(Step::SpoofCheck { port: link(), pod: want.pod.name.clone(), mac: want.pod.mac });
     }
 }
 
-/// `have` is `None` for a port that these steps create: it comes with VLAN 1, which the kernel calls default.
+/// `have` is `None` for a port that these steps make a port of the bridge: it comes with VLAN 1, which the kernel calls default.
 fn plan_vlans(link: &IfName, want: &Vlans, have: Option<&[PortVlan]>, steps: &mut Vec<Step>) {
     const FRESH: &[PortVlan] = &[PortVlan { id: 1, native: true }];
     let have = have.unwrap_or(FRESH);
@@ -337,61 +342,6 @@ fn same_route(want: &Route, has: &Route, complete: bool) -> bool {
         && want.priority.is_none_or(|priority| has.priority.unwrap_or(0) == priority)
         && want.mtu.is_none_or(|mtu| has.mtu == Some(mtu))
         && want.advmss.is_none_or(|advmss| has.advmss == Some(advmss))
-}
-
-fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
-    let Some(vlan) = &gateway.vlan else {
-        let bridge = have.bridge.as_ref();
-        let marked = bridge
-            .and_then(|bridge| BridgeMark::parse(bridge.alias.as_deref()?))
-            .unwrap_or_default()
-            .gateways;
-        let leaving = bridge.map(|bridge| leaving_addresses(gateway, bridge, &marked)).unwrap_or_default();
-        let present = bridge.map(|bridge| bridge.addresses.as_slice()).unwrap_or_default();
-        return plan_addresses(&want.bridge.name, &gateway.addresses, present, leaving, steps);
-    };
-    plan_vlan_gateway(want, vlan, have, steps);
-    let present = have.vlan_gateway.as_ref().map(|link| link.addresses.as_slice()).unwrap_or_default();
-    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
-    let leaving = present
-        .iter()
-        .filter(|old| gateway.force && !gateway.addresses.contains(old) && conflicts(old))
-        .copied()
-        .collect();
-    plan_addresses(&vlan.name, &gateway.addresses, present, leaving, steps);
-}
-
-fn plan_vlan_gateway(want: &Attachment, vlan: &VlanGateway, have: &Have, steps: &mut Vec<Step>) {
-    let have_link = have.vlan_gateway.as_ref();
-    if have_link.is_none() {
-        let mtu = have.bridge.as_ref().map(|bridge| bridge.mtu).or(want.bridge.mtu);
-        steps.push(Step::CreateVlanGateway { name: vlan.name.clone(), port: vlan.port.clone(), mtu });
-    }
-    if !have_link.is_some_and(|link| link.port_on_bridge) {
-        steps.push(Step::Join { link: vlan.port.clone(), bridge: want.bridge.name.clone() });
-    }
-    let keep_default = want.port.vlans.as_ref().is_some_and(|vlans| vlans.keep_default);
-    let vlans = Vlans { native: Some(vlan.vlan), tagged: Vec::new(), keep_default };
-    plan_vlans(&vlan.port, &vlans, have_link.map(|link| link.port_vlans.as_slice()), steps);
-    if !have_link.is_none_or(|link| link.up) {
-        steps.push(Step::Up { link: vlan.name.clone() });
-    }
-}
-
-/// Old ones go first: the kernel takes an address of the same subnet along with the first of that subnet.
-fn plan_addresses(
-    link: &IfName,
-    wanted: &[IpNetwork],
-    present: &[IpNetwork],
-    leaving: Vec<IpNetwork>,
-    steps: &mut Vec<Step>,
-) {
-    for address in leaving {
-        steps.push(Step::RemoveAddress { link: link.clone(), address });
-    }
-    for address in wanted.iter().filter(|address| !present.contains(address)) {
-        steps.push(Step::AddAddress { link: link.clone(), address: *address });
-    }
 }
 
 /// A new pod is reachable at once: its port forwards, and nobody remembers an earlier holder of its addresses.

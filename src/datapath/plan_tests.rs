@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datapath::mark::Identity;
-use crate::datapath::spec::{Firewall, Pod, Port};
+use crate::datapath::spec::{Firewall, Gateway, Pod, Port, VlanGateway};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -23,7 +23,14 @@ fn attachment() -> Attachment {
             vlan_filtering: false,
             promiscuous: false,
         },
-        port: Port { name: name("vethf3a1"), mtu: None, hairpin: true, isolated: false, vlans: None },
+        port: Port {
+            name: name("vethf3a1"),
+            mac: None,
+            mtu: None,
+            hairpin: true,
+            isolated: false,
+            vlans: None,
+        },
         pod: Pod {
             name: name("eth0"),
             mac: None,
@@ -77,6 +84,7 @@ fn attached() -> Have {
             isolated: false,
             vlans: vec![],
             alias: Some("smarter-cni smartnet c1 eth0 172.38.0.7/16 pod default/web".into()),
+            strange: Strange::default(),
         }),
         pod: Some(PodHave {
             mac: None,
@@ -344,15 +352,96 @@ node: bridge link set dev vethf3a1 hairpin on
 node: ip addr add 172.38.0.1/16 dev smartnet0
 node: sysctl -w net.ipv4.ip_forward=1
 node: nft add rule ip smarter-cni egress ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 \
-         masquerade comment \"smartnet\"",
+         masquerade comment \"smartnet\"
+node: conntrack -D -s 172.38.0.0/16, of the flows that should be masqueraded and are not",
     );
 }
 
 #[test]
-fn a_later_plugin_may_move_the_default_route() {
+fn a_bridge_that_was_deleted_comes_back_under_its_ports() {
     let mut have = attached();
-    have.pod.as_mut().unwrap().routes[0].gw = Some("172.38.0.9".parse().unwrap());
-    assert_plan(&attachment(), &have, "");
-    have.pod.as_mut().unwrap().routes.clear();
-    assert_plan(&attachment(), &have, "\npod:  ip route add default via 172.38.0.1 dev eth0");
+    have.bridge = None;
+    let port = have.port.as_mut().unwrap();
+    (port.on_bridge, port.operational) = (false, false);
+    assert_plan(
+        &attachment(),
+        &have,
+        "
+node: ip link add smartnet0 address 02:00:00:00:00:01 type bridge
+node: ip link set smartnet0 alias \"smarter-cni bridge 172.38.0.1/16\"
+node: sysctl -w net.ipv6.conf.smartnet0.accept_ra=0
+node: ip link set smartnet0 up
+node: ip link set vethf3a1 master smartnet0 up
+node: bridge link set dev vethf3a1 hairpin on
+node: ip addr add 172.38.0.1/16 dev smartnet0
+node: await vethf3a1 up",
+    );
+}
+
+#[test]
+fn a_pair_that_is_gone_is_made_again_with_its_macs() {
+    let mut want = attachment();
+    (want.port.mac, want.pod.mac) = (Some(Mac([2, 0, 0, 0, 0, 2])), Some(Mac([2, 0, 0, 0, 0, 3])));
+    assert_plan(
+        &want,
+        &Have { complete: true, ..node() },
+        "
+node: ip link add vethf3a1 address 02:00:00:00:00:02 master smartnet0 up type veth peer name eth0 address \
+         02:00:00:00:00:03 netns pod
+node: ip link set vethf3a1 alias \"smarter-cni smartnet c1 eth0 172.38.0.7/16 pod default/web\"
+node: bridge link set dev vethf3a1 hairpin on
+pod:  sysctl -w net.ipv4.conf.eth0.arp_notify=1
+pod:  ip addr add 172.38.0.7/16 dev eth0
+pod:  ip link set eth0 up
+pod:  ip route add default via 172.38.0.1 dev eth0
+node: await vethf3a1 up",
+    );
+}
+
+#[test]
+fn what_a_network_manager_put_on_a_host_end_goes() {
+    let mut have = attached();
+    let default = Route { table: Some(MAIN_TABLE), priority: Some(203), ..Route::to(net("0.0.0.0/0"), None) };
+    have.port.as_mut().unwrap().strange =
+        Strange { addresses: vec![net("169.254.7.8/16")], routes: vec![default] };
+    assert_plan(
+        &attachment(),
+        &have,
+        "
+node: ip route del default dev vethf3a1 table 254 metric 203
+node: ip addr del 169.254.7.8/16 dev vethf3a1",
+    );
+}
+
+#[test]
+fn a_port_that_comes_back_to_the_bridge_gets_its_vlans_again() {
+    let mut want = attachment();
+    want.port.vlans = Some(Vlans { native: VlanId::new(100), tagged: vec![], keep_default: false });
+    let mut have = attached();
+    let port = have.port.as_mut().unwrap();
+    (port.on_bridge, port.vlans) = (false, vec![]);
+    assert_plan(
+        &want,
+        &have,
+        "
+node: ip link set vethf3a1 master smartnet0 up
+node: bridge link set dev vethf3a1 hairpin on
+node: bridge vlan del vid 1 dev vethf3a1
+node: bridge vlan add vid 100 dev vethf3a1 pvid untagged",
+    );
+}
+
+#[test]
+fn a_lost_address_takes_its_routes_along() {
+    let mut have = attached();
+    let pod = have.pod.as_mut().unwrap();
+    (pod.addresses, pod.routes) = (vec![], vec![]);
+    assert_plan(
+        &attachment(),
+        &have,
+        "
+pod:  sysctl -w net.ipv4.conf.eth0.arp_notify=1
+pod:  ip addr add 172.38.0.7/16 dev eth0
+pod:  ip route add default via 172.38.0.1 dev eth0",
+    );
 }

@@ -3,6 +3,9 @@
 //! Masquerading is one rule per network and subnet, nothing per pod: pods cannot leak rules, and the cost of a pod does not
 //! grow with their number. The spoof check is two set elements per pod. What one pod adds is added in one transaction.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::mark::OWNER;
@@ -15,12 +18,14 @@ use crate::net::{IfName, Mac, stable_hash};
 use crate::state::lock::NodeLock;
 
 /// Not `masquerade`: that is a word of nft's language, and `nft -f` would not read back what `nft list` prints.
-const MASQUERADE: &str = "egress";
+pub(super) const MASQUERADE: &str = "egress";
 pub(super) const SPOOF_CHECK: &str = "spoof_check";
 /// `NF_IP_PRI_NAT_SRC`, linux/netfilter_ipv4.h: where source addresses are rewritten.
 const PRIORITY_SRCNAT: i32 = 100;
 /// `NF_BR_PRI_NAT_DST_BRIDGED`, linux/netfilter_bridge.h: before anything else looks at a pod's frame.
 const PRIORITY_FIRST: i32 = -300;
+/// So often the rules are looked at again when they vanish while they are changed.
+const ATTEMPTS: usize = 3;
 /// A comment has 127 bytes; a subnet takes up to 43.
 const NETWORK_WORDS: usize = 80;
 
@@ -31,6 +36,13 @@ pub fn masquerade_rule(network: &str, subnet: IpNetwork) -> Rule {
     let multicast = multicast.parse().expect("a network written in this line");
     Rule::new([Expr::from(subnet), Expr::not_to(subnet), Expr::not_to(multicast), Expr::Masquerade])
         .comment(&masquerade_comment(network))
+}
+
+/// Whether a flow should be masqueraded by the rule for the subnet and is not: `from` is where it began, `to` who answers,
+/// `answers_to` whom they answer.
+pub fn lacks_masquerade(subnet: IpNetwork, from: IpAddr, to: IpAddr, answers_to: IpAddr) -> bool {
+    let multicast = to.is_multicast() || matches!(to, IpAddr::V4(to) if to.is_broadcast());
+    subnet.contains(from) && !subnet.contains(to) && !multicast && answers_to == from
 }
 
 /// The network's name, or what still tells it apart.
@@ -132,35 +144,58 @@ fn allowed_key(port: &IfName, mac: Mac) -> Vec<Datum> {
     vec![Datum::IfName(port.clone()), Datum::Ether(mac)]
 }
 
-fn has_spoof_base(socket: &mut Socket) -> kernel::Result<bool> {
+pub fn has_spoof_rule(socket: &mut Socket) -> kernel::Result<bool> {
     let rule = spoof_rule();
     Ok(nft::rules(socket, &spoof_table(), SPOOF_CHECK)?.iter().any(|has| has.is(TableFamily::Bridge, &rule)))
 }
 
 pub fn has_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<bool> {
     let table = spoof_table();
-    Ok(has_spoof_base(socket)?
-        && nft::element(socket, &table, &spoof_ports(), &port_key(port))?.is_some()
+    Ok(nft::element(socket, &table, &spoof_ports(), &port_key(port))?.is_some()
         && nft::element(socket, &table, &spoof_allowed(), &allowed_key(port, mac))?.is_some())
 }
 
-/// The allowed MAC first: a port that is checked without one could say nothing.
-pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<()> {
-    if !has_spoof_base(socket)? {
-        let _lock = lock()?;
-        if !has_spoof_base(socket)? {
-            nft::commit(socket, &spoof_base_transaction())?;
-        }
+/// A rule that is added twice is there twice, so two first pods must not both add it.
+pub fn add_spoof_rule(socket: &mut Socket) -> kernel::Result<()> {
+    let _lock = lock()?;
+    if has_spoof_rule(socket)? {
+        return Ok(());
     }
+    nft::commit(socket, &spoof_base_transaction())
+}
+
+/// The allowed MAC first: a port that is checked without one could say nothing. Under the node's lock, so that whoever
+/// removes what nobody wants sees either no element or the record that wants it.
+pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<()> {
+    let _lock = lock()?;
     let table = spoof_table();
     let allowed = Element::of(allowed_key(port, mac));
-    let transaction = Transaction {
-        commands: vec![
-            Command::AddElements { table: table.clone(), set: spoof_allowed(), elements: vec![allowed] },
-            Command::AddElements { table, set: spoof_ports(), elements: vec![Element::of(port_key(port))] },
-        ],
-    };
-    nft::commit(socket, &transaction)
+    let elements = [
+        Command::AddElements { table: table.clone(), set: spoof_allowed(), elements: vec![allowed] },
+        Command::AddElements { table, set: spoof_ports(), elements: vec![Element::of(port_key(port))] },
+    ];
+    let mut attempt = 0;
+    loop {
+        let base = if has_spoof_rule(socket)? { Vec::new() } else { spoof_base_transaction().commands };
+        match nft::commit(socket, &base.into_iter().chain(elements.clone()).collect()) {
+            // Somebody flushed the rule set between the look and the change.
+            Err(error) if error.is_missing() && attempt < ATTEMPTS => attempt += 1,
+            other => return other,
+        }
+    }
+}
+
+/// Every port that stands in one of the two sets.
+pub fn checked_ports(socket: &mut Socket) -> kernel::Result<BTreeSet<IfName>> {
+    let mut ports = BTreeSet::new();
+    for set in [spoof_ports(), spoof_allowed()] {
+        for element in nft::elements(socket, &spoof_table(), &set)? {
+            if let Some(Datum::IfName(port)) = element.key.first() {
+                ports.insert(port.clone());
+            }
+        }
+    }
+    Ok(ports)
 }
 
 /// Whatever MAC the port was allowed; nothing when it never was.
@@ -197,6 +232,19 @@ mod tests {
                  masquerade comment \"smartnet\""
             )
         );
+    }
+
+    #[test]
+    fn a_flow_that_should_have_another_source_is_told_from_those_that_need_none() {
+        let lacks = |from: &str, to: &str, answers_to: &str| {
+            let ip = |text: &str| text.parse().unwrap();
+            lacks_masquerade("10.1.2.0/24".parse().unwrap(), ip(from), ip(to), ip(answers_to))
+        };
+        assert!(lacks("10.1.2.5", "192.0.2.2", "10.1.2.5"));
+        assert!(!lacks("10.1.2.5", "192.0.2.2", "192.0.2.1"), "it is masqueraded");
+        assert!(!lacks("10.1.2.5", "10.1.2.6", "10.1.2.5"), "a neighbour sees the pod itself");
+        assert!(!lacks("192.0.2.2", "10.1.2.5", "192.0.2.2"), "it came from outside");
+        assert!(!lacks("10.1.2.5", "224.0.0.251", "10.1.2.5"));
     }
 
     #[test]

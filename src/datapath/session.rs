@@ -86,6 +86,17 @@ impl Session {
         Ok(Self { node, pod, netfilter: None })
     }
 
+    /// Goes on with another pod, or with none; what was seen of the node is forgotten. On failure there is none.
+    pub fn turn_to(&mut self, netns: Option<Netns>) -> kernel::Result<()> {
+        self.pod = None;
+        self.node.seen.clear();
+        if let Some(netns) = netns {
+            let route = netns.visit(Socket::route)??;
+            self.pod = Some(PodSide { netns, side: Side::new(route) });
+        }
+        Ok(())
+    }
+
     /// The link of that name in the pod; `None` also without a pod.
     pub fn look_up_in_pod(&mut self, name: &IfName) -> kernel::Result<Option<Link>> {
         match &mut self.pod {

@@ -85,6 +85,8 @@ pub struct VlanGateway {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     pub name: IfName,
+    /// Only for a pair that is made anew; the kernel chooses one for a new pod's.
+    pub mac: Option<Mac>,
     pub mtu: Option<u32>,
     pub hairpin: bool,
     pub isolated: bool,

@@ -1,15 +1,16 @@
 //! One step from have to want. Displays as the command a person would type: logs, CHECK, `--dry-run` and tests share
-//! this text. A value; what it does to the kernel is in `apply`.
+//! this text (`words`). A value; what it does to the kernel is in `apply`.
 
-use std::fmt;
+mod words;
+
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use super::firewall::ChainName;
-use super::firewall::legacy;
-use super::mark::OWNER;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
+
+pub use words::masquerade_words;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -60,6 +61,7 @@ pub enum Step {
     },
     CreateVeth {
         host: IfName,
+        host_mac: Option<Mac>,
         host_mtu: Option<u32>,
         bridge: IfName,
         pod: IfName,
@@ -88,9 +90,13 @@ pub enum Step {
         link: IfName,
         mtu: u32,
     },
+    /// Once for all ports.
+    SpoofRule,
+    /// Without a MAC, that of the pod's interface is allowed.
     SpoofCheck {
         port: IfName,
         pod: IfName,
+        mac: Option<Mac>,
     },
     PodSysctl {
         key: String,
@@ -133,6 +139,15 @@ pub enum Step {
         network: String,
         subnet: IpNetwork,
     },
+    /// Flows that began while the rule was away keep the pod's address until they are forgotten, and nobody answers them.
+    ForgetUnmasqueraded {
+        subnet: IpNetwork,
+    },
+    /// Somebody else's route through a host end, which is a port of a bridge and leads nowhere.
+    RemoveRoute {
+        link: IfName,
+        route: Route,
+    },
     RemoveSpoofCheck {
         port: IfName,
     },
@@ -165,6 +180,59 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it can only be made from within the pod's network namespace, or with it in hand.
+    pub fn needs_pod(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateVeth { .. }
+                | Self::PodSysctl { .. }
+                | Self::PodAddress { .. }
+                | Self::PodUp { .. }
+                | Self::PodSettle { .. }
+                | Self::PodRoute { .. }
+                | Self::Announce { .. }
+                | Self::RemovePodLink { .. }
+                | Self::SpoofCheck { mac: None, .. }
+        )
+    }
+
+    /// Whether it makes or changes the link of that name.
+    pub fn is_about(&self, name: &IfName) -> bool {
+        match self {
+            Self::Mark { link, .. }
+            | Self::Up { link }
+            | Self::RemoveLink { link }
+            | Self::RemoveAddress { link, .. }
+            | Self::AddAddress { link, .. }
+            | Self::RemoveRoute { link, .. }
+            | Self::Join { link, .. }
+            | Self::SetPort { link, .. }
+            | Self::RemoveVlan { link, .. }
+            | Self::AddVlan { link, .. }
+            | Self::SetMtu { link, .. }
+            | Self::AwaitPort { link } => link == name,
+            Self::CreateVeth { host, .. } => host == name,
+            Self::SpoofCheck { port, .. } | Self::RemoveSpoofCheck { port } => port == name,
+            _ => false,
+        }
+    }
+
+    /// Whether it does its work also where an earlier step of the same plan failed.
+    pub fn stands_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::Forward(_)
+                | Self::SpoofRule
+                | Self::GuardForward { .. }
+                | Self::KeepAdvertisements { .. }
+                | Self::ClampMss { .. }
+                | Self::AcceptForward { .. }
+                | Self::AcceptLegacy { .. }
+                | Self::Masquerade { .. }
+                | Self::ForgetUnmasqueraded { .. }
+        )
+    }
+
     /// Steps that only matter while something changes; a node on which they are all that is missing is complete.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -172,162 +240,9 @@ impl Step {
             Self::AwaitPort { .. }
                 | Self::ForgetNeighbour { .. }
                 | Self::ForgetConnections { .. }
+                | Self::ForgetUnmasqueraded { .. }
                 | Self::Announce { .. }
                 | Self::PodSettle { .. }
         )
     }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateBridge { name, mac, mtu, vlan_filtering } => {
-                write!(f, "node: ip link add {name} address {mac}{} type bridge", mtu_words(*mtu))?;
-                f.write_str(if *vlan_filtering { " vlan_filtering 1" } else { "" })
-            }
-            Self::Mark { link, alias } => write!(f, "node: ip link set {link} alias \"{alias}\""),
-            Self::FixMac { link, mac } => write!(f, "node: ip link set {link} address {mac}"),
-            Self::Promiscuous { link } => write!(f, "node: ip link set {link} promisc on"),
-            Self::RefuseAdvertisements { link } => {
-                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=0")
-            }
-            Self::Up { link } => write!(f, "node: ip link set {link} up"),
-            Self::CreateVlanGateway { name, port, mtu } => {
-                let mtu = mtu_words(*mtu);
-                write!(f, "node: ip link add {name}{mtu} up type veth peer name {port}{mtu}")
-            }
-            Self::RemoveAddress { link, address } => write!(f, "node: ip addr del {address} dev {link}"),
-            Self::AddAddress { link, address } => write!(f, "node: ip addr add {address} dev {link}"),
-            Self::Forward(Family::V4) => f.write_str("node: sysctl -w net.ipv4.ip_forward=1"),
-            Self::Forward(Family::V6) => f.write_str("node: sysctl -w net.ipv6.conf.all.forwarding=1"),
-            Self::RemoveLink { link } => write!(f, "node: ip link del {link}"),
-            Self::CreateVeth { host, host_mtu, bridge, pod, mac, pod_mtu } => {
-                write!(f, "node: ip link add {host}{} master {bridge} up type veth", mtu_words(*host_mtu))?;
-                write!(f, " peer name {pod}{}", mtu_words(*pod_mtu))?;
-                mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
-                f.write_str(" netns pod")
-            }
-            Self::Join { link, bridge } => write!(f, "node: ip link set {link} master {bridge} up"),
-            Self::SetPort { link, hairpin, isolated } => {
-                write!(f, "node: bridge link set dev {link}")?;
-                hairpin.map_or(Ok(()), |on| write!(f, " hairpin {}", on_off(on)))?;
-                isolated.map_or(Ok(()), |on| write!(f, " isolated {}", on_off(on)))
-            }
-            Self::RemoveVlan { link, vlan } => write!(f, "node: bridge vlan del vid {vlan} dev {link}"),
-            Self::AddVlan { link, vlan, native } => {
-                let flags = if *native { " pvid untagged" } else { "" };
-                write!(f, "node: bridge vlan add vid {vlan} dev {link}{flags}")
-            }
-            Self::SetMtu { link, mtu } => write!(f, "node: ip link set {link} mtu {mtu}"),
-            Self::SpoofCheck { port, pod } => write!(
-                f,
-                "node: nft add element bridge {OWNER} spoof_allowed {{ {port} . <mac of {pod}> }}; nft add element bridge \
-                 {OWNER} spoof_ports {{ {port} }}"
-            ),
-            Self::PodSysctl { key, value, .. } => {
-                write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
-            }
-            Self::PodAddress { link, address } => write!(f, "pod:  ip addr add {address} dev {link}"),
-            Self::PodUp { link } => write!(f, "pod:  ip link set {link} up"),
-            Self::PodSettle { link } => {
-                write!(f, "pod:  await the end of duplicate address detection on {link}")
-            }
-            Self::PodRoute { link, route } => {
-                write!(f, "pod:  ip route add ")?;
-                write_route(f, link, route)
-            }
-            Self::AwaitPort { link } => write!(f, "node: await {link} up"),
-            Self::ForgetNeighbour { link, address } => write!(f, "node: ip neigh del {address} dev {link}"),
-            Self::ForgetConnections { address } => {
-                write!(f, "node: conntrack -D -s {address}; conntrack -D -r {address}")
-            }
-            Self::Announce { link } => write!(f, "pod:  announce the addresses of {link}"),
-            Self::Masquerade { network, subnet } => {
-                let (family, multicast) = masquerade_words(*subnet);
-                write!(
-                    f,
-                    "node: nft add rule {family} {OWNER} egress {family} saddr {subnet} {family} daddr != {subnet} {family} \
-                     daddr != {multicast} masquerade comment \"{network}\""
-                )
-            }
-            Self::RemoveSpoofCheck { port } => {
-                write!(
-                    f,
-                    "node: nft delete element bridge {OWNER} spoof_ports {{ {port} }} and its spoof_allowed"
-                )
-            }
-            Self::GuardForward { family, interface } => write!(
-                f,
-                "node: nft add element {} {OWNER} bridges {{ \"{interface}\" }}; nft add rule {0} {OWNER} forward_guard \
-                 iifname != @bridges oifname != @bridges drop",
-                nft_family(*family)
-            ),
-            Self::KeepAdvertisements { link } => {
-                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=2")
-            }
-            Self::ClampMss { family, interface } => write!(
-                f,
-                "node: nft add element {} {OWNER} clamped {{ \"{interface}\" }}; nft add rule {0} {OWNER} mss_clamp iifname \
-                 @clamped tcp flags syn tcp option maxseg size set rt mtu, and the same with oifname",
-                nft_family(*family)
-            ),
-            Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
-            Self::AcceptLegacy { family, interface } => {
-                let program = legacy::program(*family);
-                write!(f, "node: {}", legacy::commands(program, interface))
-            }
-            Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
-        }
-    }
-}
-
-/// The nft family of a subnet and the multicast range that is never masqueraded in it.
-pub fn masquerade_words(subnet: IpNetwork) -> (&'static str, &'static str) {
-    if subnet.is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") }
-}
-
-fn nft_family(family: Family) -> &'static str {
-    if family == Family::V4 { "ip" } else { "ip6" }
-}
-
-/// In the words of the program that owns the chain.
-fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
-    if chain.is_iptables() {
-        let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
-        return write!(f, "node: {}", legacy::commands(program, interface));
-    }
-    write!(
-        f,
-        "node: nft insert rule {chain} iifname \"{interface}\" accept comment \"{OWNER} {interface}\""
-    )?;
-    for matches in ["ct state established,related", "ct status dnat"] {
-        write!(
-            f,
-            "; nft insert rule {chain} oifname \"{interface}\" {matches} accept comment \"{OWNER} {interface}\""
-        )?;
-    }
-    Ok(())
-}
-
-fn mtu_words(mtu: Option<u32>) -> String {
-    mtu.map(|mtu| format!(" mtu {mtu}")).unwrap_or_default()
-}
-
-fn on_off(on: bool) -> &'static str {
-    if on { "on" } else { "off" }
-}
-
-fn write_route(f: &mut fmt::Formatter<'_>, link: &IfName, route: &Route) -> fmt::Result {
-    if route.is_default() {
-        f.write_str("default")?;
-    } else {
-        write!(f, "{}", route.dst)?;
-    }
-    route.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
-    write!(f, " dev {link}")?;
-    route.table.map_or(Ok(()), |table| write!(f, " table {table}"))?;
-    route.priority.map_or(Ok(()), |priority| write!(f, " metric {priority}"))?;
-    route.scope.map_or(Ok(()), |scope| write!(f, " scope {scope}"))?;
-    route.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))?;
-    route.advmss.map_or(Ok(()), |advmss| write!(f, " advmss {advmss}"))
 }

@@ -22,7 +22,9 @@ use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::session::{Netns, OpenError};
 use crate::state::holders::LIBCNI_RESULTS;
-use crate::state::{BootId, Record, Records, boot, record};
+use crate::state::lock::RecordLock;
+use crate::state::record::{self, Attachment};
+use crate::state::{BootId, Record, Records, boot};
 
 /// Runs one plugin call: environment and standard input in, exactly one answer out.
 pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
@@ -111,6 +113,22 @@ fn with_leases<T>(call: impl FnOnce(&host_local::Ipam<'_>) -> Result<T>) -> Resu
 fn node_records() -> Result<Records> {
     let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
     Ok(Records::at(Path::new(record::ROOT), boot))
+}
+
+/// The lock of the attachment's record, for as long as a verb works on it: a repair keeps away meanwhile. Where it cannot be
+/// had the verb goes on without, as it must on a full disk.
+fn hold(records: &Records, attachment: &Attachment<'_>, plugin: &str) -> Option<RecordLock> {
+    records
+        .lock(attachment, plugin)
+        .inspect_err(|error| tracing::warn!(%error, "a repair may run at the same time"))
+        .ok()
+}
+
+/// After a removal: without the record nobody needs its lock.
+fn forget(lock: Option<RecordLock>) {
+    if let Some(lock) = lock {
+        lock.forget();
+    }
 }
 
 /// Before any work: a runtime that passes the node's own namespace would have the node's `eth0` replaced.

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{stat, statfs};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::error::Error;
 use super::lease::Holder;
 use super::record::Record;
 
@@ -50,6 +52,31 @@ pub fn is_gone(record: &Record) -> bool {
     match (&record.netns, record.netns_id) {
         (Some(path), Some(id)) => NetnsId::of(path) != Some(id),
         _ => false,
+    }
+}
+
+/// Where the namespace of a record is, as far as its path tells from here. Finer than [`is_gone`], for whoever would tear
+/// down what it takes for dead without having been asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    Here,
+    /// Nothing is at the path any more, or another namespace.
+    Gone,
+    /// Why it cannot be told.
+    Unclear(String),
+}
+
+pub fn whereabouts(record: &Record) -> Whereabouts {
+    let (Some(path), Some(id)) = (&record.netns, record.netns_id) else {
+        return Whereabouts::Unclear("its record names no namespace".to_owned());
+    };
+    match stat(path) {
+        Ok(stat) if (NetnsId { dev: stat.st_dev, ino: stat.st_ino }) == id => Whereabouts::Here,
+        Ok(_) if is_namespace(path) => Whereabouts::Gone,
+        // What a container sees whose view of the host does not follow the host's mounts: not a sign of death.
+        Ok(_) => Whereabouts::Unclear(format!("{path} is no namespace, as seen from here")),
+        Err(Errno::NOENT) => Whereabouts::Gone,
+        Err(error) => Whereabouts::Unclear(Error::new("stat", Path::new(path), error).to_string()),
     }
 }
 
@@ -118,6 +145,20 @@ mod tests {
         let later = boottime() + GRACE * 2;
         assert_eq!(of_record(&record(None), later), Liveness::Alive);
         assert_eq!(of_record(&record(Some("/no/such/netns")), later), Liveness::Alive);
+    }
+
+    #[test]
+    fn a_plain_file_in_place_of_a_namespace_proves_nothing() {
+        let namespace = record(Some("/proc/self/ns/net"));
+        assert_eq!(whereabouts(&namespace), Whereabouts::Here);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("netns");
+        fs::write(&path, "").unwrap();
+        let at = |netns: &str| Record { netns: Some(netns.to_owned()), ..namespace.clone() };
+        assert!(matches!(whereabouts(&at(path.to_str().unwrap())), Whereabouts::Unclear(_)));
+        assert_eq!(whereabouts(&at("/proc/self/ns/uts")), Whereabouts::Gone, "another one took the path");
+        assert_eq!(whereabouts(&at("/no/such/netns")), Whereabouts::Gone);
+        assert!(matches!(whereabouts(&record(None)), Whereabouts::Unclear(_)));
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! The lock of this node: whoever changes what all pods share takes it first.
+//! Locks: one of this node, for what all pods share, and one of each attachment record, for what that record promises.
 //!
-//! A pod's own links, lease and record need no lock: their names belong to one attachment.
+//! A runtime never runs two verbs for one attachment at once, so the verbs would not need the second kind. Repair does: it
+//! must not make again what a DEL is just removing. Order, where both are held: the record's first.
 
 use std::fs::File;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::error::{Error, Result};
@@ -18,19 +22,78 @@ pub struct NodeLock(#[expect(dead_code, reason = "closing the file releases the 
 impl NodeLock {
     /// Waits for whoever holds it.
     pub fn take() -> Result<Self> {
-        Self::take_at(Path::new(ROOT))
+        Self::take_at(Path::new(ROOT), "lock")
     }
 
-    fn take_at(directory: &Path) -> Result<Self> {
-        let place = directory.join("lock");
-        let file =
-            Directory::create(directory, 0o700)?.open("lock", OFlags::RDONLY | OFlags::CREATE, 0o600)?;
+    /// Another lock: that of whoever repairs. Verbs never wait for it.
+    pub fn of_reconcile() -> Result<Self> {
+        Self::take_at(Path::new(ROOT), "reconcile.lock")
+    }
+
+    fn take_at(directory: &Path, name: &str) -> Result<Self> {
+        let place = directory.join(name);
+        let file = Directory::create(directory, 0o700)?.open(name, OFlags::RDONLY | OFlags::CREATE, 0o600)?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(Self(file)),
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(Error::new("lock", &place, error)),
             }
+        }
+    }
+}
+
+/// How long a verb waits for whoever has the record's lock: longer than any repair of one attachment takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Held until dropped. The file is as old as the record and goes with it; its name is the record's.
+#[derive(Debug)]
+pub struct RecordLock {
+    directory: Directory,
+    name: String,
+    #[expect(dead_code, reason = "closing the file releases the lock")]
+    file: File,
+}
+
+impl RecordLock {
+    /// Waits for whoever holds it; the error after that is a timeout.
+    pub(super) fn take(directory: &Path, name: &str) -> Result<Self> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(lock) = Self::try_take(directory, name)? {
+                return Ok(lock);
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::new("lock", &directory.join(name), Errno::TIMEDOUT));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// `None` while somebody else holds it.
+    pub(super) fn try_take(directory: &Path, name: &str) -> Result<Option<Self>> {
+        let place = directory.join(name);
+        let directory = Directory::create(directory, 0o700)?;
+        loop {
+            let file = directory.open(name, OFlags::RDONLY | OFlags::CREATE, 0o600)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever had it may have removed the file while we opened it: then others lock another one.
+                Ok(()) if rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) => {
+                    return Ok(Some(Self { directory, name: name.to_owned(), file }));
+                }
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(Error::new("lock", &place, error)),
+            }
+        }
+    }
+
+    /// Gives the lock back and removes its file, when the record is no more.
+    pub fn forget(self) {
+        if let Err(error) = self.directory.remove(&self.name) {
+            tracing::debug!("an empty file stays: {error}");
         }
     }
 }
@@ -43,14 +106,38 @@ mod tests {
     fn only_one_holds_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run");
-        let first = NodeLock::take_at(&path).unwrap();
-        let waiting = std::thread::spawn({
+        let first = NodeLock::take_at(&path, "lock").unwrap();
+        let waiting = thread::spawn({
             let path = path.clone();
-            move || NodeLock::take_at(&path).map(drop)
+            move || NodeLock::take_at(&path, "lock").map(drop)
         });
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
         assert!(!waiting.is_finished());
         drop(first);
         waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_records_lock_goes_with_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("locks");
+        let first = RecordLock::take(&path, "one").unwrap();
+        assert!(RecordLock::try_take(&path, "one").unwrap().is_none());
+        let other = RecordLock::try_take(&path, "two").unwrap().expect("another record");
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || RecordLock::take(&path, "one").unwrap()
+        });
+        thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished());
+        // Whoever waited for the file that is removed must not share the lock with whoever makes it anew.
+        first.forget();
+        let second = waiting.join().unwrap();
+        assert!(path.join("one").exists());
+        assert!(RecordLock::try_take(&path, "one").unwrap().is_none());
+        drop(second);
+        assert!(RecordLock::try_take(&path, "one").unwrap().is_some());
+        other.forget();
+        assert!(!path.join("two").exists());
     }
 }

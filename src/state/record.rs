@@ -18,9 +18,10 @@ use super::boot::{BootId, boottime};
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
+use super::lock::RecordLock;
 use crate::net::{IfName, stable_hash};
 
-pub use promised::{Flags, HostPort, Promised, PromisedAddress};
+pub use promised::{Firewall, Flags, HostPort, Pool, PortRules, Promised, PromisedAddress};
 
 /// Where the records of a node are; on a tmpfs.
 pub const ROOT: &str = "/run/smarter-cni";
@@ -135,6 +136,42 @@ impl Records {
         Self { directory: self.directory.with_file_name("suspects"), boot: self.boot.clone() }
     }
 
+    /// The lock of a record, whether there is one or not; waits some seconds for whoever has it.
+    pub fn lock(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<RecordLock> {
+        RecordLock::take(&self.locks(), &stem(attachment, plugin))
+    }
+
+    /// As [`Self::lock`], without waiting: `None` while somebody else has it.
+    pub fn try_lock(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<RecordLock>> {
+        RecordLock::try_take(&self.locks(), &stem(attachment, plugin))
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.directory.with_file_name("locks")
+    }
+
+    /// Removes the files of locks that nobody holds and that no record needs: what killed verbs left. Returns how many.
+    pub fn sweep_locks(&self) -> Result<usize> {
+        let Some(directory) = Directory::existing(&self.locks())? else { return Ok(0) };
+        let mut stale = Vec::new();
+        directory.each(|name, _| stale.push(name.to_owned()))?;
+        let mut swept = 0;
+        for name in stale {
+            let needed = || self.directory.join(format!("{name}.json")).exists();
+            if needed() {
+                continue;
+            }
+            // A verb takes the lock before it writes the record: looked at again with the lock in hand.
+            if let Some(lock) = RecordLock::try_take(&self.locks(), &name)?
+                && !needed()
+            {
+                lock.forget();
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
     pub fn write(&self, record: &Record) -> Result<()> {
         let directory = Directory::create(&self.directory, 0o700)?;
@@ -192,6 +229,24 @@ impl Records {
         Ok(damaged)
     }
 
+    /// All of them, or how many cannot be read: for whoever removes what no record speaks of.
+    pub fn all_or_damaged(&self) -> Result<Result<Vec<Record>, usize>> {
+        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Ok(Vec::new())) };
+        let (mut records, mut damaged) = (Vec::new(), 0);
+        for name in names(&directory, "")? {
+            match self.decode(&directory, &name) {
+                Ok(record) => records.extend(record),
+                Err(_) => damaged += 1,
+            }
+        }
+        Ok(if damaged == 0 { Ok(records) } else { Err(damaged) })
+    }
+
+    /// Whether one was ever about to be written here.
+    pub fn exist(&self) -> bool {
+        self.directory.parent().is_some_and(Path::is_dir)
+    }
+
     /// Whether a record could be written, without writing one. What does not exist yet can be made where its nearest
     /// existing parent can be written.
     pub fn writable(&self) -> Result<()> {
@@ -227,22 +282,18 @@ impl Records {
     }
 
     fn load(&self, directory: &Directory, name: &str) -> Option<Record> {
-        let read = match directory.read(name) {
-            Ok(None) => return None,
-            Ok(Some(bytes)) => serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match read {
-            Ok(record) => Some(record).filter(|record| record.boot_id == self.boot),
-            Err(error) => {
-                let path = directory.path().join(name);
-                tracing::warn!(
-                    "attachment record {} is damaged and counts as absent: {error}",
-                    path.display()
-                );
-                None
-            }
-        }
+        self.decode(directory, name).unwrap_or_else(|error| {
+            let path = directory.path().join(name);
+            tracing::warn!("attachment record {} is damaged and counts as absent: {error}", path.display());
+            None
+        })
+    }
+
+    /// `None` when there is none of this boot.
+    fn decode(&self, directory: &Directory, name: &str) -> Result<Option<Record>, String> {
+        let Some(bytes) = directory.read(name).map_err(|error| error.to_string())? else { return Ok(None) };
+        let record = serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string())?;
+        Ok(Some(record).filter(|record| record.boot_id == self.boot))
     }
 
     /// Removes what another boot left, where the root is not on a tmpfs.
@@ -290,7 +341,11 @@ fn attachment_part(attachment: &Attachment<'_>) -> String {
 
 /// The container comes first, so that all records of a container are found by the beginning of their names.
 fn file_name(attachment: &Attachment<'_>, plugin: &str) -> String {
-    format!("{}-{}.{plugin}.json", container_part(attachment.container), attachment_part(attachment))
+    format!("{}.json", stem(attachment, plugin))
+}
+
+fn stem(attachment: &Attachment<'_>, plugin: &str) -> String {
+    format!("{}-{}.{plugin}", container_part(attachment.container), attachment_part(attachment))
 }
 
 /// Of this process and call alone; the process's number tells whether its writer is gone.

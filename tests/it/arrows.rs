@@ -31,7 +31,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The files of the datapath in which it speaks to the kernel; all others decide.
 const SPEAKERS: &[&str] = &[
     "observe",
+    "observe/repair",
     "apply",
+    "apply/repair",
     "session",
     "rules",
     "loopback",
@@ -48,8 +50,10 @@ const SPEAKERS: &[&str] = &[
     "firewall/rules",
     "hostports/observe",
     "hostports/apply",
-    "hostports/tables",
     "hostports/missing",
+    "hostports/tables",
+    "surplus/observe",
+    "surplus/apply",
 ];
 
 /// Where nothing but arguments goes in and nothing but values comes out. `*` is any one directory.
@@ -59,12 +63,14 @@ const PURE: &[&str] = &[
     "datapath/spec.rs",
     "datapath/mark.rs",
     "datapath/plan.rs",
+    "datapath/plan/gateway.rs",
     "datapath/firewall.rs",
     "datapath/firewall/legacy.rs",
     "datapath/hostports.rs",
     "datapath/hostports/plan.rs",
     "datapath/hostports/limits.rs",
     "datapath/removal.rs",
+    "datapath/surplus.rs",
     "datapath/step.rs",
     "conflist.rs",
     "install/settings.rs",
@@ -93,6 +99,8 @@ const PURE: &[&str] = &[
     "host/cri/message.rs",
     "host/cri/reply.rs",
     "host/cri/verbose.rs",
+    "datapath/step/words.rs",
+    "plugins/*/promise.rs",
 ];
 /// The specification asks for the execution of foreign plugins, and this file is where.
 const IMPURE: &str = "cni/delegate.rs";

@@ -4,12 +4,14 @@
 //! at, and only where the kernel names the old filter table is its listing asked for.
 
 use super::legacy as filter;
-use super::rules::{CLAMP, GUARD, clamped_set, classify, inside_set, key, table};
+use super::rules::{
+    CLAMP, GUARD, Standing, clamp_rules, clamped_set, classify, guard_rule, inside_set, key, table,
+};
 use super::{ChainName, FirewallHave, ForwardChain, inside};
 use crate::datapath::mark::OWNER;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, RuleInfo, Set, TableFamily};
+use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, Rule, RuleInfo, Set, TableFamily};
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
@@ -30,11 +32,11 @@ pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave
     };
     let socket = session.netfilter()?;
     for family in &want.forwarding {
-        if has_chain(&chains, *family, GUARD) {
+        if stands(socket, &chains, *family, GUARD, &[guard_rule()])? {
             have.guards.push(*family);
             have.guarded.extend(members(socket, *family, &inside_set(), want)?);
         }
-        if want.firewall.clamp_mss && has_chain(&chains, *family, CLAMP) {
+        if want.firewall.clamp_mss && stands(socket, &chains, *family, CLAMP, &clamp_rules())? {
             have.clamped.extend(members(socket, *family, &clamped_set(), want)?);
         }
     }
@@ -71,8 +73,19 @@ fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
     }
 }
 
-fn has_chain(chains: &[ChainInfo], family: Family, name: &str) -> bool {
-    chains.iter().any(|chain| chain.table == table(family) && chain.name == name)
+/// Whether a chain of ours is there with the rules that matter: a flushed table keeps its chains and its sets.
+fn stands(
+    socket: &mut Socket,
+    chains: &[ChainInfo],
+    family: Family,
+    name: &str,
+    rules: &[Rule],
+) -> kernel::Result<bool> {
+    if !chains.iter().any(|chain| chain.table == table(family) && chain.name == name) {
+        return Ok(false);
+    }
+    let has = nft::rules(socket, &table(family), name)?;
+    Ok(Standing::of(family, rules, &has) == Standing::Whole)
 }
 
 fn members(
@@ -100,7 +113,7 @@ pub(in crate::datapath) fn is_foreign(chain: &ChainInfo, families: &[Family]) ->
         && name.is_some_and(|name| families.iter().any(|family| name.sees(*family)))
 }
 
-fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
+pub(super) fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
     let family = match chain.table.family {
         TableFamily::Inet => None,
         TableFamily::Ip => Some(Family::V4),

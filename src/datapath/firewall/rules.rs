@@ -4,8 +4,10 @@
 //! Decides nothing: that is `firewall`'s. Whatever would be there twice if it were added twice is added under the node's
 //! lock, after another look.
 
+use std::collections::BTreeSet;
+
 use super::legacy as filter;
-use super::observe::is_foreign;
+use super::observe::{chain_name, is_foreign};
 use super::{ACCEPTS, ChainName, ForwardChain, ForwardRule};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules::lock;
@@ -123,35 +125,50 @@ pub fn accept_forward(socket: &mut Socket, chain: &ChainName, interface: &IfName
 /// Takes every accept of ours out of chains of somebody else. What remains is what they had without us.
 pub fn withdraw_accepts(socket: &mut Socket) -> kernel::Result<()> {
     let _lock = lock()?;
-    for (chain, rules) in accepted(socket)? {
-        let delete = rules.into_iter().map(|handle| Command::DeleteRule {
-            table: chain.table.clone(),
-            chain: chain.name.clone(),
-            handle,
-        });
-        nft::commit(socket, &delete.collect())?;
+    let chains = nft::chains(socket, None)?;
+    for (chain, interface) in standing_accepts(socket, &chains)? {
+        remove_accepts(socket, &chain, &interface)?;
     }
     Ok(())
 }
 
 /// Whether any chain of somebody else has an accept of ours.
 pub fn has_accepts(socket: &mut Socket) -> kernel::Result<bool> {
-    Ok(accepted(socket)?.iter().any(|(_, rules)| !rules.is_empty()))
+    let chains = nft::chains(socket, None)?;
+    Ok(!standing_accepts(socket, &chains)?.is_empty())
 }
 
-/// Chains of somebody else with the handles of our accepts in them.
-fn accepted(socket: &mut Socket) -> kernel::Result<Vec<(ChainInfo, Vec<u64>)>> {
-    let mine = |rule: &RuleInfo| {
-        let comment = rule.comment.as_ref().map(nft::Comment::as_str).unwrap_or_default();
-        comment.strip_prefix(OWNER).is_some_and(|interface| interface.starts_with(' '))
-    };
-    let mut found = Vec::new();
-    for chain in nft::chains(socket, None)?.into_iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
+/// The chains of somebody else that have accepts of ours, and for which interfaces; each pair once.
+pub fn standing_accepts(
+    socket: &mut Socket,
+    chains: &[ChainInfo],
+) -> kernel::Result<Vec<(ChainName, IfName)>> {
+    let mut found = BTreeSet::new();
+    for chain in chains.iter().filter(|chain| is_foreign(chain, &Family::BOTH)) {
+        let Some(name) = chain_name(chain) else { continue };
         let rules = nft::rules(socket, &chain.table, &chain.name)?;
-        let handles = rules.iter().filter(|rule| mine(rule)).map(|rule| rule.handle).collect();
-        found.push((chain, handles));
+        found.extend(rules.iter().filter_map(accepted).map(|interface| (name.clone(), interface)));
     }
-    Ok(found)
+    Ok(found.into_iter().collect())
+}
+
+/// The interface whose accept a rule is: its comment says so.
+fn accepted(rule: &RuleInfo) -> Option<IfName> {
+    let comment = rule.comment.as_ref()?.as_str();
+    comment.strip_prefix(OWNER)?.strip_prefix(' ')?.parse().ok()
+}
+
+/// Whoever calls holds the node's lock.
+pub fn remove_accepts(socket: &mut Socket, chain: &ChainName, interface: &IfName) -> kernel::Result<()> {
+    let table = foreign_table(chain);
+    let rules = nft::rules(socket, &table, &chain.chain)?;
+    let ours = rules.iter().filter(|rule| accepted(rule).as_ref() == Some(interface));
+    let delete = ours.map(|rule| Command::DeleteRule {
+        table: table.clone(),
+        chain: chain.chain.clone(),
+        handle: rule.handle,
+    });
+    nft::commit(socket, &delete.collect())
 }
 
 pub(super) fn table(family: Family) -> Table {
@@ -176,12 +193,34 @@ fn through(way: Way, op: Op, set: &Set) -> Expr {
     Expr::Lookup { fields: vec![Field::Interface(way)], op, set: set.name.clone() }
 }
 
-/// Table, set, chain and the interface in the set; the rules only with a chain that these commands make.
+/// What there is of a chain of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Whole,
+    /// Rules of it are gone, as after `nft flush table` or a deletion by hand.
+    Broken,
+    Missing,
+}
+
+impl Standing {
+    /// Whether all of the rules that matter stand.
+    pub(super) fn of(family: Family, needed: &[Rule], has: &[RuleInfo]) -> Self {
+        let family = table(family).family;
+        let stands = |rule: &Rule| has.iter().any(|has| has.is(family, rule));
+        match (needed.iter().all(stands), has.is_empty()) {
+            (true, _) => Self::Whole,
+            (false, true) => Self::Missing,
+            (false, false) => Self::Broken,
+        }
+    }
+}
+
+/// Table, set, chain, its rules as far as they do not stand, and the interface in the set.
 fn own_transaction(
     family: Family,
     chain: Chain,
     set: Set,
-    rules: Vec<Rule>,
+    (standing, rules): (Standing, Vec<Rule>),
     interface: &IfName,
 ) -> Transaction {
     let table = table(family);
@@ -192,51 +231,61 @@ fn own_transaction(
         Command::AddSet { table: table.clone(), set: set.clone() },
         Command::AddChain { table: table.clone(), chain },
     ];
-    commands.extend(rules.into_iter().map(add));
+    if standing == Standing::Broken {
+        commands.push(Command::FlushChain { table: table.clone(), chain: name.clone() });
+    }
+    if standing != Standing::Whole {
+        commands.extend(rules.into_iter().map(add));
+    }
     let elements = vec![Element::of(key(interface))];
     commands.push(Command::AddElements { table: table.clone(), set, elements });
     Transaction { commands }
 }
 
-/// Packets that neither come from a network of ours nor go to one are dropped. `frames`: except those that only pass
-/// from one port of a bridge to another, which the filter also sees where br_netfilter is on.
-pub fn guard_transaction(family: Family, interface: &IfName, fresh: bool, frames: bool) -> Transaction {
+/// Packets that neither come from a network of ours nor go to one are dropped.
+pub(super) fn guard_rule() -> Rule {
+    Rule::new([through(Way::In, Op::Ne, &inside_set()), through(Way::Out, Op::Ne, &inside_set()), Expr::Drop])
+}
+
+/// Connections keep to what the route carries, from either side.
+pub(super) fn clamp_rules() -> [Rule; 2] {
+    [Way::In, Way::Out].map(|way| Rule::new([through(way, Op::Eq, &clamped_set()), Expr::ClampMss]))
+}
+
+/// `frames`: except packets that only pass from one port of a bridge to another, which the filter also sees where
+/// br_netfilter is on.
+pub fn guard_transaction(
+    family: Family,
+    interface: &IfName,
+    standing: Standing,
+    frames: bool,
+) -> Transaction {
     let chain = Chain::base(GUARD, Kind::Filter, HookPoint::Forward, PRIORITY_FILTER);
     let bridged = Rule::new([
         Expr::Kind(Way::In, Op::Eq, "bridge"),
         Expr::Kind(Way::Out, Op::Eq, "bridge"),
         Expr::Return,
     ]);
-    let strangers = Rule::new([
-        through(Way::In, Op::Ne, &inside_set()),
-        through(Way::Out, Op::Ne, &inside_set()),
-        Expr::Drop,
-    ]);
-    let rules = match (fresh, frames) {
-        (false, _) => vec![],
-        (true, true) => vec![bridged, strangers],
-        (true, false) => vec![strangers],
-    };
-    own_transaction(family, chain, inside_set(), rules, interface)
+    let rules = if frames { vec![bridged, guard_rule()] } else { vec![guard_rule()] };
+    own_transaction(family, chain, inside_set(), (standing, rules), interface)
 }
 
-pub fn clamp_transaction(family: Family, interface: &IfName, fresh: bool) -> Transaction {
+pub fn clamp_transaction(family: Family, interface: &IfName, standing: Standing) -> Transaction {
     let chain = Chain::base(CLAMP, Kind::Filter, HookPoint::Forward, PRIORITY_MANGLE);
-    let rule = |way| Rule::new([through(way, Op::Eq, &clamped_set()), Expr::ClampMss]);
-    let rules = if fresh { vec![rule(Way::In), rule(Way::Out)] } else { vec![] };
-    own_transaction(family, chain, clamped_set(), rules, interface)
+    own_transaction(family, chain, clamped_set(), (standing, clamp_rules().to_vec()), interface)
 }
 
 pub fn guard_forward(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
     let _lock = lock()?;
-    let fresh = nft::rules(socket, &table(family), GUARD)?.is_empty();
-    let guard = nft::commit(socket, &guard_transaction(family, interface, fresh, true));
+    let standing = Standing::of(family, &[guard_rule()], &nft::rules(socket, &table(family), GUARD)?);
+    let guard = nft::commit(socket, &guard_transaction(family, interface, standing, true));
     match guard {
         // Kernels before 5.6 do not know what kind a link is.
         Err(error)
-            if fresh && (error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)) =>
+            if standing != Standing::Whole
+                && (error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)) =>
         {
-            nft::commit(socket, &guard_transaction(family, interface, fresh, false))
+            nft::commit(socket, &guard_transaction(family, interface, standing, false))
         }
         other => other,
     }
@@ -244,6 +293,6 @@ pub fn guard_forward(socket: &mut Socket, family: Family, interface: &IfName) ->
 
 pub fn clamp_mss(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
     let _lock = lock()?;
-    let fresh = nft::rules(socket, &table(family), CLAMP)?.is_empty();
-    nft::commit(socket, &clamp_transaction(family, interface, fresh))
+    let standing = Standing::of(family, &clamp_rules(), &nft::rules(socket, &table(family), CLAMP)?);
+    nft::commit(socket, &clamp_transaction(family, interface, standing))
 }

@@ -1,5 +1,6 @@
 //! The firewall's part of a plan, as text, for the firewalls that edge nodes come with.
 
+use super::rules::Standing;
 use super::*;
 use crate::datapath::mark::Identity;
 use crate::datapath::plan::{BridgeHave, plan};
@@ -21,7 +22,14 @@ fn want(families: &[Family]) -> Attachment {
             vlan_filtering: false,
             promiscuous: false,
         },
-        port: Port { name: name("veth1"), mtu: None, hairpin: false, isolated: false, vlans: None },
+        port: Port {
+            name: name("veth1"),
+            mac: None,
+            mtu: None,
+            hairpin: false,
+            isolated: false,
+            vlans: None,
+        },
         pod: Pod {
             name: name("eth0"),
             mac: None,
@@ -229,7 +237,7 @@ insert rule ip filter FORWARD iifname \"smartnet0\" counter accept comment \"sma
 "
     );
     assert_eq!(
-        rules::guard_transaction(Family::V4, &name("smartnet0"), true, true).to_string(),
+        rules::guard_transaction(Family::V4, &name("smartnet0"), Standing::Missing, true).to_string(),
         "add table ip smarter-cni
 add set ip smarter-cni bridges { type ifname; }
 add chain ip smarter-cni forward_guard { type filter hook forward priority 0; policy accept; }
@@ -239,7 +247,7 @@ add element ip smarter-cni bridges { \"smartnet0\" }
 "
     );
     assert_eq!(
-        rules::clamp_transaction(Family::V6, &name("smartnet0"), true).to_string(),
+        rules::clamp_transaction(Family::V6, &name("smartnet0"), Standing::Missing).to_string(),
         "add table ip6 smarter-cni
 add set ip6 smarter-cni clamped { type ifname; }
 add chain ip6 smarter-cni mss_clamp { type filter hook forward priority -150; policy accept; }
@@ -247,6 +255,17 @@ add rule ip6 smarter-cni mss_clamp iifname @clamped tcp flags syn tcp option max
 add rule ip6 smarter-cni mss_clamp oifname @clamped tcp flags syn tcp option maxseg size set rt mtu
 add element ip6 smarter-cni clamped { \"smartnet0\" }
 "
+    );
+}
+
+#[test]
+fn a_chain_that_lost_its_rules_is_filled_again() {
+    let text = |standing| rules::clamp_transaction(Family::V4, &name("smartnet0"), standing).to_string();
+    let (whole, broken) = (text(Standing::Whole), text(Standing::Broken));
+    assert!(!whole.contains("add rule") && !whole.contains("flush"), "{whole}");
+    assert!(
+        broken.contains("flush chain ip smarter-cni mss_clamp\nadd rule ip smarter-cni mss_clamp"),
+        "{broken}"
     );
 }
 

@@ -14,23 +14,37 @@ use crate::net::{Family, IfName};
 /// Whose a mapping with that comment is. Asked for mappings only.
 pub type Judge<'a> = dyn Fn(&Mapping, &str) -> Holder + 'a;
 
-pub fn observe(session: &mut Session, want: &HostPorts, judge: &Judge<'_>) -> kernel::Result<Have> {
-    let pod_link = observe_pod_link(session, want)?;
-    let mut found = Vec::new();
-    for family in want.families() {
-        let link = match family {
-            Family::V4 => pod_link.as_ref().map(|link| link.name.clone()),
-            Family::V6 => link_towards(session, want, family)?,
-        };
-        found.push(observe_table(session.netfilter()?, want, family, link.as_ref(), judge)?);
-    }
-    Ok(Have { tables: found, pod_link })
+/// Which interface of the node leads to the pod.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// The routing table knows, as long as all is well.
+    Ask,
+    /// It led there when the pod came. While it is away the routing table would name an uplink, which must not be opened.
+    Known(Option<&'a IfName>),
 }
 
-fn observe_pod_link(session: &mut Session, want: &HostPorts) -> kernel::Result<Option<PodLink>> {
-    let Some(name) = link_towards(session, want, Family::V4)? else { return Ok(None) };
+pub fn observe(
+    session: &mut Session,
+    want: &HostPorts,
+    way: Way<'_>,
+    judge: &Judge<'_>,
+) -> kernel::Result<Have> {
+    let mut pod_link = None;
+    let mut found = Vec::new();
+    for family in want.families() {
+        let link = match way {
+            Way::Ask => link_towards(session, want, family)?,
+            Way::Known(link) => link.cloned(),
+        };
+        found.push(observe_table(session.netfilter()?, want, family, link.as_ref(), judge)?);
+        pod_link = pod_link.or(link);
+    }
+    Ok(Have { tables: found, pod_link: pod_link.map(observe_pod_link).transpose()? })
+}
+
+fn observe_pod_link(name: IfName) -> kernel::Result<PodLink> {
     let value = sysctl::read(&route_localnet_key(&name))?;
-    Ok(Some(PodLink { name, route_localnet: value.as_deref() == Some("1") }))
+    Ok(PodLink { name, route_localnet: value.as_deref() == Some("1") })
 }
 
 pub(super) fn route_localnet_key(link: &IfName) -> String {
@@ -41,9 +55,6 @@ pub(super) fn route_localnet_key(link: &IfName) -> String {
 fn link_towards(session: &mut Session, want: &HostPorts, family: Family) -> kernel::Result<Option<IfName>> {
     let pods = want.pods.iter().map(ipnetwork::IpNetwork::ip);
     let Some(pod) = pods.into_iter().find(|pod| Family::of(*pod) == family) else { return Ok(None) };
-    if !want.mappings.iter().any(|mapping| mapping.family() == family) {
-        return Ok(None);
-    }
     let socket = &mut session.node.route;
     let Some(index) = route::link_towards(socket, pod)? else { return Ok(None) };
     Ok(link::by_index(socket, index)?.and_then(|link| link.name.parse().ok()))

@@ -14,7 +14,7 @@ use crate::net::{Family, IfName, network_of};
 pub struct Have {
     /// One per family with mappings.
     pub tables: Vec<TableHave>,
-    /// Where packets to the pod's IPv4 address leave the node; `None` when no route leads there.
+    /// Where packets to the pod leave the node, to its IPv4 address if it has one; `None` when no route leads there.
     pub pod_link: Option<PodLink>,
 }
 

@@ -153,9 +153,9 @@ impl Ruleset {
         let has = self.rules_of(&table, chain);
         let transaction = if chain == forward::GUARD {
             // Kernels before 5.6 have the guard without its first rule.
-            forward::guard_transaction(family, interface, true, false)
+            forward::guard_transaction(family, interface, forward::Standing::Missing, false)
         } else {
-            forward::clamp_transaction(family, interface, true)
+            forward::clamp_transaction(family, interface, forward::Standing::Missing)
         };
         lacking.extend(transaction.commands.iter().filter_map(|command| match command {
             nft::Command::AddRule { rule, .. } if !has.iter().any(|has| has.is(table.family, rule)) => {

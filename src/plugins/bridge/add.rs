@@ -7,10 +7,11 @@
 use super::config::Config;
 use super::errors::failed_step;
 use super::ipam::Ipam;
+use super::promise;
 use super::want;
 use super::{host_needs, interfaces};
 use crate::cni::error::{Code, Error, Result};
-use crate::cni::request::{Request, Target};
+use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::apply::apply;
@@ -21,7 +22,7 @@ use crate::datapath::session::{Netns, Session};
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
 use crate::net::IfName;
-use crate::plugins::{netns_error, node_records};
+use crate::plugins::{forget, hold, netns_error, node_records};
 use crate::state::{NetnsId, Record, Records};
 
 /// A new attachment, and its record as it is once the runtime has been told.
@@ -46,17 +47,13 @@ pub fn add(request: &Request) -> Result<Added> {
         config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
     }
     let records = node_records()?;
-    let mut attempt = Attempt::begin(request, target, &config, netns, &records)?;
-    match attempt.run() {
-        Ok(result) => {
-            attempt.record.complete = true;
-            Ok(Added { result, record: attempt.record })
-        }
-        Err(error) => {
-            attempt.take_back();
-            Err(error)
-        }
+    let identity = super::identity(request, target);
+    let lock = hold(&records, &super::attachment_of(&identity), super::PLUGIN);
+    let added = Attempt::begin(request, &config, identity.clone(), netns, &records).and_then(Attempt::finish);
+    if added.is_err() && matches!(super::record_of(&records, &identity), Ok(None)) {
+        forget(lock);
     }
+    added
 }
 
 /// One run towards one attachment.
@@ -82,12 +79,11 @@ impl<'a> Attempt<'a> {
     /// that any later verb can finish or undo.
     fn begin(
         request: &'a Request,
-        target: &Target,
         config: &'a Config,
+        identity: Identity,
         netns: Netns,
         records: &'a Records,
     ) -> Result<Self> {
-        let identity = super::identity(request, target);
         let (dev, ino) = netns.identity();
         let here = Some(NetnsId { dev, ino });
         let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
@@ -126,17 +122,31 @@ impl<'a> Attempt<'a> {
         })
     }
 
+    fn finish(mut self) -> Result<Added> {
+        match self.run() {
+            Ok(result) => {
+                self.record.complete = true;
+                Ok(Added { result, record: self.record })
+            }
+            Err(error) => {
+                self.take_back();
+                Err(error)
+            }
+        }
+    }
+
     fn run(&mut self) -> Result<AddResult> {
         let addresses = match &self.ipam {
             Some(ipam) => {
                 let leased = ipam.add(self.resumes.then_some(&self.record))?;
                 (self.leased, self.unclean) = (true, leased.unclean);
+                self.record.promised.pools = leased.pools;
                 want::complete_addresses(self.config, leased.result)?
             }
             None => AddResult::default(),
         };
         let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
-        super::promise(&mut self.record, self.config, &want, &addresses);
+        promise::write(&mut self.record, self.config, &want, &addresses);
         self.records.write(&self.record).map_err(Error::internal)?;
         self.converge(&want)?;
 
@@ -147,7 +157,7 @@ impl<'a> Attempt<'a> {
         }
         // An old version of the specification may have no words for this result; better known before it is final.
         wire::render(&result, self.request.version)?;
-        super::remember_macs(&mut self.record, &result);
+        promise::remember_macs(&mut self.record, &result);
         Ok(result)
     }
 

@@ -5,7 +5,7 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::cni::args::{Args, Pod};
+use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::json::{Json, Object};
@@ -86,7 +86,7 @@ impl Config {
             ipam: common.ipam_type.filter(|name| !name.is_empty()),
             dns: common.dns,
             mac: mac.map_err(|error| Error::internal(format!("failed to make veth pair: {error}")))?,
-            pod_name: pod_name(args.pod()),
+            pod_name: pod_name(args.pod().namespace.as_deref(), args.pod().name.as_deref()),
         };
         if config.disable_container_interface && config.ipam.is_some() {
             return Err(Error::internal("cannot use IPAM when DisableContainerInterface flag is set"));
@@ -237,8 +237,8 @@ fn bridge_name(text: Option<String>) -> Result<IfName> {
 }
 
 /// Only where it is one word for the mark on the link.
-fn pod_name(pod: &Pod) -> Option<String> {
-    let name = format!("{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?);
+pub(super) fn pod_name(namespace: Option<&str>, name: Option<&str>) -> Option<String> {
+    let name = format!("{}/{}", namespace?, name?);
     (!name.contains(' ')).then_some(name)
 }
 

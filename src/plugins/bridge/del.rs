@@ -6,21 +6,25 @@
 use std::net::IpAddr;
 
 use super::ipam::Ipam;
+use crate::applet::{Plugin, plugin};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::apply::apply_all;
 use crate::datapath::mark::Identity;
 use crate::datapath::observe::observe_remains;
-use crate::datapath::removal::plan_removal;
+use crate::datapath::removal::{Remains, plan_removal};
 use crate::datapath::session::{Netns, OpenError, Session};
+use crate::datapath::step::Step;
 use crate::net::IfName;
-use crate::plugins::{netns_error, node_records, portmap};
-use crate::state::Record;
+use crate::plugins::{forget, hold, host_local, netns_error, node_records, portmap};
+use crate::state::lock::RecordLock;
+use crate::state::{Record, Records};
 
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let identity = super::identity(request, target);
     let records = node_records()?;
+    let lock = hold_known(&records, &identity);
     let record = super::record_of(&records, &identity)?;
     let netns = match target.netns.as_deref().map(Netns::open) {
         None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
@@ -28,19 +32,28 @@ pub fn del(request: &Request) -> Result<()> {
         Some(Err(error)) => return Err(netns_error(error)),
     };
     remove_attachment(request, &identity, record.as_ref(), netns)?;
+    forget(lock);
     // The same container under another name of the network: the configuration was renamed while the pod ran.
     for renamed in records.of_container(&identity.container).map_err(Error::internal)? {
         if renamed.plugin == super::PLUGIN
             && renamed.if_name == identity.if_name
             && renamed.network != identity.network
         {
-            remove_attachment(request, &super::identity_of(&renamed), Some(&renamed), None)?;
+            let identity = super::identity_of(&renamed);
+            let lock = hold_known(&records, &identity);
+            remove_attachment(request, &identity, Some(&renamed), None)?;
+            forget(lock);
         }
     }
     Ok(())
 }
 
-/// Links, then rules, then the lease, then the record.
+/// Where nothing was ever recorded nothing is repaired either, and a DEL makes no files.
+pub(super) fn hold_known(records: &Records, identity: &Identity) -> Option<RecordLock> {
+    records.exist().then(|| hold(records, &super::attachment_of(identity), super::PLUGIN)).flatten()
+}
+
+/// Links, then rules, then the lease, then the record. Whoever calls holds the record's lock.
 pub(super) fn remove_attachment(
     request: &Request,
     identity: &Identity,
@@ -48,19 +61,56 @@ pub(super) fn remove_attachment(
     netns: Option<Netns>,
 ) -> Result<()> {
     let records = node_records()?;
-    let mut session = Session::open(netns).map_err(Error::internal)?;
-    let mut failures = Vec::new();
     let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, &records, identity));
     let request = &super::on_behalf_of(request, identity)?;
     let ipam = remembered.promised.ipam.as_deref().map(|name| Ipam::new(request, name, &records));
     let held = ipam.as_ref().and_then(|ipam| ipam.held(record));
-    if let Err(error) = remove_links(&mut session, identity, &remembered, held.as_deref(), true) {
+    let give_back = || ipam.map_or(Ok(()), |ipam| ipam.del(record));
+    remove(&records, &remembered, netns, held.as_deref(), give_back)
+}
+
+/// As [`remove_attachment`], for whoever has no request and knows that the pod's namespace is gone. What a foreign plugin
+/// for addresses leased can only be given back by a DEL, which needs the record: then it stays.
+pub fn remove_recorded(records: &Records, record: &Record) -> Result<()> {
+    let held = host_local::held_recorded(record)?;
+    if is_foreign(record) {
+        let mut session = Session::open(None).map_err(Error::internal)?;
+        remove_links(&mut session, &super::identity_of(record), record, Some(&[]), true)?;
+        return portmap::remove_recorded(&record.container_id, &record.if_name).map(drop);
+    }
+    remove(records, record, None, Some(&held), || host_local::del_recorded(records, record))
+}
+
+/// Whether only a DEL can give the addresses back.
+pub fn is_foreign(record: &Record) -> bool {
+    record.promised.ipam.as_deref().is_some_and(|name| plugin(name) != Some(Plugin::HostLocal))
+}
+
+/// What [`remove_recorded`] would tell the kernel about the attachment's links.
+pub fn planned_removal(record: &Record) -> Result<Vec<Step>> {
+    let held = if is_foreign(record) { Vec::new() } else { host_local::held_recorded(record)? };
+    let mut session = Session::open(None).map_err(Error::internal)?;
+    let remains = remains(&mut session, &super::identity_of(record), record, Some(&held))?;
+    Ok(plan_removal(&remains))
+}
+
+fn remove(
+    records: &Records,
+    remembered: &Record,
+    netns: Option<Netns>,
+    held: Option<&[IpAddr]>,
+    give_back: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let identity = &super::identity_of(remembered);
+    let mut session = Session::open(netns).map_err(Error::internal)?;
+    let mut failures = Vec::new();
+    if let Err(error) = remove_links(&mut session, identity, remembered, held, true) {
         failures.push(error);
     }
     // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
     failures.extend(portmap::remove_recorded(&identity.container, &identity.if_name).err());
-    if let Some(ipam) = ipam.filter(|_| failures.is_empty()) {
-        failures.extend(ipam.del(record).err());
+    if failures.is_empty() {
+        failures.extend(give_back().err());
     }
     if failures.is_empty()
         && let Err(error) = records.remove(&super::attachment_of(identity), super::PLUGIN)
@@ -89,14 +139,28 @@ pub(super) fn remove_links(
     held: Option<&[IpAddr]>,
     pod_side: bool,
 ) -> Result<()> {
+    let mut remains = remains(session, identity, record, held)?;
+    if !pod_side {
+        remains.pod = None;
+    }
+    let failures = apply_all(session, &plan_removal(&remains));
+    let Some(first) = failures.first() else { return Ok(()) };
+    let all: Vec<_> = failures.iter().map(|failure| failure.error.to_string()).collect();
+    Err(Error::internal(format!("failed to delete \"{}\": {}", identity.if_name, all.join("; ")))
+        .with_details(format!("failed at: {}; DEL again when the cause is gone", first.step)))
+}
+
+fn remains(
+    session: &mut Session,
+    identity: &Identity,
+    record: &Record,
+    held: Option<&[IpAddr]>,
+) -> Result<Remains> {
     let mut ports: Vec<IfName> = record.promised.host_if.iter().cloned().collect();
     // Without a record the derived name still finds it.
     ports.push(identity.host_veth(0));
     ports.dedup();
     let mut remains = observe_remains(session, identity, &ports).map_err(Error::internal)?;
-    if !pod_side {
-        remains.pod = None;
-    }
     remains.bridge = remains.bridge.or_else(|| record.promised.bridge.clone());
     let attached = remains.port.is_some() || remains.pod.is_some();
     let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
@@ -110,9 +174,5 @@ pub(super) fn remove_links(
     if record.promised.flags.mac_spoof_check {
         remains.spoof_check = ports.into_iter().next();
     }
-    let failures = apply_all(session, &plan_removal(&remains));
-    let Some(first) = failures.first() else { return Ok(()) };
-    let all: Vec<_> = failures.iter().map(|failure| failure.error.to_string()).collect();
-    Err(Error::internal(format!("failed to delete \"{}\": {}", identity.if_name, all.join("; ")))
-        .with_details(format!("failed at: {}; DEL again when the cause is gone", first.step)))
+    Ok(remains)
 }

@@ -35,7 +35,7 @@ pub(super) fn failed_step(failure: &Failure, want: &Attachment) -> Error {
         Step::CreateVlanGateway { name, .. } => {
             format!("failed to create vlan interface: failed to create vlan gateway \"{name}\": {reason}")
         }
-        Step::SpoofCheck { .. } => format!("failed to setup spoof-check: {error}"),
+        Step::SpoofRule | Step::SpoofCheck { .. } => format!("failed to setup spoof-check: {error}"),
         Step::PodAddress { link, address } => {
             format!("failed to add IP addr {address} to \"{link}\": {reason}")
         }

@@ -44,7 +44,7 @@ impl<'a> Ipam<'a> {
             }
         })?;
         // What happens to addresses that somebody else gives out, nobody tells us.
-        Ok(Leased { result, unclean: true })
+        Ok(Leased { result, unclean: true, pools: Vec::new() })
     }
 
     /// The addresses that are leased to the attachment now; `None` when only a foreign plugin knows.

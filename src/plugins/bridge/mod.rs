@@ -9,11 +9,12 @@ pub mod config;
 mod del;
 mod errors;
 mod ipam;
+pub mod promise;
 pub mod want;
 
 pub use add::{Added, add};
 pub use check::check;
-pub use del::del;
+pub use del::{del, is_foreign, planned_removal, remove_recorded};
 
 use ipnetwork::IpNetwork;
 
@@ -23,19 +24,19 @@ use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::{ContainerId, NetworkName, Request, Target};
-use crate::cni::result::{AddResult, Interface};
+use crate::cni::result::Interface;
 use crate::datapath::census;
 use crate::datapath::mark::Identity;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::net::{IfName, VlanId};
+use crate::net::IfName;
 use crate::plugins::node_records;
 use crate::state::holders;
-use crate::state::record::{self, Flags, Pod, Promised, PromisedAddress};
+use crate::state::record::{self, Flags, Pod, Promised};
 use crate::state::{Liveness, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
-const PLUGIN: &str = "bridge";
+pub const PLUGIN: &str = "bridge";
 
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
@@ -84,7 +85,11 @@ pub fn gc(request: &Request) -> Result<()> {
     let network = request.network.as_str();
     let mut failures = Vec::new();
     let mut remove = |identity: &Identity, record: Option<&Record>| {
-        failures.extend(del::remove_attachment(request, identity, record, None).err());
+        let lock = del::hold_known(&records, identity);
+        match del::remove_attachment(request, identity, record, None) {
+            Ok(()) => crate::plugins::forget(lock),
+            Err(error) => failures.push(error),
+        }
     };
     let all = records.all().map_err(Error::internal)?;
     for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {
@@ -202,48 +207,19 @@ fn lost_record(request: &Request, records: &Records, identity: &Identity) -> Rec
     record
 }
 
-/// Writes down what the attachment wants, for whoever has to finish, check, repair or undo it.
-fn promise(record: &mut Record, config: &Config, want: &Attachment, result: &AddResult) {
-    let promised = &mut record.promised;
-    promised.addresses =
-        result.ips.iter().map(|ip| PromisedAddress { address: ip.address, gateway: ip.gateway }).collect();
-    promised.gateways = want.gateway.as_ref().map(|gateway| gateway.addresses.clone()).unwrap_or_default();
-    promised.routes.clone_from(&want.pod.routes);
-    promised.mtu = config.mtu;
-    promised.flags = Flags {
-        hairpin: config.hairpin,
-        isolated: config.port_isolation,
-        promisc: config.promiscuous,
-        vlan_filtering: config.vlan_filtering(),
-        preserve_default_vlan: config.preserve_default_vlan,
-        ip_masq: config.ip_masq,
-        mac_spoof_check: config.spoof_check,
-        is_gateway: config.is_gateway,
-        container_interface_disabled: config.disable_container_interface,
-        vlan: config.vlan.map(VlanId::id),
-        trunk: config.trunk.iter().flatten().map(|vlan| vlan.id()).collect(),
-    };
-}
-
-fn remember_macs(record: &mut Record, result: &AddResult) {
-    let mac =
-        |at: usize| result.interfaces.get(at).and_then(|interface| interface.mac.as_deref()?.parse().ok());
-    (record.promised.host_mac, record.promised.pod_mac) = (mac(1), mac(2));
-}
-
 /// Whether the pod has an interface of that name.
 fn has_pod_interface(session: &mut Session, identity: &Identity) -> Result<bool> {
     session.look_up_in_pod(&identity.if_name).map(|link| link.is_some()).map_err(Error::internal)
 }
 
 /// Gateways of other attachments on the same bridge that are still alive. Asked for rarely, hence a closure.
-fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
+pub fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -> Vec<IpNetwork> + 'a {
     move || {
         let now = boot::boottime();
         let others = records.all().unwrap_or_default().into_iter().filter(|record| {
             record.plugin == PLUGIN
                 && record.promised.bridge.as_ref() == Some(&want.bridge.name)
-                && record.container_id != want.identity.container
+                && record.attachment() != attachment_of(&want.identity)
                 && holders::of_record(record, now) != Liveness::Dead
         });
         others.flat_map(|record| record.promised.gateways).collect()

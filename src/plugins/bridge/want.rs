@@ -56,7 +56,8 @@ pub fn attachment(
 ) -> Result<Attachment> {
     let gateway = gateway(config, &addresses.ips)?;
     let forwarding = gateway.as_ref().map(|gateway| families(&gateway.addresses)).unwrap_or_default();
-    let masquerade = if config.ip_masq { subnets(&addresses.ips) } else { Vec::new() };
+    let ips: Vec<_> = addresses.ips.iter().map(|ip| ip.address).collect();
+    let masquerade = if config.ip_masq { subnets(&ips) } else { Vec::new() };
     Ok(Attachment {
         identity: identity.clone(),
         pod_name: config.pod_name.clone(),
@@ -69,17 +70,18 @@ pub fn attachment(
         },
         port: Port {
             name: host_end,
+            mac: None,
             mtu: config.mtu,
             hairpin: config.hairpin,
             isolated: config.port_isolation,
-            vlans: vlans(config),
+            vlans: vlans(config.vlan, config.trunk.clone().unwrap_or_default(), config.preserve_default_vlan),
         },
         pod: Pod {
             name: identity.if_name.clone(),
             mac: config.mac,
             mtu: config.mtu,
             up: !config.disable_container_interface,
-            addresses: addresses.ips.iter().map(|ip| ip.address).collect(),
+            addresses: ips,
             routes: next_hops(&addresses.routes, &addresses.ips),
             detect_duplicates: config.detect_duplicates,
         },
@@ -113,7 +115,7 @@ fn gateway(config: &Config, ips: &[IpConfig]) -> Result<Option<Gateway>> {
     Ok(Some(Gateway { addresses, force: config.force_address, vlan }))
 }
 
-fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {
+pub(super) fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {
     let name = format!("{bridge}.{vlan}");
     let name: IfName = name.parse().map_err(|error| {
         Error::internal(format!("failed to create vlan interface: {name:?}: {error}"))
@@ -125,25 +127,24 @@ fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {
 }
 
 /// A trunk without access VLAN takes VLAN 1 for untagged frames.
-fn vlans(config: &Config) -> Option<Vlans> {
-    let tagged = config.trunk.clone().unwrap_or_default();
-    if config.vlan.is_none() && tagged.is_empty() {
+pub(super) fn vlans(access: Option<VlanId>, tagged: Vec<VlanId>, keep_default: bool) -> Option<Vlans> {
+    if access.is_none() && tagged.is_empty() {
         return None;
     }
-    Some(Vlans { native: config.vlan.or(VlanId::new(1)), tagged, keep_default: config.preserve_default_vlan })
+    Some(Vlans { native: access.or(VlanId::new(1)), tagged, keep_default })
 }
 
-fn families(addresses: &[IpNetwork]) -> Vec<Family> {
+pub(super) fn families(addresses: &[IpNetwork]) -> Vec<Family> {
     Family::BOTH
         .into_iter()
         .filter(|family| addresses.iter().any(|a| Family::of(a.ip()) == *family))
         .collect()
 }
 
-fn subnets(ips: &[IpConfig]) -> Vec<IpNetwork> {
+pub(super) fn subnets(addresses: &[IpNetwork]) -> Vec<IpNetwork> {
     let mut subnets = Vec::new();
-    for ip in ips {
-        let subnet = network_of(ip.address);
+    for address in addresses {
+        let subnet = network_of(*address);
         if !subnets.contains(&subnet) {
             subnets.push(subnet);
         }

@@ -14,7 +14,7 @@ use super::{Ipam, resolv};
 use crate::cni::{AddResult, Context, Dns, Error, IpConfig, Request, Result};
 use crate::state::holders::{self, NetnsId};
 use crate::state::lease::Entered;
-use crate::state::record::Attachment;
+use crate::state::record::{Attachment, Pool};
 use crate::state::{Holder, Lease, Liveness, Locked, Record, Store};
 
 /// What ADD leased.
@@ -24,6 +24,8 @@ pub struct Leased {
     /// The last holder of an address may have left without cleaning up behind itself: the Go plugin was here, or a lease
     /// was taken from a pod that died.
     pub unclean: bool,
+    /// What the addresses were taken from, in the order of the sets.
+    pub pools: Vec<Pool>,
 }
 
 pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
@@ -33,6 +35,7 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
     let network = request.network.as_str();
     let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
 
+    let _lock = ipam.hold(&attachment);
     let mut store = Store::open(&config.data_dir, network)?;
     let locked = store.lock()?;
     let previous = ipam.previous(&attachment)?;
@@ -61,7 +64,11 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
     }) {
         Ok(ips) => {
             let result = AddResult { interfaces: Vec::new(), ips, routes: config.routes, dns };
-            Ok(Leased { result, unclean: hand.unclean })
+            Ok(Leased {
+                result,
+                unclean: hand.unclean,
+                pools: config.sets.iter().map(RangeSet::pool).collect(),
+            })
         }
         Err(error) => {
             hand.give_back();

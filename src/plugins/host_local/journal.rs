@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::config::Config;
+use super::range::RangeSet;
 use super::{Ipam, PLUGIN};
 use crate::cni::args::Args;
 use crate::cni::{IpConfig, Request, Result};
@@ -47,6 +48,7 @@ impl<'a> Journal<'a> {
         record.pod = Some(Pod { namespace: pod.namespace, name: pod.name, uid: pod.uid });
         record.promised.data_dir = Some(config.data_dir.display().to_string());
         record.promised.ipam = Some(PLUGIN.to_owned());
+        record.promised.pools = config.sets.iter().map(RangeSet::pool).collect();
         for address in held.iter().chain(&config.requested) {
             remember(&mut record, PromisedAddress { address: (*address).into(), gateway: None });
         }

@@ -12,12 +12,14 @@ mod look;
 mod range;
 mod remove;
 mod resolv;
+mod restore;
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::cni::{Error, Result};
+use crate::state::lock::RecordLock;
 use crate::state::record::Attachment;
 use crate::state::{self, Carried, Record, Records};
 
@@ -25,7 +27,8 @@ pub use add::{Leased, add};
 pub use config::Config;
 pub use look::{check, status};
 pub use range::{Range, RangeSet};
-pub use remove::{del, gc, held_addresses};
+pub use remove::{data_dir_of, del, del_recorded, gc, held_addresses, held_recorded};
+pub use restore::{Lost, lost, restore};
 
 /// The name in the records of a call as a plugin of its own.
 pub const PLUGIN: &str = "host-local";
@@ -95,6 +98,11 @@ impl Ipam<'_> {
 
     fn keeps_record(&self) -> bool {
         matches!(self.caller, Caller::Runtime)
+    }
+
+    /// The lock of the attachment's record, where it is ours.
+    fn hold(&self, attachment: &Attachment<'_>) -> Option<RecordLock> {
+        self.keeps_record().then(|| super::hold(self.records, attachment, PLUGIN)).flatten()
     }
 }
 

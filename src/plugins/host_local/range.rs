@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use crate::net::Family;
+use crate::state::record::Pool;
 
 /// What a configuration says about one range.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +145,11 @@ impl RangeSet {
     /// How many addresses can be handed out.
     pub fn size(&self) -> u128 {
         self.0.iter().fold(0, |sum, range| sum.saturating_add(range.size()))
+    }
+
+    /// For the record.
+    pub fn pool(&self) -> Pool {
+        Pool { ranges: self.to_string(), size: u64::try_from(self.size()).unwrap_or(u64::MAX) }
     }
 
     /// Every address that may be handed out, each once: first those behind `last`, the one handed out last, then from

@@ -12,10 +12,11 @@ use super::{Ipam, PLUGIN};
 use crate::cni::config::NetConf;
 use crate::cni::{Code, Error, Request, Result};
 use crate::net::IfName;
+use crate::plugins::forget;
 use crate::state::holders::GRACE;
 use crate::state::lease::DATA_DIR;
 use crate::state::record::Attachment;
-use crate::state::{Holder, Lease, Locked, Record, Store};
+use crate::state::{Holder, Lease, Locked, Record, Records, Store};
 
 /// The addresses that are leased to the attachment now, without changing anything.
 pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>> {
@@ -26,11 +27,56 @@ pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>>
 
 /// Removes the leases of the attachment. One that is unknown is fine.
 pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
+    let target = request.attachment()?;
+    let (network, container) = (request.network.as_str(), target.container.as_str());
+    let attachment = Attachment { network, container, if_name: &target.if_name };
+    let lock = ipam.hold(&attachment);
     each_held(request, ipam, release, sweep)?;
     if ipam.keeps_record() {
-        let target = request.attachment()?;
-        let (network, container) = (request.network.as_str(), target.container.as_str());
-        ipam.records.remove(&Attachment { network, container, if_name: &target.if_name }, PLUGIN)?;
+        ipam.records.remove(&attachment, PLUGIN)?;
+        forget(lock);
+    }
+    Ok(())
+}
+
+/// As DEL, for whoever has no request: the addresses that the record promises, as far as they are still leased to it, and
+/// the record itself when it is `host-local`'s own.
+pub fn del_recorded(records: &Records, record: &Record) -> Result<()> {
+    release_promised(record)?;
+    if record.plugin == PLUGIN {
+        records.remove(&record.attachment(), PLUGIN)?;
+    }
+    Ok(())
+}
+
+/// The directory that an ADD of the record leased in.
+pub fn data_dir_of(record: &Record) -> PathBuf {
+    let said = record.promised.data_dir.as_ref().filter(|text| !text.is_empty());
+    said.map_or_else(|| DATA_DIR.into(), PathBuf::from)
+}
+
+/// The addresses of the record that are leased to it now, whoever keeps the record.
+pub fn held_recorded(record: &Record) -> Result<Vec<IpAddr>> {
+    let Some(glance) = Store::glance(&data_dir_of(record), &record.network)? else { return Ok(Vec::new()) };
+    let holder = Holder::new(&record.container_id, &record.if_name);
+    let mut held = Vec::new();
+    for address in record.promised.addresses.iter().map(|promised| promised.address.ip()) {
+        if glance.lease(address)? == Some(Lease::Held(holder.clone())) {
+            held.push(address);
+        }
+    }
+    Ok(held)
+}
+
+fn release_promised(record: &Record) -> Result<()> {
+    let Some(mut store) = Store::existing(&data_dir_of(record), &record.network)? else { return Ok(()) };
+    let locked = store.lock()?;
+    let holder = Holder::new(&record.container_id, &record.if_name);
+    for promised in &record.promised.addresses {
+        let address = promised.address.ip();
+        if locked.lease(address)? == Some(Lease::Held(holder.clone())) {
+            release(&locked, address);
+        }
     }
     Ok(())
 }
@@ -123,16 +169,17 @@ pub fn gc(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
         valid.iter().any(fits)
             || young.iter().any(|(id, name)| id == container && if_name.is_none_or(|it| it == name))
     };
-    collect_leases(&data_dir, network, is_valid)?;
     if ipam.keeps_record() {
         for record in ipam.records.all()? {
             let ours = record.plugin == PLUGIN && record.network == network;
             if ours && !is_valid(&record.container_id, Some(&record.if_name)) {
-                ipam.records.remove(&record.attachment(), PLUGIN)?;
+                let lock = ipam.hold(&record.attachment());
+                del_recorded(ipam.records, &record)?;
+                forget(lock);
             }
         }
     }
-    Ok(())
+    collect_leases(&data_dir, network, is_valid)
 }
 
 /// An ADD that runs beside this GC is not yet on the runtime's list.

@@ -6,12 +6,16 @@ use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
+use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Conflict, plan};
-use crate::datapath::hostports::{HostPorts, Owner, apply, listeners, observe};
+use crate::datapath::hostports::{HostPorts, Owner, apply, listeners};
 use crate::datapath::session::Session;
-use crate::net::Family;
+use crate::net::{Family, IfName};
 use crate::plugins::node_records;
 use crate::state::{Record, Records};
+
+/// So often the rules are looked at again when they vanish while they are changed.
+const ATTEMPTS: usize = 3;
 
 pub fn add(request: &Request) -> Result<AddResult> {
     let mut config = Config::parse(request).context("failed to parse config")?;
@@ -38,8 +42,11 @@ pub fn add(request: &Request) -> Result<AddResult> {
     }
     let mut record = new_record(request, target, &records, &config);
     records.write(&record).map_err(Error::internal)?;
-    let opened = open(&records, &record, &want).and_then(|()| {
+    let opened = open(&records, &record, &want).and_then(|pod_link| {
         record.complete = true;
+        if let Some(rules) = &mut record.promised.port_rules {
+            rules.pod_link = pod_link;
+        }
         records.write(&record).map_err(Error::internal)
     });
     if let Err(error) = opened {
@@ -51,15 +58,24 @@ pub fn add(request: &Request) -> Result<AddResult> {
     Ok(previous)
 }
 
-/// The kernel comes to carry what is wanted.
-fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<()> {
+/// The kernel comes to carry what is wanted. Returns the interface that leads to the pod.
+fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<Option<IfName>> {
     let failed = |error: crate::datapath::session::Error| {
         Error::internal(format!("unable to set up nftables rules for port mappings: {error}"))
     };
     let mut session = Session::open(None).map_err(failed)?;
-    let have = observe::observe(&mut session, want, &judge(records, record.attachment())).map_err(failed)?;
-    let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
-    apply::apply(&mut session, &steps).map_err(failed)
+    let judge = judge(records, record.attachment());
+    let mut attempt = 0;
+    loop {
+        let have = observe::observe(&mut session, want, Way::Ask, &judge).map_err(failed)?;
+        let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
+        match apply::apply(&mut session, &steps) {
+            Ok(()) => return Ok(have.pod_link.map(|link| link.name)),
+            // Somebody flushed the rule set between the look and the change.
+            Err(error) if error.is_missing() && attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(failed(error)),
+        }
+    }
 }
 
 pub(super) fn refused(conflict: &Conflict) -> Error {

@@ -4,7 +4,7 @@ use super::config::Config;
 use super::{add, attachment, judge, wanted};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
-use crate::datapath::hostports::observe;
+use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Step, plan};
 use crate::datapath::session::Session;
 use crate::plugins::node_records;
@@ -21,8 +21,8 @@ pub fn check(request: &Request) -> Result<()> {
     }
     let records = node_records()?;
     let mut session = Session::open(None).map_err(Error::internal)?;
-    let have = observe::observe(&mut session, &want, &judge(&records, attachment(request, target)))
-        .map_err(Error::internal)?;
+    let judge = judge(&records, attachment(request, target));
+    let have = observe::observe(&mut session, &want, Way::Ask, &judge).map_err(Error::internal)?;
     let steps = plan(&want, &have).map_err(|conflict| add::refused(&conflict))?;
     let missing: Vec<_> = steps.iter().filter(|step| !step.is_transient()).map(Step::to_string).collect();
     if missing.is_empty() {

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use crate::datapath::hostports::limits::{Condition, Match, Pattern};
-use crate::net::Family;
+use crate::net::{Family, network_of};
 
 /// Which program's words these are; `None` when there are none.
 pub(super) fn is_iptables(words: Option<&[String]>) -> Option<bool> {
@@ -73,7 +73,8 @@ fn of_nft(family: Family, words: &[&str]) -> Result<Vec<Condition>, String> {
 
 fn network(family: Family, text: &str) -> Result<IpNetwork, String> {
     let network = text.parse::<IpNetwork>().ok().filter(|network| Family::of(network.ip()) == family);
-    network.ok_or_else(|| format!("{text:?} is no network of its family"))
+    // Host bits say nothing: `-s 10.1.2.3/8` is 10.0.0.0/8, to iptables too.
+    network.map(network_of).ok_or_else(|| format!("{text:?} is no network of its family"))
 }
 
 fn interface(text: &str, mark: char) -> Result<Pattern, String> {

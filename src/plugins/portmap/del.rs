@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::{PLUGIN, attachment, config, lock, mappings, recorded_mappings};
+use super::promise::{mappings, mappings_of};
+use super::{PLUGIN, attachment, config, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
-use crate::datapath::hostports::plan::plan_removal;
+use crate::datapath::hostports::plan::{Step, plan_removal};
 use crate::datapath::hostports::{Mapping, apply, observe};
 use crate::datapath::session::Session;
 use crate::net::IfName;
@@ -51,14 +52,23 @@ pub fn remove_recorded(container: &str, if_name: &IfName) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-pub(super) fn remove_record(records: &Records, record: &Record) -> Result<()> {
+/// What [`remove_record`] would tell the kernel.
+pub fn planned_removal(record: &Record) -> Result<Vec<Step>> {
+    let (mappings, addresses) = mappings_of(record);
+    let mut session = Session::open(None).map_err(Error::internal)?;
+    let remains = observe::observe_remains(&mut session, &record.container_id, &mappings, &addresses)
+        .map_err(Error::internal)?;
+    Ok(plan_removal(&remains))
+}
+
+pub fn remove_record(records: &Records, record: &Record) -> Result<()> {
     let _lock = lock()?;
     remove_locked(records, record)
 }
 
 /// Elements and flows first, the record last: a removal that fails is repeated.
 pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<()> {
-    let (mappings, addresses) = recorded_mappings(record);
+    let (mappings, addresses) = mappings_of(record);
     remove(&record.container_id, &mappings, &addresses)?;
     if let Err(error) = records.remove(&record.attachment(), PLUGIN) {
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.

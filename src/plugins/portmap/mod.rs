@@ -9,31 +9,28 @@ mod check;
 mod conditions;
 pub mod config;
 mod del;
+pub mod promise;
 
 pub use add::add;
 pub use check::check;
-pub use del::{del, remove_recorded};
+pub use del::{del, planned_removal, remove_record, remove_recorded};
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use ipnetwork::IpNetwork;
-
-use self::config::{Config, HostIp, Port};
+use self::config::Config;
+use self::promise::mappings_of;
 use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::{Request, Target};
 use crate::datapath::hostports::plan::Holder;
-use crate::datapath::hostports::{HostPorts, Mapping, Owner, Protocol, observe};
+use crate::datapath::hostports::{HostPorts, Mapping, Owner, observe};
 use crate::datapath::session::Session;
-use crate::net::Family;
 use crate::plugins::node_records;
 use crate::state::lock::NodeLock;
-use crate::state::record::{self, HostPort, Pod, PromisedAddress};
+use crate::state::record::{self, Pod};
 use crate::state::{Record, Records, holders};
 
 /// Whose records these are.
-const PLUGIN: &str = "portmap";
+pub const PLUGIN: &str = "portmap";
 
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
@@ -63,7 +60,7 @@ pub fn gc(request: &Request) -> Result<()> {
     let ours = all.iter().filter(|record| record.plugin == PLUGIN);
     let mut failures = Vec::new();
     for record in ours.filter(|record| record.network == request.network.as_str() && !stays(record)) {
-        failures.extend(del::remove_record(&records, record).err());
+        failures.extend(remove_record(&records, record).err());
     }
     match failures.into_iter().next() {
         None => Ok(()),
@@ -86,86 +83,32 @@ fn attachment<'a>(request: &'a Request, target: &'a Target) -> record::Attachmen
 
 /// What the configuration asks for, where the pod has an address for it.
 fn wanted(config: &Config, request: &Request, target: &Target) -> HostPorts {
-    let args = Args::parse_lenient(&request.args);
-    let pod = args.pod();
-    let name = pod.namespace.as_ref().zip(pod.name.as_ref());
-    HostPorts {
-        owner: Owner {
-            container: target.container.as_str().to_owned(),
-            pod: name.map(|(namespace, name)| format!("{namespace}/{name}")),
-        },
-        mappings: mappings(&config.ports, &config.pods),
-        pods: config.pods.clone(),
-        snat: config.snat,
-        masq_all: config.masq_all,
-        limits: config.limits.clone(),
-    }
+    promise::wanted(config, target.container.as_str(), &pod_of(request))
 }
 
-fn mappings(ports: &[Port], pods: &[IpNetwork]) -> Vec<Mapping> {
-    let mut mappings = Vec::new();
-    for pod in pods.iter().map(IpNetwork::ip) {
-        let of_family = ports.iter().filter_map(|port| {
-            let host_ip = port.host_ip.in_family(Family::of(pod))?;
-            let Port { protocol, host_port, container_port: pod_port, .. } = *port;
-            Some(Mapping { protocol, host_ip, host_port, pod, pod_port })
-        });
-        mappings.extend(of_family);
-    }
-    mappings
+fn pod_of(request: &Request) -> Pod {
+    let args = Args::parse_lenient(&request.args);
+    let pod = args.pod();
+    Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }
 
 /// What is about to be done, before it is.
 fn new_record(request: &Request, target: &Target, records: &Records, config: &Config) -> Record {
     let mut record = Record::begin(records, PLUGIN, &attachment(request, target), target.netns.as_deref());
-    let args = Args::parse_lenient(&request.args);
-    let pod = args.pod();
-    record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
-    record.promised.addresses =
-        config.pods.iter().map(|pod| PromisedAddress { address: *pod, gateway: None }).collect();
-    record.promised.host_ports = config.ports.iter().map(recorded).collect();
+    record.pod = Some(pod_of(request));
+    promise::write(&mut record, config);
     record
-}
-
-fn recorded(port: &Port) -> HostPort {
-    HostPort {
-        protocol: port.protocol.name().to_owned(),
-        host_port: port.host_port,
-        container_port: port.container_port,
-        host_ip: match port.host_ip {
-            HostIp::Any => None,
-            HostIp::AllOf(Family::V4) => Some(Ipv4Addr::UNSPECIFIED.into()),
-            HostIp::AllOf(Family::V6) => Some(Ipv6Addr::UNSPECIFIED.into()),
-            HostIp::One(ip) => Some(ip),
-        },
-    }
-}
-
-/// The mappings of a record, and the addresses they lead to.
-fn recorded_mappings(record: &Record) -> (Vec<Mapping>, Vec<IpAddr>) {
-    let port = |port: &HostPort| {
-        Some(Port {
-            protocol: Protocol::from_name(&port.protocol)?,
-            host_port: port.host_port,
-            container_port: port.container_port,
-            host_ip: match port.host_ip {
-                None => HostIp::Any,
-                Some(ip) if ip.is_unspecified() => HostIp::AllOf(Family::of(ip)),
-                Some(ip) => HostIp::One(ip),
-            },
-        })
-    };
-    let ports: Vec<_> = record.promised.host_ports.iter().filter_map(port).collect();
-    let pods: Vec<_> = record.promised.addresses.iter().map(|promised| promised.address).collect();
-    (mappings(&ports, &pods), pods.iter().map(IpNetwork::ip).collect())
 }
 
 /// Whose mapping is it? Answered from records, which are read only when a port is taken. Death must be proven: without
 /// records to look at, everybody lives.
-fn judge<'a>(records: &'a Records, ours: record::Attachment<'a>) -> impl Fn(&Mapping, &str) -> Holder + 'a {
+pub fn judge<'a>(
+    records: &'a Records,
+    ours: record::Attachment<'a>,
+) -> impl Fn(&Mapping, &str) -> Holder + 'a {
     move |mapping, comment| {
         let promises = |record: &Record| {
-            record.plugin == PLUGIN && recorded_mappings(record).0.iter().any(|m| m.same_port(mapping))
+            record.plugin == PLUGIN && mappings_of(record).0.iter().any(|m| m.same_port(mapping))
         };
         if Owner::is_named_by(ours.container, comment) {
             let leads_there =

@@ -3,7 +3,7 @@
 use crate::net::IfName;
 
 /// To whom an address is promised.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Holder {
     pub container: String,
     /// `None` in files of host-local before 0.7, which are honoured.

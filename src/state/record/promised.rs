@@ -14,6 +14,9 @@ use crate::net::{IfName, Mac, Route};
 pub struct Promised {
     #[serde(with = "super::as_text::option")]
     pub bridge: Option<IfName>,
+    /// By which pods know their gateway: a bridge that is made anew gets it again.
+    #[serde(with = "super::as_text::option")]
+    pub bridge_mac: Option<Mac>,
     #[serde(with = "super::as_text::option")]
     pub host_if: Option<IfName>,
     #[serde(with = "super::as_text::option")]
@@ -30,11 +33,21 @@ pub struct Promised {
     /// Bytes.
     pub mtu: Option<u32>,
     pub flags: Flags,
+    /// Absent in records of versions that had no such switches: nobody knows then what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
     pub host_ports: Vec<HostPort>,
+    /// Absent without host ports, and in records of versions that did not write it: nobody knows then from where the ports
+    /// may be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_rules: Option<PortRules>,
     /// `ipam.type` of the configuration.
     pub ipam: Option<String>,
     /// `ipam.dataDir` where the leases are, if they are in host-local's format.
     pub data_dir: Option<String>,
+    /// What the addresses were taken from, one per range set, where our own address management did it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +71,48 @@ pub struct Flags {
     pub mac_spoof_check: bool,
     pub is_gateway: bool,
     pub container_interface_disabled: bool,
+    pub force_address: bool,
+    pub detect_duplicates: bool,
     pub vlan: Option<u16>,
     pub trunk: Vec<u16>,
+}
+
+/// What the node's packet filters were to do for the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Firewall {
+    pub accept: bool,
+    pub guard: bool,
+    pub clamp_mss: bool,
+}
+
+/// One set of ranges from which a pod gets one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// `10.1.2.1-10.1.2.254`, several joined by `,`.
+    pub ranges: String,
+    /// Addresses that can be leased; as many as the number holds where there are more.
+    pub size: u64,
+}
+
+/// From where host ports may be used, and whom pods see as their client. Words, as they are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortRules {
+    pub snat: bool,
+    pub masq_all: bool,
+    /// Interfaces, or the beginnings of their names with a `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions_v4: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions_v6: Vec<String>,
+    /// The interface of the node that led to the pod.
+    #[serde(with = "super::as_text::option", skip_serializing_if = "Option::is_none")]
+    pub pod_link: Option<IfName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

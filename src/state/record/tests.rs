@@ -15,6 +15,7 @@ fn full(records: &Records) -> Record {
     route.table = Some(0);
     record.promised = Promised {
         bridge: Some("smartnet0".parse().unwrap()),
+        bridge_mac: Some(Mac([2, 0, 0, 0, 0, 2])),
         host_if: Some("veth01234567".parse().unwrap()),
         host_mac: Some(Mac([2, 0, 0, 0, 0, 1])),
         pod_mac: None,
@@ -26,12 +27,21 @@ fn full(records: &Records) -> Record {
         routes: vec![route, Route::to("::/0".parse().unwrap(), None)],
         mtu: Some(1400),
         flags: Flags { hairpin: true, vlan: Some(7), trunk: vec![1, 2], ..Flags::default() },
+        firewall: Some(Firewall { accept: true, guard: false, clamp_mss: true }),
         host_ports: vec![HostPort {
             protocol: "tcp".into(),
             host_port: 8080,
             container_port: 80,
             host_ip: None,
         }],
+        port_rules: Some(PortRules {
+            snat: true,
+            denied: vec!["wwan*".into()],
+            conditions_v4: vec!["ip saddr 10.0.0.0/8".into()],
+            pod_link: Some("smartnet0".parse().unwrap()),
+            ..PortRules::default()
+        }),
+        pools: vec![Pool { ranges: "10.1.2.1-10.1.2.254".into(), size: 253 }],
         ipam: Some("smarter-ipam".into()),
         data_dir: Some("/var/run/cni/networks".into()),
     };
@@ -125,6 +135,26 @@ fn older_and_newer_records_are_read() {
     let read = records.read(&record.attachment(), "bridge").unwrap().unwrap();
     assert_eq!((read.version, read.complete, read.netns), (9, false, None));
     assert_eq!(read.promised.addresses[0].address, "10.1.2.3/24".parse().unwrap());
+    assert_eq!((read.promised.firewall, read.promised.port_rules), (None, None));
+}
+
+#[test]
+fn locks_without_record_are_swept_unless_somebody_holds_them() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    assert_eq!(records.sweep_locks().unwrap(), 0);
+    let mut record = full(&records);
+    records.write(&record).unwrap();
+    drop(records.lock(&record.attachment(), "bridge").unwrap());
+    assert_eq!(records.sweep_locks().unwrap(), 0, "its record is there");
+    record.container_id = "cid-b".into();
+    let held = records.lock(&record.attachment(), "bridge").unwrap();
+    assert!(records.try_lock(&record.attachment(), "bridge").unwrap().is_none());
+    assert!(records.try_lock(&record.attachment(), "portmap").unwrap().is_some());
+    assert_eq!(records.sweep_locks().unwrap(), 1, "the one of portmap, which nobody holds");
+    drop(held);
+    assert_eq!(records.sweep_locks().unwrap(), 1);
+    assert_eq!(std::fs::read_dir(root.path().join("locks")).unwrap().count(), 1);
 }
 
 #[test]
@@ -138,9 +168,11 @@ fn damaged_records_count_as_absent_and_can_be_removed() {
         std::fs::write(&file, damage).unwrap();
         assert_eq!(records.read(&record.attachment(), "bridge").unwrap(), None, "{damage:?}");
         assert!(records.all().unwrap().is_empty());
+        assert_eq!(records.all_or_damaged().unwrap(), Err(1), "{damage:?}");
     }
     records.remove(&record.attachment(), "bridge").unwrap();
     assert!(!file.exists());
+    assert_eq!(records.all_or_damaged().unwrap(), Ok(vec![]));
 }
 
 #[test]

@@ -194,6 +194,7 @@ fn remains() -> Vec<String> {
     for dir in [RECORDS, "/run/smarter-cni/suspects"] {
         found.extend(lab::files(dir).into_iter().map(|name| format!("record {name}")));
     }
+    found.extend(lab::files("/run/smarter-cni/locks").into_iter().map(|name| format!("lock {name}")));
     let rules = Node.run("nft list ruleset");
     found.extend(rules.lines().filter(|line| line.contains("\"veth")).map(|line| format!("rule {line}")));
     for entry in Node.ip("neigh show").as_array().into_iter().flatten() {

@@ -1,0 +1,56 @@
+//! The steps of a repair: it goes on where an ADD gives up, and says what an ADD passes over.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{Failure, change_firewall, ignore, is_firewall, run};
+use crate::datapath::rules;
+use crate::datapath::session::Session;
+use crate::datapath::step::Step;
+use crate::kernel::{self, address, conntrack};
+use crate::net::Family;
+
+/// Runs the steps of a repair, which goes as far as it can: when one fails, those that do not build on it are still made.
+/// Returns what was made and what failed.
+pub fn apply_repair(session: &mut Session, steps: Vec<Step>) -> (Vec<Step>, Vec<Failure>) {
+    let (mut made, mut failures) = (Vec::new(), Vec::new());
+    for step in steps {
+        if !failures.is_empty() && !step.stands_alone() {
+            continue;
+        }
+        // A repair has nobody waiting for a pod: what cannot be changed is said, not passed over.
+        let outcome = if is_firewall(&step) {
+            tracing::debug!("{step}");
+            change_firewall(session, &step)
+        } else {
+            run(session, &step)
+        };
+        match outcome {
+            Ok(()) => made.push(step),
+            Err(error) => failures.push(Failure { step: Box::new(step), error }),
+        }
+    }
+    (made, failures)
+}
+
+/// A flow whose first packet found no masquerade rule keeps the pod's address for as long as it is used.
+pub(super) fn forget_unmasqueraded(session: &mut Session, subnet: IpNetwork) -> kernel::Result<()> {
+    if !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+        return Ok(());
+    }
+    let own = address::all(&mut session.node.route)?;
+    let is_local = |ip: IpAddr| own.iter().any(|address| address.address.ip() == ip);
+    let socket = session.netfilter()?;
+    let flows = conntrack::flows(socket, Family::of(subnet.ip())).or_else(|error| {
+        ignore(error)?;
+        Ok(Vec::new())
+    })?;
+    for flow in flows.iter().filter(|flow| {
+        let (from, to) = (flow.original.src, flow.reply.src);
+        rules::lacks_masquerade(subnet, from, to, flow.reply.dst) && !is_local(to)
+    }) {
+        conntrack::forget(socket, flow).or_else(ignore)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! What only a repair asks about: what others did to links of ours. Reads only.
+
+use super::{RTPROT_KERNEL, addresses_of, as_route, is_link_local, is_marked, is_pair};
+use crate::datapath::plan::Strange;
+use crate::datapath::rules;
+use crate::datapath::session::Session;
+use crate::datapath::spec::Attachment;
+use crate::kernel::{self, route};
+use crate::net::{Family, IfName};
+
+/// Whether the host end's name was taken by a link that is neither connected to the pod nor marked as the attachment's:
+/// then it is somebody else's, and must not be removed.
+pub fn is_taken(session: &mut Session, want: &Attachment) -> kernel::Result<bool> {
+    let Some(port) = session.node.look_up(&want.port.name)? else { return Ok(false) };
+    let pod = session.look_up_in_pod(&want.pod.name)?;
+    Ok(!is_marked(&port, &want.identity) && !pod.is_some_and(|pod| is_pair(&port, &pod)))
+}
+
+/// Addresses and routes that others put on the host end.
+pub fn observe_strange(session: &mut Session, port: &IfName) -> kernel::Result<Strange> {
+    let Some(link) = session.node.look_up(port)? else { return Ok(Strange::default()) };
+    let mut addresses = addresses_of(&mut session.node, link.index)?;
+    // The kernel gives every link one of its own.
+    addresses.retain(|address| !is_link_local(*address));
+    let mut routes = Vec::new();
+    for family in Family::BOTH {
+        let entries = route::list(&mut session.node.route, family)?.into_iter();
+        let through = entries.filter(|entry| entry.index == Some(link.index));
+        routes.extend(through.filter(|entry| entry.protocol != RTPROT_KERNEL).map(|entry| as_route(&entry)));
+    }
+    Ok(Strange { addresses, routes })
+}
+
+/// Whether frames of the port are checked, with whatever MAC.
+pub fn is_checked(session: &mut Session, port: &IfName) -> kernel::Result<bool> {
+    Ok(rules::checked_ports(session.netfilter()?)?.contains(port))
+}

@@ -1,0 +1,92 @@
+//! The node's own addresses in a network: on the bridge, or on an interface in a VLAN of it. Pure.
+
+use ipnetwork::IpNetwork;
+
+use super::{BridgeHave, Have, plan_vlans};
+use crate::datapath::mark::BridgeMark;
+use crate::datapath::spec::{Attachment, Gateway, VlanGateway, Vlans};
+use crate::datapath::step::Step;
+use crate::net::IfName;
+
+pub(super) fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
+    let Some(vlan) = &gateway.vlan else {
+        let bridge = have.bridge.as_ref();
+        let marked = bridge
+            .and_then(|bridge| BridgeMark::parse(bridge.alias.as_deref()?))
+            .unwrap_or_default()
+            .gateways;
+        let leaving = bridge.map(|bridge| leaving_addresses(gateway, bridge, &marked)).unwrap_or_default();
+        let present = bridge.map(|bridge| bridge.addresses.as_slice()).unwrap_or_default();
+        return plan_addresses(&want.bridge.name, &gateway.addresses, present, leaving, steps);
+    };
+    plan_vlan_gateway(want, vlan, have, steps);
+    let present = have.vlan_gateway.as_ref().map(|link| link.addresses.as_slice()).unwrap_or_default();
+    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
+    let leaving = present
+        .iter()
+        .filter(|old| gateway.force && !gateway.addresses.contains(old) && conflicts(old))
+        .copied()
+        .collect();
+    plan_addresses(&vlan.name, &gateway.addresses, present, leaving, steps);
+}
+
+fn plan_vlan_gateway(want: &Attachment, vlan: &VlanGateway, have: &Have, steps: &mut Vec<Step>) {
+    let have_link = have.vlan_gateway.as_ref();
+    if have_link.is_none() {
+        let mtu = have.bridge.as_ref().map(|bridge| bridge.mtu).or(want.bridge.mtu);
+        steps.push(Step::CreateVlanGateway { name: vlan.name.clone(), port: vlan.port.clone(), mtu });
+    }
+    if !have_link.is_some_and(|link| link.port_on_bridge) {
+        steps.push(Step::Join { link: vlan.port.clone(), bridge: want.bridge.name.clone() });
+    }
+    let keep_default = want.port.vlans.as_ref().is_some_and(|vlans| vlans.keep_default);
+    let vlans = Vlans { native: Some(vlan.vlan), tagged: Vec::new(), keep_default };
+    let joined = have_link.filter(|link| link.port_on_bridge);
+    plan_vlans(&vlan.port, &vlans, joined.map(|link| link.port_vlans.as_slice()), steps);
+    if !have_link.is_none_or(|link| link.up) {
+        steps.push(Step::Up { link: vlan.name.clone() });
+    }
+}
+
+/// Old ones go first: the kernel takes an address of the same subnet along with the first of that subnet.
+fn plan_addresses(
+    link: &IfName,
+    wanted: &[IpNetwork],
+    present: &[IpNetwork],
+    leaving: Vec<IpNetwork>,
+    steps: &mut Vec<Step>,
+) {
+    for address in leaving {
+        steps.push(Step::RemoveAddress { link: link.clone(), address });
+    }
+    for address in wanted.iter().filter(|address| !present.contains(address)) {
+        steps.push(Step::AddAddress { link: link.clone(), address: *address });
+    }
+}
+
+/// Addresses that must go before the gateway's come: conflicting ones that no live attachment was promised, and that
+/// are ours (of an earlier configuration) or were asked to be removed by force.
+pub(super) fn leaving_addresses(
+    gateway: &Gateway,
+    bridge: &BridgeHave,
+    marked: &[IpNetwork],
+) -> Vec<IpNetwork> {
+    let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
+    let mut leaving = bridge.addresses.clone();
+    leaving.retain(|old| {
+        !gateway.addresses.contains(old)
+            && conflicts(old)
+            && !bridge.needed.contains(old)
+            && (gateway.force || marked.contains(old))
+    });
+    leaving
+}
+
+/// IPv4: a bridge has one subnet. IPv6: subnets that do not overlap live together.
+fn conflict(old: IpNetwork, new: IpNetwork) -> bool {
+    match (old, new) {
+        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
+        (IpNetwork::V6(old), IpNetwork::V6(new)) => old.contains(new.ip()) || new.contains(old.ip()),
+        _ => false,
+    }
+}

@@ -1,0 +1,198 @@
+//! A step as the command a person would type.
+
+use std::fmt;
+
+use ipnetwork::IpNetwork;
+
+use super::Step;
+use crate::datapath::firewall::{ChainName, legacy};
+use crate::datapath::mark::OWNER;
+use crate::net::{Family, IfName, Route};
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateBridge { name, mac, mtu, vlan_filtering } => {
+                write!(f, "node: ip link add {name} address {mac}{} type bridge", mtu_words(*mtu))?;
+                f.write_str(if *vlan_filtering { " vlan_filtering 1" } else { "" })
+            }
+            Self::Mark { link, alias } => write!(f, "node: ip link set {link} alias \"{alias}\""),
+            Self::FixMac { link, mac } => write!(f, "node: ip link set {link} address {mac}"),
+            Self::Promiscuous { link } => write!(f, "node: ip link set {link} promisc on"),
+            Self::RefuseAdvertisements { link } => {
+                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=0")
+            }
+            Self::Up { link } => write!(f, "node: ip link set {link} up"),
+            Self::CreateVlanGateway { name, port, mtu } => {
+                let mtu = mtu_words(*mtu);
+                write!(f, "node: ip link add {name}{mtu} up type veth peer name {port}{mtu}")
+            }
+            Self::RemoveAddress { link, address } => write!(f, "node: ip addr del {address} dev {link}"),
+            Self::AddAddress { link, address } => write!(f, "node: ip addr add {address} dev {link}"),
+            Self::Forward(Family::V4) => f.write_str("node: sysctl -w net.ipv4.ip_forward=1"),
+            Self::Forward(Family::V6) => f.write_str("node: sysctl -w net.ipv6.conf.all.forwarding=1"),
+            Self::RemoveLink { link } => write!(f, "node: ip link del {link}"),
+            Self::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
+                write!(f, "node: ip link add {host}")?;
+                host_mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
+                write!(f, "{} master {bridge} up type veth", mtu_words(*host_mtu))?;
+                write!(f, " peer name {pod}{}", mtu_words(*pod_mtu))?;
+                mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
+                f.write_str(" netns pod")
+            }
+            Self::Join { link, bridge } => write!(f, "node: ip link set {link} master {bridge} up"),
+            Self::SetPort { link, hairpin, isolated } => {
+                write!(f, "node: bridge link set dev {link}")?;
+                hairpin.map_or(Ok(()), |on| write!(f, " hairpin {}", on_off(on)))?;
+                isolated.map_or(Ok(()), |on| write!(f, " isolated {}", on_off(on)))
+            }
+            Self::RemoveVlan { link, vlan } => write!(f, "node: bridge vlan del vid {vlan} dev {link}"),
+            Self::AddVlan { link, vlan, native } => {
+                let flags = if *native { " pvid untagged" } else { "" };
+                write!(f, "node: bridge vlan add vid {vlan} dev {link}{flags}")
+            }
+            Self::SetMtu { link, mtu } => write!(f, "node: ip link set {link} mtu {mtu}"),
+            Self::AwaitPort { link } => write!(f, "node: await {link} up"),
+            Self::ForgetNeighbour { link, address } => write!(f, "node: ip neigh del {address} dev {link}"),
+            Self::RemoveRoute { link, route } => {
+                write!(f, "node: ip route del ")?;
+                write_route(f, link, route)
+            }
+            Self::KeepAdvertisements { link } => {
+                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=2")
+            }
+            other => other.write_rules(f),
+        }
+    }
+}
+
+impl Step {
+    fn write_rules(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SpoofRule => write!(
+                f,
+                "node: nft add rule bridge {OWNER} spoof_check iifname @spoof_ports iifname . ether saddr != @spoof_allowed drop"
+            ),
+            Self::SpoofCheck { port, pod, mac } => {
+                let mac = mac.map_or_else(|| format!("<mac of {pod}>"), |mac| mac.to_string());
+                write!(
+                    f,
+                    "node: nft add element bridge {OWNER} spoof_allowed {{ {port} . {mac} }}; nft add element bridge {OWNER} \
+                     spoof_ports {{ {port} }}"
+                )
+            }
+            Self::ForgetConnections { address } => {
+                write!(f, "node: conntrack -D -s {address}; conntrack -D -r {address}")
+            }
+            Self::Masquerade { network, subnet } => {
+                let (family, multicast) = masquerade_words(*subnet);
+                write!(
+                    f,
+                    "node: nft add rule {family} {OWNER} egress {family} saddr {subnet} {family} daddr != {subnet} {family} \
+                     daddr != {multicast} masquerade comment \"{network}\""
+                )
+            }
+            Self::ForgetUnmasqueraded { subnet } => {
+                write!(
+                    f,
+                    "node: conntrack -D -s {subnet}, of the flows that should be masqueraded and are not"
+                )
+            }
+            Self::RemoveSpoofCheck { port } => {
+                write!(
+                    f,
+                    "node: nft delete element bridge {OWNER} spoof_ports {{ {port} }} and its spoof_allowed"
+                )
+            }
+            Self::GuardForward { family, interface } => write!(
+                f,
+                "node: nft add element {} {OWNER} bridges {{ \"{interface}\" }}; nft add rule {0} {OWNER} forward_guard \
+                 iifname != @bridges oifname != @bridges drop",
+                nft_family(*family)
+            ),
+            Self::ClampMss { family, interface } => write!(
+                f,
+                "node: nft add element {} {OWNER} clamped {{ \"{interface}\" }}; nft add rule {0} {OWNER} mss_clamp iifname \
+                 @clamped tcp flags syn tcp option maxseg size set rt mtu, and the same with oifname",
+                nft_family(*family)
+            ),
+            Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
+            Self::AcceptLegacy { family, interface } => {
+                let program = legacy::program(*family);
+                write!(f, "node: {}", legacy::commands(program, interface))
+            }
+            other => other.write_in_pod(f),
+        }
+    }
+
+    fn write_in_pod(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PodSysctl { key, value, .. } => {
+                write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
+            }
+            Self::PodAddress { link, address } => write!(f, "pod:  ip addr add {address} dev {link}"),
+            Self::PodUp { link } => write!(f, "pod:  ip link set {link} up"),
+            Self::PodSettle { link } => {
+                write!(f, "pod:  await the end of duplicate address detection on {link}")
+            }
+            Self::PodRoute { link, route } => {
+                write!(f, "pod:  ip route add ")?;
+                write_route(f, link, route)
+            }
+            Self::Announce { link } => write!(f, "pod:  announce the addresses of {link}"),
+            Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
+            other => unreachable!("{other:?} is a step of the node's side"),
+        }
+    }
+}
+
+/// The nft family of a subnet and the multicast range that is never masqueraded in it.
+pub fn masquerade_words(subnet: IpNetwork) -> (&'static str, &'static str) {
+    if subnet.is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") }
+}
+
+fn nft_family(family: Family) -> &'static str {
+    if family == Family::V4 { "ip" } else { "ip6" }
+}
+
+/// In the words of the program that owns the chain.
+fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
+    if chain.is_iptables() {
+        let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
+        return write!(f, "node: {}", legacy::commands(program, interface));
+    }
+    write!(
+        f,
+        "node: nft insert rule {chain} iifname \"{interface}\" accept comment \"{OWNER} {interface}\""
+    )?;
+    for matches in ["ct state established,related", "ct status dnat"] {
+        write!(
+            f,
+            "; nft insert rule {chain} oifname \"{interface}\" {matches} accept comment \"{OWNER} {interface}\""
+        )?;
+    }
+    Ok(())
+}
+
+fn mtu_words(mtu: Option<u32>) -> String {
+    mtu.map(|mtu| format!(" mtu {mtu}")).unwrap_or_default()
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn write_route(f: &mut fmt::Formatter<'_>, link: &IfName, route: &Route) -> fmt::Result {
+    if route.is_default() {
+        f.write_str("default")?;
+    } else {
+        write!(f, "{}", route.dst)?;
+    }
+    route.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
+    write!(f, " dev {link}")?;
+    route.table.map_or(Ok(()), |table| write!(f, " table {table}"))?;
+    route.priority.map_or(Ok(()), |priority| write!(f, " metric {priority}"))?;
+    route.scope.map_or(Ok(()), |scope| write!(f, " scope {scope}"))?;
+    route.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))?;
+    route.advmss.map_or(Ok(()), |advmss| write!(f, " advmss {advmss}"))
+}

@@ -1,0 +1,267 @@
+//! `reconcile`: what attachments were promised comes back without a pod being restarted, and what no attachment wants goes.
+//!
+//! The plan of all living attachments, made of their records: a repair has no configuration. Looks first, without a lock
+//! and without writing anything; where something is to be done it takes the record's lock (or, for what pods share, the
+//! node's), reads the record again, looks again, and only then acts. So it neither makes again what a DEL removes nor
+//! removes what an ADD makes. Touches nothing without our mark.
+
+mod links;
+mod ports;
+mod remains;
+mod report;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+pub use report::{Action, Change, Failure, Note, Report, Subject};
+
+use crate::Outcome;
+use crate::datapath::session::Session;
+use crate::plugins::{bridge, host_local, portmap};
+use crate::state::holders::{self, GRACE, Whereabouts};
+use crate::state::lock::{NodeLock, RecordLock};
+use crate::state::{BootId, Record, Records, boot, record};
+
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "smarter-cni reconcile",
+    about = "Bring back what attached pods were promised, and remove what no pod wants",
+    long_about = "Compares what every attached pod was promised with what the kernel has, and makes the difference: bridge, \
+                  gateway address, ports of the bridge, addresses and routes in pods, forwarding, rules, host ports, leases. \
+                  No pod is restarted; open connections go on. Removes links, elements, leases and records of pods that are \
+                  gone. Prints every step as the command a person would type. Exit code 0: all is there, or was brought \
+                  back; 1: something could not be done and is named; 2: could not run."
+)]
+struct Options {
+    /// Print the steps and make none of them
+    #[arg(long)]
+    dry_run: bool,
+    /// Only the attachments of this network; what pods of all networks share is then not swept
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Print one JSON object: {"version":1,"dry_run",…,"changes":[…],"failures":[…],"notes":[…]}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which attachments, and whether anything is to be changed.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    pub dry_run: bool,
+    /// All networks when there is none.
+    pub network: Option<String>,
+}
+
+/// Why a reconcile could not run at all.
+#[derive(Debug)]
+pub struct Unable(String);
+
+impl fmt::Display for Unable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unable {}
+
+/// Wrong words on the command line, and what could not run.
+const COULD_NOT_RUN: u8 = 2;
+
+/// The command.
+pub fn run(arguments: &[OsString]) -> Outcome {
+    let name = std::iter::once(OsString::from("smarter-cni reconcile"));
+    let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {
+        Ok(options) => options,
+        Err(error) if error.use_stderr() => return unable(&error),
+        Err(help) => return Outcome::printed(help.to_string()),
+    };
+    if !rustix::process::geteuid().is_root() {
+        return unable(&"smarter-cni reconcile: only root can look into pods; run it with sudo\n");
+    }
+    let scope = Scope { dry_run: options.dry_run, network: options.network };
+    match pass(&scope) {
+        Ok(report) => {
+            let text = if options.json { report.json() } else { report.text() };
+            if report.is_whole() || scope.dry_run { Outcome::printed(text) } else { Outcome::failed(text) }
+        }
+        Err(error) => unable(&format_args!("smarter-cni reconcile: {error}\n")),
+    }
+}
+
+fn unable(words: &dyn fmt::Display) -> Outcome {
+    Outcome { stderr: words.to_string(), status: COULD_NOT_RUN, ..Outcome::default() }
+}
+
+/// What a reconcile would do now. Changes nothing and takes no lock.
+pub fn plan_all() -> Result<Report, Unable> {
+    pass(&Scope { dry_run: true, network: None })
+}
+
+/// One reconcile, for the command line and for whoever watches. Needs CAP_NET_ADMIN; without the right to enter pods'
+/// namespaces (CAP_SYS_ADMIN) their side is not looked at, and a note says so.
+pub fn pass(scope: &Scope) -> Result<Report, Unable> {
+    let boot = BootId::current().map_err(|error| Unable(format!("which boot is this? {error}")))?;
+    let records = Records::at(Path::new(record::ROOT), boot);
+    let session = Session::open(None).map_err(|error| Unable(error.to_string()))?;
+    let all = records.all().map_err(|error| Unable(error.to_string()))?;
+    let report = Report { dry_run: scope.dry_run, ..Report::default() };
+    let mut pass = Pass {
+        scope,
+        records: &records,
+        session,
+        now: boot::boottime(),
+        report,
+        said: HashSet::new(),
+        alone: None,
+    };
+    pass.walk(all);
+    Ok(pass.report)
+}
+
+/// One walk over all attachments.
+struct Pass<'a> {
+    scope: &'a Scope,
+    records: &'a Records,
+    session: Session,
+    /// CLOCK_BOOTTIME.
+    now: Duration,
+    report: Report,
+    /// Steps that a dry run has listed: what pods share is missing once, however many pods miss it.
+    said: HashSet<String>,
+    /// Held from the first change on.
+    alone: Option<NodeLock>,
+}
+
+/// What an attachment is to a repair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Living,
+    Dead,
+    /// Its ADD runs, or was interrupted: the runtime was never told of it, and will send another ADD or a DEL.
+    Unfinished,
+    /// Left alone, and why.
+    Unclear(String),
+}
+
+impl Pass<'_> {
+    fn walk(&mut self, mut all: Vec<Record>) {
+        if let Some(network) = &self.scope.network {
+            all.retain(|record| record.network == *network);
+        }
+        let (mut living, mut dead) = (Vec::new(), Vec::new());
+        for record in all {
+            match self.standing(&record) {
+                Standing::Living => living.push(record),
+                Standing::Dead => dead.push(record),
+                Standing::Unfinished => self.note_interrupted(&record),
+                Standing::Unclear(why) => {
+                    self.report.note(&Subject::of(&record), format!("left alone: {why}"));
+                }
+            }
+        }
+        // Ports first, as in a DEL; the removal of links would take them along without a word.
+        dead.sort_by_key(|record| record.plugin != portmap::PLUGIN);
+        for record in &dead {
+            self.bury(record);
+        }
+        let attachments: HashSet<_> = living.iter().map(attachment_words).collect();
+        self.report.attachments = attachments.len();
+        let of = |plugin: &'static str| living.iter().filter(move |record| record.plugin == plugin);
+        for record in of(bridge::PLUGIN) {
+            self.mend_links(record);
+        }
+        for record in living.iter().filter(|record| leases_here(record)) {
+            self.mend_leases(record);
+        }
+        for record in of(portmap::PLUGIN) {
+            self.mend_ports(record);
+        }
+        self.sweep_links();
+        if self.scope.network.is_none() {
+            self.sweep_rules();
+            self.sweep_locks();
+        }
+    }
+
+    fn standing(&mut self, record: &Record) -> Standing {
+        match holders::whereabouts(record) {
+            Whereabouts::Here if record.complete => Standing::Living,
+            Whereabouts::Here => Standing::Unfinished,
+            Whereabouts::Unclear(_) if !record.complete => Standing::Unfinished,
+            Whereabouts::Unclear(why) => Standing::Unclear(why),
+            Whereabouts::Gone if self.now < record.created() + GRACE => Standing::Unfinished,
+            Whereabouts::Gone => match self.is_haunted(record) {
+                Ok(None) => Standing::Dead,
+                Ok(Some(why)) => Standing::Unclear(why),
+                Err(error) => Standing::Unclear(error.to_string()),
+            },
+        }
+    }
+
+    /// The record's lock and the record as it is then, for a change. `None` when there is nothing to change any more, or a
+    /// verb runs that makes or removes the attachment itself.
+    fn lock(&mut self, record: &Record, standing: &Standing) -> Option<(RecordLock, Record)> {
+        self.be_alone();
+        let subject = Subject::of(record);
+        let lock = match self.records.try_lock(&record.attachment(), &record.plugin) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                self.report.note(&subject, "an ADD or a DEL of it runs right now; left to that");
+                return None;
+            }
+            Err(error) => {
+                self.report.failure(&subject, None, error);
+                return None;
+            }
+        };
+        let again = self.read_again(record, standing)?;
+        Some((lock, again))
+    }
+
+    /// The record as it is now, if it still stands as it did.
+    fn read_again(&mut self, record: &Record, standing: &Standing) -> Option<Record> {
+        let again = self.records.read(&record.attachment(), &record.plugin).ok().flatten()?;
+        (self.standing(&again) == *standing).then_some(again)
+    }
+
+    fn note_interrupted(&mut self, record: &Record) {
+        if self.now >= record.created() + GRACE {
+            let text = "its ADD was interrupted; the next ADD or DEL finishes it";
+            self.report.note(&Subject::of(record), text);
+        }
+    }
+
+    /// From the first change on no other reconcile runs beside this one: it would see half of the work.
+    fn be_alone(&mut self) {
+        if self.alone.is_none() {
+            match NodeLock::of_reconcile() {
+                Ok(lock) => self.alone = Some(lock),
+                Err(error) => tracing::warn!(%error, "another reconcile may run at the same time"),
+            }
+        }
+    }
+
+    /// Steps of a dry run; what was listed for another attachment already is left out.
+    fn plan(&mut self, subject: &Subject, action: Action, steps: Vec<String>) {
+        let mut steps = steps;
+        // Steps within pods read alike and are not the same.
+        steps.retain(|step| !step.starts_with("node:") || self.said.insert(step.clone()));
+        self.report.change(subject, action, steps);
+    }
+}
+
+fn attachment_words(record: &Record) -> (&str, &str, &str) {
+    (&record.network, &record.container_id, record.if_name.as_str())
+}
+
+/// Whether the record's leases are in our own address management's files.
+fn leases_here(record: &Record) -> bool {
+    match record.plugin.as_str() {
+        bridge::PLUGIN => record.promised.ipam.is_some() && !bridge::is_foreign(record),
+        host_local::PLUGIN => true,
+        _ => false,
+    }
+}

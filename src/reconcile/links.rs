@@ -1,0 +1,152 @@
+//! An attachment's links, addresses, routes and rules, and its leases.
+
+use std::net::IpAddr;
+
+use super::{Action, Pass, Standing, Subject};
+use crate::datapath::apply::repair;
+use crate::datapath::observe;
+use crate::datapath::plan::{Have, plan};
+use crate::datapath::session::{Error, Netns, OpenError};
+use crate::datapath::spec::Attachment;
+use crate::datapath::step::Step;
+use crate::plugins::bridge::{self, promise};
+use crate::plugins::host_local::{self, Lost};
+use crate::state::{NetnsId, Record};
+
+impl Pass<'_> {
+    /// The kernel comes to carry what the record promises.
+    pub(super) fn mend_links(&mut self, record: &Record) {
+        let subject = Subject::of(record);
+        let Some(steps) = self.missing(&subject, record) else { return };
+        if steps.is_empty() {
+            return;
+        }
+        if self.scope.dry_run {
+            let steps = steps.iter().map(ToString::to_string).collect();
+            return self.plan(&subject, Action::Repair, steps);
+        }
+        let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
+        let Some(steps) = self.missing(&subject, &record) else { return };
+        let (made, failures) = repair::apply_repair(&mut self.session, steps);
+        self.report.change(&subject, Action::Repair, made.iter().map(ToString::to_string).collect());
+        for failure in failures {
+            self.report.failure(&subject, Some(failure.step.to_string()), failure.error);
+        }
+    }
+
+    /// The steps that an attachment misses. `None` when that cannot be told; then the report says why.
+    fn missing(&mut self, subject: &Subject, record: &Record) -> Option<Vec<Step>> {
+        let Some(want) = promise::attachment(record) else {
+            self.report.failure(subject, None, "its record does not say what was promised; restart the pod");
+            return None;
+        };
+        match self.enter(record) {
+            Ok(true) => {}
+            // It went a moment ago: the next reconcile buries it.
+            Ok(false) => return None,
+            Err(error) => self.note_blind(subject, &error),
+        }
+        let have = match self.look(&want) {
+            Ok(have) => have,
+            Err(reason) => {
+                self.report.failure(subject, None, reason);
+                return None;
+            }
+        };
+        let mut steps = plan(&want, &have);
+        if self.session.pod.is_none()
+            && let Some(step) = steps.iter().find(|step| step.needs_pod())
+        {
+            let reason = "this can only be done by whoever may enter the pod's network namespace";
+            self.report.failure(subject, Some(step.to_string()), reason);
+            steps.retain(|step| !step.needs_pod() && !step.is_about(&want.port.name));
+        }
+        // What is left then is the end of something that the kernel does by itself.
+        Some(if steps.iter().all(Step::is_transient) { Vec::new() } else { steps })
+    }
+
+    fn look(&mut self, want: &Attachment) -> Result<Have, String> {
+        let words = |error: Error| error.to_string();
+        if observe::repair::is_taken(&mut self.session, want).map_err(words)? {
+            let name = &want.port.name;
+            return Err(format!("{name} is somebody else's link now; remove it, or restart the pod"));
+        }
+        let needed = bridge::host_needs(self.records, want);
+        let have = observe::observe(&mut self.session, want, true, &needed).map_err(words)?;
+        let mut have = have.map_err(|_| {
+            let bridge = &want.bridge.name;
+            format!("{bridge} exists but is not a bridge; remove that link")
+        })?;
+        if let Some(port) = have.port.as_mut().filter(|port| port.connected) {
+            port.strange =
+                observe::repair::observe_strange(&mut self.session, &want.port.name).map_err(words)?;
+        }
+        Ok(have)
+    }
+
+    /// Turns to the pod; `false` when its namespace is gone. The error is why it cannot be entered: then the session sees the
+    /// node alone.
+    fn enter(&mut self, record: &Record) -> Result<bool, Error> {
+        let entered = match record.netns.as_deref().map(Netns::open) {
+            Some(Ok(netns)) => {
+                let (dev, ino) = netns.identity();
+                if record.netns_id != Some(NetnsId { dev, ino }) {
+                    return Ok(false);
+                }
+                self.session.turn_to(Some(netns))
+            }
+            Some(Err(OpenError::Other(error))) => Err(error),
+            Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) | None => return Ok(false),
+        };
+        if entered.is_err() {
+            self.session.turn_to(None)?;
+        }
+        entered.map(|()| true)
+    }
+
+    fn note_blind(&mut self, subject: &Subject, error: &Error) {
+        let text = format!("the pod's side was not looked at: {}", error.reason());
+        if !self.report.notes.iter().any(|note| note.subject == *subject && note.text == text) {
+            self.report.note(subject, text);
+        }
+    }
+
+    /// The leases of a living attachment that vanished.
+    pub(super) fn mend_leases(&mut self, record: &Record) {
+        let subject = Subject::of(record);
+        let lost = match host_local::lost(record) {
+            Ok(lost) => lost,
+            Err(error) => return self.report.failure(&subject, None, error.msg),
+        };
+        let mut free = Vec::new();
+        for lost in lost {
+            match lost {
+                Lost::Free(address) => free.push(address),
+                Lost::Taken(address, holder) => {
+                    let other = &holder.container;
+                    let reason =
+                        format!("{address} is leased to container {other} too; restart one of the two");
+                    self.report.failure(&subject, None, reason);
+                }
+            }
+        }
+        if free.is_empty() {
+            return;
+        }
+        let words = |addresses: &[IpAddr]| -> Vec<String> {
+            let place = host_local::data_dir_of(record).join(&record.network);
+            addresses
+                .iter()
+                .map(|address| format!("node: lease {}", place.join(address.to_string()).display()))
+                .collect()
+        };
+        if self.scope.dry_run {
+            return self.plan(&subject, Action::Repair, words(&free));
+        }
+        let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
+        match host_local::restore(&record, self.records.boot()) {
+            Ok(made) => self.report.change(&subject, Action::Repair, words(&made)),
+            Err(error) => self.report.failure(&subject, words(&free).pop(), error.msg),
+        }
+    }
+}

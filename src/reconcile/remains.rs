@@ -1,0 +1,249 @@
+//! What no attachment wants: what pods that are gone left, links without a record, and rules of ours for nobody.
+
+use super::{Action, Pass, Standing, Subject};
+use crate::datapath::census::{self, MarkedPort};
+use crate::datapath::session::Error;
+use crate::datapath::step::Step;
+use crate::datapath::surplus::{self, Wanted};
+use crate::datapath::{apply, firewall, observe};
+use crate::plugins::{bridge, host_local, portmap};
+use crate::state::Record;
+use crate::state::lock::NodeLock;
+use crate::state::record::Attachment;
+
+impl Pass<'_> {
+    /// A pair of links is there only as long as both namespaces are. So an attachment whose path is gone while its host end
+    /// is there has lost the path alone; it is dead only when nobody is in its namespace any more. `Some` says why it is
+    /// left alone.
+    pub(super) fn is_haunted(&mut self, record: &Record) -> Result<Option<String>, Error> {
+        let identity = |port: &&MarkedPort| {
+            let own = &port.mark.identity;
+            (own.network.as_str(), own.container.as_str(), &own.if_name)
+                == (record.network.as_str(), record.container_id.as_str(), &record.if_name)
+        };
+        let path = record.netns.as_deref().unwrap_or_default();
+        let ports = census::marked_ports(&mut self.session)?;
+        let Some(port) = ports.iter().find(identity) else {
+            // Somebody else's plugin may have attached it: then its address tells.
+            let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
+            let carried = record.plugin != bridge::PLUGIN && {
+                let carried = census::carried_addresses();
+                promised.into_iter().any(|address| carried.contains(&address))
+            };
+            return Ok(carried.then(|| format!("{path} is gone, but some namespace carries its address")));
+        };
+        Ok(match census::is_inhabited(port) {
+            Some(false) => None,
+            Some(true) => Some(format!("{path} is gone, but processes live in its namespace")),
+            None => Some(format!("{path} is gone, but its host end {} is not", port.name)),
+        })
+    }
+
+    /// Removes everything of an attachment whose namespace is gone, as GC does.
+    pub(super) fn bury(&mut self, record: &Record) {
+        let subject = Subject::of(record);
+        let planned = match planned_removal(record) {
+            Ok(planned) => planned,
+            Err(reason) => return self.report.failure(&subject, None, reason),
+        };
+        let foreign = bridge::is_foreign(record);
+        if foreign {
+            let ipam = record.promised.ipam.as_deref().unwrap_or_default();
+            let text =
+                format!("its namespace is gone; its address belongs to {ipam}, which only a DEL can tell");
+            self.report.note(&subject, text);
+        }
+        if planned.is_empty() {
+            return;
+        }
+        if self.scope.dry_run {
+            return self.plan(&subject, Action::Remove, planned);
+        }
+        let Some((lock, record)) = self.lock(record, &Standing::Dead) else { return };
+        let removed = match record.plugin.as_str() {
+            bridge::PLUGIN => bridge::remove_recorded(self.records, &record),
+            portmap::PLUGIN => portmap::remove_record(self.records, &record),
+            _ => host_local::del_recorded(self.records, &record),
+        };
+        match removed {
+            Ok(()) => {
+                self.report.change(&subject, Action::Remove, planned);
+                if !foreign {
+                    lock.forget();
+                }
+            }
+            Err(error) => self.report.failure(&subject, None, error.msg),
+        }
+    }
+
+    /// Host ends with our mark that no record speaks of, and whose pod is gone.
+    pub(super) fn sweep_links(&mut self) {
+        let ports = match census::marked_ports(&mut self.session) {
+            Ok(ports) => ports,
+            Err(error) => return self.report.failure(&Subject::Node, None, error),
+        };
+        for port in ports {
+            let network = &port.mark.identity.network;
+            if self.scope.network.as_ref().is_some_and(|wanted| wanted != network) {
+                continue;
+            }
+            // Asked for after the links: whoever made one had written its record before.
+            if !self.is_recorded(&port) {
+                self.sweep_link(&port);
+            }
+        }
+    }
+
+    fn is_recorded(&self, port: &MarkedPort) -> bool {
+        let identity = &port.mark.identity;
+        let attachment = Attachment {
+            network: &identity.network,
+            container: &identity.container,
+            if_name: &identity.if_name,
+        };
+        // What cannot be read may be there.
+        !matches!(self.records.read(&attachment, bridge::PLUGIN), Ok(None))
+    }
+
+    fn sweep_link(&mut self, port: &MarkedPort) {
+        let identity = &port.mark.identity;
+        let subject = Subject::named(identity, port.mark.pod.as_ref());
+        if census::is_inhabited(port) != Some(false) {
+            let name = &port.name;
+            let text =
+                format!("{name} has no record any more; it works, and to have it repaired restart the pod");
+            return self.report.note(&subject, text);
+        }
+        let mut steps = vec![Step::RemoveLink { link: port.name.clone() }];
+        if observe::repair::is_checked(&mut self.session, &port.name).unwrap_or(false) {
+            steps.push(Step::RemoveSpoofCheck { port: port.name.clone() });
+        }
+        if self.scope.dry_run {
+            let steps = steps.iter().map(ToString::to_string).collect();
+            return self.plan(&subject, Action::Remove, steps);
+        }
+        self.be_alone();
+        let attachment = Attachment {
+            network: &identity.network,
+            container: &identity.container,
+            if_name: &identity.if_name,
+        };
+        let Ok(Some(lock)) = self.records.try_lock(&attachment, bridge::PLUGIN) else { return };
+        if self.is_recorded(port) {
+            return;
+        }
+        if let Some(failure) = apply::apply_all(&mut self.session, &steps).pop() {
+            return self.report.failure(&subject, Some(failure.step.to_string()), failure.error);
+        }
+        lock.forget();
+        self.report.change(&subject, Action::Remove, steps.iter().map(ToString::to_string).collect());
+    }
+
+    /// Elements and rules of ours that no attachment wants.
+    pub(super) fn sweep_rules(&mut self) {
+        let surplus = match self.surplus() {
+            Ok(surplus) => surplus,
+            Err(reason) => return self.report.failure(&Subject::Node, None, reason),
+        };
+        if surplus.is_empty() {
+            return;
+        }
+        if self.scope.dry_run {
+            let steps = surplus.iter().map(ToString::to_string).collect();
+            return self.plan(&Subject::Node, Action::Remove, steps);
+        }
+        self.be_alone();
+        let _lock = match NodeLock::take() {
+            Ok(lock) => lock,
+            Err(error) => return self.report.failure(&Subject::Node, None, error),
+        };
+        let surplus = match self.surplus() {
+            Ok(surplus) => surplus,
+            Err(reason) => return self.report.failure(&Subject::Node, None, reason),
+        };
+        for removal in surplus {
+            match surplus::apply::apply(&mut self.session, &removal) {
+                Ok(()) => {
+                    self.report.change(&Subject::Node, Action::Remove, vec![removal.to_string()]);
+                }
+                Err(error) => self.report.failure(&Subject::Node, Some(removal.to_string()), error),
+            }
+        }
+    }
+
+    fn surplus(&mut self) -> Result<Vec<surplus::Removal>, String> {
+        // First what is there, then who wants it: an ADD writes its record before it makes anything.
+        let present = surplus::observe::observe(&mut self.session).map_err(|error| error.to_string())?;
+        let records = self.records.all_or_damaged().map_err(|error| error.to_string())?;
+        // A record that cannot be read wants something: nothing may go then.
+        Ok(records.map_or_else(|_| Vec::new(), |records| surplus::plan(&wanted(records), &present)))
+    }
+
+    /// Files of locks that killed verbs left.
+    pub(super) fn sweep_locks(&mut self) {
+        if self.scope.dry_run {
+            return;
+        }
+        if let Err(error) = self.records.sweep_locks() {
+            tracing::debug!("empty files stay: {error}");
+        }
+    }
+}
+
+/// What a burial tells the kernel, and what it forgets.
+fn planned_removal(record: &Record) -> Result<Vec<String>, String> {
+    let mut steps = Vec::new();
+    match record.plugin.as_str() {
+        bridge::PLUGIN => {
+            let links = bridge::planned_removal(record).map_err(|error| error.msg)?;
+            // Of a record that stays for a DEL, only what is really there counts as something to do.
+            if bridge::is_foreign(record) {
+                let found =
+                    |step: &Step| matches!(step, Step::RemoveLink { .. } | Step::RemovePodLink { .. });
+                if !links.iter().any(found) {
+                    return Ok(Vec::new());
+                }
+            }
+            steps.extend(links.iter().map(ToString::to_string));
+        }
+        portmap::PLUGIN => {
+            let ports = portmap::planned_removal(record).map_err(|error| error.msg)?;
+            steps.extend(ports.iter().map(ToString::to_string));
+        }
+        host_local::PLUGIN => {}
+        // Somebody else's, or a newer version's.
+        _ => return Ok(Vec::new()),
+    }
+    if super::leases_here(record) {
+        let place = host_local::data_dir_of(record).join(&record.network);
+        let held = host_local::held_recorded(record).map_err(|error| error.msg)?;
+        let release = |address: &std::net::IpAddr| {
+            format!("node: release the lease {}", place.join(address.to_string()).display())
+        };
+        steps.extend(held.iter().map(release));
+    }
+    if !bridge::is_foreign(record) {
+        steps.push(format!("node: forget the {} record of {}", record.plugin, record.container_id));
+    }
+    Ok(steps)
+}
+
+/// What all records together want, those of interrupted ADDs included.
+fn wanted(records: Vec<Record>) -> Wanted {
+    let mut wanted = Wanted::default();
+    for record in records {
+        wanted.ports.extend(record.promised.host_if.clone());
+        wanted.inside.extend(record.promised.bridge.clone());
+        if let Some(want) = bridge::promise::attachment(&record) {
+            wanted.inside.extend(firewall::inside(&want));
+            let network = &want.identity.network;
+            wanted.masquerade.extend(want.masquerade.iter().map(|subnet| (network.clone(), *subnet)));
+        }
+        if record.plugin == portmap::PLUGIN {
+            let rules = record.promised.port_rules.as_ref();
+            wanted.inside.extend(rules.and_then(|rules| rules.pod_link.clone()));
+            wanted.containers.insert(record.container_id);
+        }
+    }
+    wanted
+}

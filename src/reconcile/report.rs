@@ -1,0 +1,196 @@
+//! What a reconcile found and did, as a value, as text for a person and as JSON for a machine. Pure.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::datapath::mark::Identity;
+use crate::state::Record;
+
+/// What the report is about. Displays as `smartnet: default/web-0 (eth0)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Subject {
+    Attachment {
+        network: String,
+        container: String,
+        interface: String,
+        /// `namespace/name`.
+        pod: Option<String>,
+    },
+    /// What pods share.
+    Node,
+}
+
+impl Subject {
+    pub(super) fn of(record: &Record) -> Self {
+        let name = record.display_name();
+        Self::Attachment {
+            network: record.network.clone(),
+            container: record.container_id.clone(),
+            interface: record.if_name.to_string(),
+            pod: Some(name).filter(|name| *name != record.container_id),
+        }
+    }
+
+    pub(super) fn named(identity: &Identity, pod: Option<&String>) -> Self {
+        Self::Attachment {
+            network: identity.network.clone(),
+            container: identity.container.clone(),
+            interface: identity.if_name.to_string(),
+            pod: pod.cloned(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.write_str("node"),
+            Self::Attachment { network, container, interface, pod } => {
+                // A container's ID has 64 digits, of which people use twelve.
+                let short = container.get(..12).unwrap_or(container);
+                write!(f, "{network}: {} ({interface})", pod.as_deref().unwrap_or(short))
+            }
+        }
+    }
+}
+
+/// Why steps are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Something promised was missing.
+    Repair,
+    /// No attachment wants it.
+    Remove,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub subject: Subject,
+    pub action: Action,
+    /// As the commands a person would type.
+    pub steps: Vec<String>,
+}
+
+/// Something that could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    pub subject: Subject,
+    pub step: Option<String>,
+    pub reason: String,
+}
+
+/// Something to know that is neither done nor failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Note {
+    pub subject: Subject,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The steps were only planned.
+    pub dry_run: bool,
+    /// Living attachments that were looked at.
+    pub attachments: usize,
+    pub changes: Vec<Change>,
+    pub failures: Vec<Failure>,
+    pub notes: Vec<Note>,
+}
+
+impl Report {
+    /// Whether everything promised is there, or was brought back.
+    pub fn is_whole(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Nothing was missing and nothing too much.
+    pub fn is_idle(&self) -> bool {
+        self.changes.is_empty() && self.failures.is_empty()
+    }
+
+    pub(super) fn change(&mut self, subject: &Subject, action: Action, steps: Vec<String>) {
+        if steps.is_empty() {
+            return;
+        }
+        match self.changes.last_mut() {
+            Some(last) if last.subject == *subject && last.action == action => last.steps.extend(steps),
+            _ => self.changes.push(Change { subject: subject.clone(), action, steps }),
+        }
+    }
+
+    pub(super) fn failure(&mut self, subject: &Subject, step: Option<String>, reason: impl fmt::Display) {
+        let failure = Failure { subject: subject.clone(), step, reason: reason.to_string() };
+        if !self.failures.contains(&failure) {
+            self.failures.push(failure);
+        }
+    }
+
+    pub(super) fn note(&mut self, subject: &Subject, text: impl Into<String>) {
+        self.notes.push(Note { subject: subject.clone(), text: text.into() });
+    }
+
+    fn steps(&self) -> usize {
+        self.changes.iter().map(|change| change.steps.len()).sum()
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for Change { subject, action, steps } in &self.changes {
+            let why = if *action == Action::Remove { ", wanted by nobody" } else { "" };
+            let _ = writeln!(text, "{subject}{why}");
+            for step in steps {
+                let _ = writeln!(text, "  {step}");
+            }
+        }
+        for Failure { subject, step, reason } in &self.failures {
+            let step = step.as_ref().map(|step| format!(": {step}")).unwrap_or_default();
+            let _ = writeln!(text, "FAILED {subject}{step}: {reason}");
+        }
+        for Note { subject, text: note } in &self.notes {
+            let _ = writeln!(text, "note   {subject}: {note}");
+        }
+        let looked = counted(self.attachments, "attachment");
+        let _ = match (self.steps(), self.dry_run, self.failures.len()) {
+            (0, _, 0) => writeln!(text, "reconcile: {looked}, nothing to do"),
+            (steps, true, failed) => {
+                let failed = failures(failed, "cannot be planned");
+                writeln!(
+                    text,
+                    "reconcile: {looked}, {} to make{failed}; nothing was changed",
+                    counted(steps, "step")
+                )
+            }
+            (steps, false, failed) => {
+                let failed = failures(failed, "failed");
+                writeln!(text, "reconcile: {looked}, {} made{failed}", counted(steps, "step"))
+            }
+        };
+        text
+    }
+
+    /// One object; the schema is in docs/reconcile.md.
+    pub fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            version: u32,
+            #[serde(flatten)]
+            report: &'a Report,
+        }
+        let document = serde_json::to_string(&Document { version: 1, report: self });
+        format!("{}\n", document.expect("strings and numbers have a JSON form"))
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn failures(number: usize, what: &str) -> String {
+    if number == 0 { String::new() } else { format!(", {number} {what}") }
+}
+
+#[cfg(test)]
+mod tests;

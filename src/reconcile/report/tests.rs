@@ -1,0 +1,75 @@
+//! The report as a person and as a machine reads it.
+
+use super::*;
+
+fn web() -> Subject {
+    Subject::Attachment {
+        network: "smartnet".into(),
+        container: "0a1b2c3d4e5f60718293a4b5c6d7e8f9".into(),
+        interface: "eth0".into(),
+        pod: Some("default/web-0".into()),
+    }
+}
+
+fn nameless() -> Subject {
+    Subject::Attachment {
+        network: "smartnet".into(),
+        container: "0a1b2c3d4e5f60718293a4b5c6d7e8f9".into(),
+        interface: "eth0".into(),
+        pod: None,
+    }
+}
+
+fn report() -> Report {
+    let mut report = Report { attachments: 3, ..Report::default() };
+    report.change(&web(), Action::Repair, vec!["node: ip link set veth9ee7e15e master smartnet0 up".into()]);
+    report.change(&web(), Action::Repair, vec!["node: sysctl -w net.ipv4.ip_forward=1".into()]);
+    report.change(&nameless(), Action::Remove, vec!["node: ip link del veth0000aaaa".into()]);
+    report.change(&Subject::Node, Action::Remove, Vec::new());
+    report.failure(&web(), Some("pod:  ip link set eth0 up".into()), "operation not permitted");
+    report.failure(&web(), Some("pod:  ip link set eth0 up".into()), "operation not permitted");
+    report.note(&nameless(), "its ADD was interrupted; the next ADD or DEL finishes it");
+    report
+}
+
+#[test]
+fn a_person_reads_who_what_and_why() {
+    assert_eq!(
+        report().text(),
+        "smartnet: default/web-0 (eth0)
+  node: ip link set veth9ee7e15e master smartnet0 up
+  node: sysctl -w net.ipv4.ip_forward=1
+smartnet: 0a1b2c3d4e5f (eth0), wanted by nobody
+  node: ip link del veth0000aaaa
+FAILED smartnet: default/web-0 (eth0): pod:  ip link set eth0 up: operation not permitted
+note   smartnet: 0a1b2c3d4e5f (eth0): its ADD was interrupted; the next ADD or DEL finishes it
+reconcile: 3 attachments, 3 steps made, 1 failed
+"
+    );
+}
+
+#[test]
+fn a_machine_reads_the_same() {
+    assert_eq!(
+        report().json(),
+        r#"{"version":1,"dry_run":false,"attachments":3,"changes":[{"subject":{"network":"smartnet","container":"0a1b2c3d4e5f60718293a4b5c6d7e8f9","interface":"eth0","pod":"default/web-0"},"action":"repair","steps":["node: ip link set veth9ee7e15e master smartnet0 up","node: sysctl -w net.ipv4.ip_forward=1"]},{"subject":{"network":"smartnet","container":"0a1b2c3d4e5f60718293a4b5c6d7e8f9","interface":"eth0","pod":null},"action":"remove","steps":["node: ip link del veth0000aaaa"]}],"failures":[{"subject":{"network":"smartnet","container":"0a1b2c3d4e5f60718293a4b5c6d7e8f9","interface":"eth0","pod":"default/web-0"},"step":"pod:  ip link set eth0 up","reason":"operation not permitted"}],"notes":[{"subject":{"network":"smartnet","container":"0a1b2c3d4e5f60718293a4b5c6d7e8f9","interface":"eth0","pod":null},"text":"its ADD was interrupted; the next ADD or DEL finishes it"}]}
+"#
+    );
+}
+
+#[test]
+fn the_last_line_says_whether_anything_is_to_be_done() {
+    let idle = Report { attachments: 1, ..Report::default() };
+    assert!(idle.is_idle() && idle.is_whole());
+    assert_eq!(idle.text(), "reconcile: 1 attachment, nothing to do\n");
+    let mut planned = Report { dry_run: true, ..Report::default() };
+    planned.change(&Subject::Node, Action::Remove, vec!["node: x".into()]);
+    assert_eq!(
+        planned.text(),
+        "node, wanted by nobody\n  node: x\nreconcile: 0 attachments, 1 step to make; nothing was changed\n"
+    );
+    assert_eq!(
+        planned.json(),
+        "{\"version\":1,\"dry_run\":true,\"attachments\":0,\"changes\":[{\"subject\":null,\"action\":\"remove\",\"steps\":[\"node: x\"]}],\"failures\":[],\"notes\":[]}\n"
+    );
+}

@@ -1,0 +1,96 @@
+//! `status`: which pods are attached, with which addresses, MACs, links and ports of the node, since when; and how much of
+//! each pool is used. Changes nothing and takes no lock, so it works while pods come and go.
+
+mod assemble;
+mod gather;
+mod render;
+mod view;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::thread;
+use std::time::Duration;
+
+use crate::Outcome;
+
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "smarter-cni status",
+    about = "Show attached pods, their addresses and ports of the node, and how much of each pool is used",
+    long_about = "Shows every attachment with its addresses, MAC, host interface, ports of the node and age, network by \
+                  network, and the pools of addresses. Reads records, leases and links; what may not be read is named. \
+                  Exit code 0: something was shown; 2: wrong options."
+)]
+struct Options {
+    /// Only this network
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
+    /// Print one JSON object: {"version":1,"networks":[{"name",…,"pools":[…],"attachments":[…]}],"unread":[…]}
+    #[arg(long)]
+    json: bool,
+    /// Show it again whenever it changed, until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Cursor home, and everything behind it gone.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// The command. `out` is written to only while it watches.
+pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outcome {
+    let name = std::iter::once(OsString::from("smarter-cni status"));
+    let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {
+        Ok(options) => options,
+        Err(error) if error.use_stderr() => {
+            return Outcome { stderr: error.to_string(), status: 2, ..Outcome::default() };
+        }
+        Err(help) => return Outcome::printed(help.to_string()),
+    };
+    if !options.watch {
+        return Outcome::printed(show(&options).0);
+    }
+    let terminal = out.is_terminal();
+    let error = watch(&options, terminal, out);
+    // Whoever read it has seen enough.
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Outcome::default();
+    }
+    let words = format!("smarter-cni status: could not write to standard output: {error}\n");
+    Outcome { stderr: words, status: 1, ..Outcome::default() }
+}
+
+/// What is to be printed, and the same without what changes by itself.
+fn show(options: &Options) -> (String, String) {
+    let mut view = assemble::assemble(&gather::gather(), options.network.as_deref());
+    let text =
+        if options.json { render::json(&view) } else { render::text(&view, options.network.as_deref()) };
+    for attachment in view.networks.iter_mut().flat_map(|network| &mut network.attachments) {
+        attachment.since_seconds = None;
+    }
+    (text, render::json(&view))
+}
+
+/// Ends by a signal, or when nobody reads any more: then it says why. A terminal shows one picture with its ages; anything
+/// else gets one after the other, when something happened.
+fn watch(options: &Options, terminal: bool, out: &mut impl Write) -> io::Error {
+    let mut last = String::new();
+    loop {
+        let (text, essence) = show(options);
+        let picture = if terminal { text.clone() } else { essence };
+        if picture != last {
+            let before = match (terminal, options.json || last.is_empty()) {
+                (true, _) => CLEAR,
+                (false, true) => "",
+                (false, false) => "\n",
+            };
+            let written = out.write_all(before.as_bytes()).and_then(|()| out.write_all(text.as_bytes()));
+            if let Err(error) = written.and_then(|()| out.flush()) {
+                return error;
+            }
+            last = picture;
+        }
+        thread::sleep(PAUSE);
+    }
+}

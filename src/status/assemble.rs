@@ -1,0 +1,252 @@
+//! From facts to the view: who is attached to which network, and how much of a pool is used. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::view::{Attachment, HostPort, Network, Pool, State, View};
+use crate::datapath::mark::VethMark;
+use crate::datapath::session::Link;
+use crate::net::Family;
+use crate::plugins::bridge;
+use crate::state::{Holder, Record, record};
+
+/// Network, container and interface.
+pub(super) type Key = (String, String, String);
+
+pub(super) fn key_of(record: &Record) -> Key {
+    (record.network.clone(), record.container_id.clone(), record.if_name.to_string())
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// CLOCK_BOOTTIME.
+    pub now: Duration,
+    /// By attachment, of whichever plugin.
+    pub records: BTreeMap<Key, Vec<Record>>,
+    /// Those whose namespace is gone.
+    pub gone: BTreeSet<Key>,
+    /// `None` when the kernel did not tell.
+    pub links: Option<Vec<Link>>,
+    /// By address.
+    pub leases: Vec<Leased>,
+    pub unread: Vec<String>,
+}
+
+/// An address that is leased.
+#[derive(Debug)]
+pub(super) struct Leased {
+    pub network: String,
+    pub address: IpAddr,
+    /// `None` for a lease that names nobody, or may not be read.
+    pub holder: Option<Holder>,
+    pub reclaimable: bool,
+}
+
+impl Facts {
+    /// The recorded attachments that a lease may be of.
+    pub(super) fn records_of<'a>(
+        &'a self,
+        network: &'a str,
+        holder: &'a Holder,
+    ) -> impl Iterator<Item = &'a Key> {
+        self.records.keys().filter(move |(its, container, interface)| {
+            its == network
+                && *container == holder.container
+                && holder.if_name.as_ref().is_none_or(|name| name.as_str() == interface)
+        })
+    }
+}
+
+pub(super) fn assemble(facts: &Facts, filter: Option<&str>) -> View {
+    let mut networks = Networks::default();
+    for (key, records) in &facts.records {
+        networks.add(&key.0, recorded(facts, key, records));
+        networks.learn(records);
+    }
+    for (mark, link) in facts.links.iter().flatten().filter_map(marked) {
+        let key = (
+            mark.identity.network.clone(),
+            mark.identity.container.clone(),
+            mark.identity.if_name.to_string(),
+        );
+        if !facts.records.contains_key(&key) {
+            networks.add(&key.0, unrecorded(mark, link));
+        }
+    }
+    networks.add_leases(facts);
+    let mut networks: Vec<_> = networks.0.into_values().collect();
+    networks.retain(|network| filter.is_none_or(|filter| filter == network.name));
+    for network in &mut networks {
+        network
+            .attachments
+            .sort_by_cached_key(|row| (row.pod.clone(), row.container.clone(), row.interface.clone()));
+        for pool in &mut network.pools {
+            count(pool, facts.leases.iter().filter(|leased| leased.network == network.name));
+        }
+    }
+    View { networks, unread: facts.unread.clone() }
+}
+
+/// By name.
+#[derive(Default)]
+struct Networks(BTreeMap<String, Network>);
+
+impl Networks {
+    fn named(&mut self, name: &str) -> &mut Network {
+        let network = self.0.entry(name.to_owned());
+        network.or_insert_with(|| Network { name: name.to_owned(), ..Network::default() })
+    }
+
+    fn add(&mut self, network: &str, attachment: Attachment) {
+        self.named(network).attachments.push(attachment);
+    }
+
+    /// What the records of an attachment tell about its network.
+    fn learn(&mut self, records: &[Record]) {
+        for record in records {
+            let promised = &record.promised;
+            let network = self.named(&record.network);
+            if network.bridge.is_none() {
+                network.bridge = promised.bridge.as_ref().map(ToString::to_string);
+            }
+            for gateway in promised.gateways.iter().map(ToString::to_string) {
+                if !network.gateways.contains(&gateway) {
+                    network.gateways.push(gateway);
+                }
+            }
+            for pool in &promised.pools {
+                if !network.pools.iter().any(|known| known.ranges == pool.ranges) {
+                    let record::Pool { ranges, size } = pool.clone();
+                    network.pools.push(Pool { ranges, size, used: 0, free: size, reclaimable: 0 });
+                }
+            }
+        }
+    }
+
+    /// Leases that nobody has a record of: one row for each holder.
+    fn add_leases(&mut self, facts: &Facts) {
+        let mut others: BTreeMap<(&str, &Holder), Vec<String>> = BTreeMap::new();
+        for Leased { network, address, holder, .. } in &facts.leases {
+            self.named(network);
+            let Some(holder) = holder else { continue };
+            let known = self.0.get(network).is_some_and(|network| {
+                network.attachments.iter().any(|row| {
+                    row.container.as_deref() == Some(&holder.container)
+                        && holder
+                            .if_name
+                            .as_ref()
+                            .is_none_or(|name| row.interface.as_deref() == Some(name.as_str()))
+                })
+            });
+            if !known {
+                others.entry((network, holder)).or_default().push(address.to_string());
+            }
+        }
+        for ((network, holder), addresses) in others {
+            let row = Attachment {
+                pod: None,
+                container: Some(holder.container.clone()),
+                interface: holder.if_name.as_ref().map(ToString::to_string),
+                addresses,
+                mac: None,
+                host_interface: None,
+                host_ports: Vec::new(),
+                since_seconds: None,
+                state: State::NotOurs,
+            };
+            self.add(network, row);
+        }
+    }
+}
+
+fn marked(link: &Link) -> Option<(VethMark, &Link)> {
+    let mark = VethMark::parse(link.alias.as_deref()?)?;
+    (link.kind.as_deref() == Some("veth")).then_some((mark, link))
+}
+
+fn recorded(facts: &Facts, key: &Key, records: &[Record]) -> Attachment {
+    // The main plugin's record tells most.
+    let main = records.iter().find(|record| record.plugin == bridge::PLUGIN).unwrap_or(&records[0]);
+    let promised = &main.promised;
+    let mut host_ports = Vec::new();
+    for port in records.iter().flat_map(|record| &record.promised.host_ports) {
+        host_ports.push(HostPort {
+            protocol: port.protocol.clone(),
+            host_ip: port.host_ip,
+            host_port: port.host_port,
+            container_port: port.container_port,
+        });
+    }
+    let pod = main.display_name();
+    let mut addresses = &promised.addresses;
+    // Behind a foreign plugin the address management's record has them.
+    if let Some(other) = records.iter().find(|record| !record.promised.addresses.is_empty())
+        && addresses.is_empty()
+    {
+        addresses = &other.promised.addresses;
+    }
+    Attachment {
+        pod: Some(pod).filter(|pod| *pod != main.container_id),
+        container: Some(main.container_id.clone()),
+        interface: Some(main.if_name.to_string()),
+        addresses: addresses.iter().map(|promised| promised.address.ip().to_string()).collect(),
+        mac: promised.pod_mac.map(|mac| mac.to_string()),
+        host_interface: promised.host_if.as_ref().map(ToString::to_string),
+        host_ports,
+        since_seconds: Some(facts.now.saturating_sub(main.created()).as_secs()),
+        state: state(facts, key, main),
+    }
+}
+
+fn state(facts: &Facts, key: &Key, main: &Record) -> State {
+    if facts.gone.contains(key) {
+        return State::Dead;
+    }
+    // The record of host ports and leases alone is complete with the ADD that wrote it.
+    if !main.complete {
+        return State::Unfinished;
+    }
+    let (Some(links), Some(host_if)) = (&facts.links, &main.promised.host_if) else { return State::Attached };
+    let Some(port) = links.iter().find(|link| link.name == host_if.as_str()) else { return State::NoLink };
+    let bridge = main.promised.bridge.as_ref();
+    let bridge = bridge.and_then(|bridge| links.iter().find(|link| link.name == bridge.as_str()));
+    let joined = port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
+    if joined && port.up { State::Attached } else { State::Detached }
+}
+
+fn unrecorded(mark: VethMark, link: &Link) -> Attachment {
+    Attachment {
+        pod: mark.pod,
+        container: Some(mark.identity.container),
+        interface: Some(mark.identity.if_name.to_string()),
+        addresses: mark.addresses.iter().map(|address| address.ip().to_string()).collect(),
+        mac: None,
+        host_interface: Some(link.name.clone()),
+        host_ports: Vec::new(),
+        since_seconds: None,
+        state: State::Unrecorded,
+    }
+}
+
+fn count<'a>(pool: &mut Pool, leases: impl Iterator<Item = &'a Leased>) {
+    for leased in leases.filter(|leased| is_within(&pool.ranges, leased.address)) {
+        pool.used += 1;
+        pool.reclaimable += u64::from(leased.reclaimable);
+    }
+    pool.free = pool.size.saturating_sub(pool.used);
+}
+
+/// Whether the address is in one of the ranges, as a pool writes them.
+fn is_within(ranges: &str, address: IpAddr) -> bool {
+    ranges.split(',').any(|range| {
+        let ends =
+            range.split_once('-').and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
+        ends.is_some_and(|(start, end): (IpAddr, IpAddr)| {
+            Family::of(start) == Family::of(address) && (start..=end).contains(&address)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;
