@@ -16,7 +16,7 @@ fail() {
 require() { # require COMMAND-OR-FILE:PACKAGE…
   local need
   for need in "$@"; do
-    command -v "${need%%:*}" >/dev/null || [[ -e ${need%%:*} ]] || fail "${need%%:*} is missing; it is in the package ${need#*:}"
+    command -v "${need%%:*}" >/dev/null || [[ $need == /* && -r ${need%%:*} ]] || fail "${need%%:*} is missing; it is in the package ${need#*:}"
   done
 }
 
