@@ -50,6 +50,11 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Plugin(Plugin::HostLocal),
         "the same, under the name our own configuration uses",
     ),
+    (
+        "smarter-host-local",
+        Applet::Plugin(Plugin::HostLocal),
+        "the same, under the name in the configuration of Arm's smarter-cni",
+    ),
     ("loopback", Applet::Plugin(Plugin::Loopback), "CNI plugin: bring up the pod's lo"),
     (
         "smarter-loopback",
@@ -131,7 +136,7 @@ pub fn help() -> String {
          <plugin>   executed by a container runtime under the plugin's name, with CNI_COMMAND set\n\nCommands:\n",
     );
     for (name, _, about) in APPLETS {
-        let _ = writeln!(text, "  {name:<17} {about}");
+        let _ = writeln!(text, "  {name:<18} {about}");
     }
     text.push_str("\nOptions:\n  -h, --help     this text; after a command, what that command takes\n  -V, --version  the version\n");
     text
