@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// What a name begins with while its file is being made. Nobody else's names do, so leftovers can be removed.
 pub const TEMPORARY: &str = ".smarter-cni-new.";
 
+/// What is copied and compared at a time: little memory counts more here than few calls.
+const PIECE: usize = 16 * 1024;
+
 /// The name that a file has until it is complete. Not with the extension of the file: a runtime reads every `*.conflist`
 /// in its directory, those with a dot in front first.
 pub fn temporary(path: &Path) -> PathBuf {
@@ -42,7 +45,7 @@ fn write_new(new: &Path, mode: u32, content: &mut dyn Read) -> io::Result<()> {
     remove(new)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
     // Not `io::copy`: copy_file_range fails with EBADF on odd kernels and file systems, and short reads are rare here.
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; PIECE];
     loop {
         match content.read(&mut buffer)? {
             0 => break,
@@ -118,9 +121,9 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// Whether a file has just these bytes; `false` also when it cannot be read. Reads piece by piece: a plugin is larger than
 /// what a resident program may have in memory.
 pub fn is_same(file: &File, content: &mut dyn Read) -> bool {
-    let mut file = io::BufReader::with_capacity(64 * 1024, file);
-    let mut buffer = vec![0; 64 * 1024];
-    let mut other = vec![0; 64 * 1024];
+    let mut file = io::BufReader::with_capacity(PIECE, file);
+    let mut buffer = vec![0; PIECE];
+    let mut other = vec![0; PIECE];
     loop {
         let Ok(length) = content.read(&mut buffer) else { return false };
         if length == 0 {

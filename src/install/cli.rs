@@ -79,6 +79,9 @@ pub(super) struct Install {
     /// Stay, and repair what gets lost, until SIGTERM or SIGINT; leaves everything in place
     #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     pub(super) watch: bool,
+    /// One look of --watch: repair, and say what was done and what to watch as JSON
+    #[arg(long, hide = true, conflicts_with_all = ["watch", "dry_run", "json"])]
+    pub(super) look: bool,
 }
 
 #[derive(Debug, Parser)]

@@ -51,6 +51,13 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
             return Outcome { stderr, status: USAGE, ..Outcome::default() };
         }
     };
+    if options.watch {
+        return match caught(true) {
+            Ok(Some(signals)) => watch::watch(arguments, signals),
+            Ok(None) => Outcome::default(),
+            Err(outcome) => *outcome,
+        };
+    }
     let pass = match Pass::new(cli::root(options.root.as_ref(), environment), settings) {
         Ok(pass) => pass,
         Err(error) => {
@@ -61,15 +68,10 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
             };
         }
     };
-    let signals = match caught(options.watch) {
-        Ok(signals) => signals,
-        Err(outcome) => return *outcome,
-    };
-    let outcome = pass.run(options.dry_run).outcome(options.json);
-    match signals {
-        Some(signals) if outcome.status == 0 => stay(&outcome, || watch::watch(&pass, signals)),
-        _ => outcome,
+    if options.look {
+        return Outcome::printed(watch::Look::of(&pass).render());
     }
+    pass.run(options.dry_run).outcome(options.json)
 }
 
 /// Whoever stays hears signals from the beginning.

@@ -5,18 +5,22 @@
 //! take the network from a node. Refuses to fight with another build's installation.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::pass::Pass;
-use super::report::{Report, Result as Outcome};
+use super::report::Result as Outcome;
+use crate::Outcome as Answer;
 
 /// Longest time without a look.
 const ROUND: Duration = Duration::from_mins(1);
@@ -25,45 +29,99 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// SIGTERM and SIGINT are the same on every architecture of Linux.
 const SIGNALS: [i32; 2] = [15, 2];
 
-/// Until a signal comes; `Err` when watching is impossible.
-pub(super) fn watch(pass: &Pass, signals: Signals) -> io::Result<()> {
+/// What one look did and saw. Made by a process of its own and read by the one that stays.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Look {
+    /// Directories in which something may get lost, as they are for us.
+    watched: Vec<PathBuf>,
+    repaired: Vec<String>,
+    troubles: Vec<String>,
+}
+
+impl Look {
+    pub(super) fn of(pass: &Pass) -> Self {
+        let report = pass.repair();
+        let troubles = match report.result {
+            Outcome::Refused | Outcome::Failed => report.errors,
+            Outcome::Superseded => report.notes,
+            _ => Vec::new(),
+        };
+        Self { watched: pass.watched(), repaired: report.steps, troubles }
+    }
+
+    pub(super) fn render(&self) -> String {
+        serde_json::to_string(self).expect("texts and paths")
+    }
+}
+
+/// Installs, then looks again and again until a signal comes. Each look is a process of its own: whoever stays for months
+/// keeps no more in memory than it takes to wait (2 MiB less).
+pub(super) fn watch(arguments: &[OsString], signals: Signals) -> Answer {
+    let arguments: Vec<&OsString> = arguments.iter().filter(|word| *word != "--watch").collect();
+    let failed = |error: io::Error| Answer {
+        stderr: format!("smarter-cni install: cannot watch: {error}\n"),
+        status: 1,
+        ..Answer::default()
+    };
+    match own().args(&arguments).status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => {
+            let status = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            return Answer { status, ..Answer::default() };
+        }
+        Err(error) => return failed(error),
+    }
+    stay(&arguments, signals).map_or_else(failed, |()| Answer::default())
+}
+
+fn own() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("install").stdin(Stdio::null());
+    command
+}
+
+fn stay(arguments: &[&OsString], signals: Signals) -> io::Result<()> {
     let mut watcher = Watcher::new(signals)?;
     let mut said = Vec::new();
     loop {
+        let look = look(arguments);
+        say(&look, &mut said);
         // What happened in a directory before it was watched was seen by nobody.
-        if !watcher.add(&pass.watched()) {
-            match watcher.wait(ROUND)? {
-                Woken::Signal => return Ok(()),
-                Woken::Change => {
-                    if matches!(watcher.settle()?, Woken::Signal) {
-                        return Ok(());
-                    }
-                }
-                Woken::Time => {}
-            }
+        if watcher.add(&look.watched) {
+            continue;
         }
-        say(&pass.repair(), &mut said);
+        match watcher.wait(ROUND)? {
+            Woken::Signal => return Ok(()),
+            Woken::Change => {
+                if matches!(watcher.settle()?, Woken::Signal) {
+                    return Ok(());
+                }
+            }
+            Woken::Time => {}
+        }
+    }
+}
+
+fn look(arguments: &[&OsString]) -> Look {
+    let trouble = |what: String| Look { troubles: vec![what], ..Look::default() };
+    match own().args(arguments).arg("--look").stderr(Stdio::inherit()).output() {
+        Ok(output) => serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| trouble(format!("a look ended with {}", output.status))),
+        Err(error) => trouble(format!("cannot look: {error}")),
     }
 }
 
 /// One line per repair, and one per trouble as long as it is the same.
-fn say(report: &Report, said: &mut Vec<String>) {
+fn say(look: &Look, said: &mut Vec<String>) {
     let mut stderr = io::stderr().lock();
-    for step in &report.steps {
+    for step in &look.repaired {
         let _ = writeln!(stderr, "repaired {step}");
     }
-    let troubles: Vec<String> = match report.result {
-        Outcome::Refused | Outcome::Failed => {
-            report.errors.iter().map(|error| format!("failed   {error}")).collect()
+    if look.troubles != *said {
+        for trouble in &look.troubles {
+            let _ = writeln!(stderr, "trouble  {trouble}");
         }
-        Outcome::Superseded => report.notes.iter().map(|note| format!("note     {note}")).collect(),
-        _ => Vec::new(),
-    };
-    if troubles != *said {
-        for trouble in &troubles {
-            let _ = writeln!(stderr, "{trouble}");
-        }
-        *said = troubles;
+        said.clone_from(&look.troubles);
     }
 }
 
