@@ -44,6 +44,14 @@ fn manifest(name: &str) -> Vec<Value> {
     objects(&Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s").join(name))
 }
 
+/// The program without what a debugger needs: a debug build that is installed would fill the memory that the manifest
+/// allows its container, because the test's disk is memory too.
+fn stripped(binary: &Path) -> PathBuf {
+    let out = Path::new("/mnt").join(binary.file_name().expect("a name")).with_extension("stripped");
+    run("strip", &["-o", &out.display().to_string(), &binary.display().to_string()]);
+    out
+}
+
 /// The image as it is released, but for the architectures.
 fn archive(binary: &Path, name: &str) -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/image/archive");
@@ -56,7 +64,7 @@ fn archive(binary: &Path, name: &str) -> PathBuf {
 fn bare_node() -> Containerd {
     as_a_node();
     let containerd = Containerd::start_on_bare_node();
-    containerd.import(&archive(&lab::binary(), IMAGE));
+    containerd.import(&archive(&stripped(&lab::binary()), IMAGE));
     let conditions = containerd.cri.conditions().expect("containerd answers");
     assert!(
         conditions.contains(&("NetworkReady".to_owned(), false)),
@@ -157,7 +165,8 @@ fn from_kubectl_apply_to_uninstall() {
 
         // Upgrade and rollback under traffic.
         let conversation = Conversation::between(&one, &two);
-        containerd.import(&archive(&another_build(Path::new("/mnt")), NEXT));
+        let next = another_build(&stripped(&lab::binary()), Path::new("/mnt"));
+        containerd.import(&archive(&next, NEXT));
         let mut current = deployed;
         for (image, name) in [(NEXT, "upgraded"), (IMAGE, "rolled-back")] {
             let started = conversation.said();
@@ -222,7 +231,8 @@ fn the_readme_word_by_word() {
             std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), checkout.join(name))
                 .expect("a link");
         }
-        fs::copy(lab::binary(), checkout.join("target/any/release/smarter-cni")).expect("the release binary");
+        let program = stripped(&lab::binary());
+        fs::copy(program, checkout.join("target/any/release/smarter-cni")).expect("the release binary");
 
         let mut deployed: Vec<(String, Deployed)> = Vec::new();
         let mut pods = Vec::new();

@@ -188,9 +188,9 @@ fn without_state(line: &str) -> String {
 }
 
 /// Another build: what an ELF loader does not read may differ.
-pub(crate) fn another_build(directory: &Path) -> PathBuf {
+pub(crate) fn another_build(of: &Path, directory: &Path) -> PathBuf {
     let path = directory.join("another-build");
-    let mut bytes = fs::read(lab::binary()).expect("the program under test");
+    let mut bytes = fs::read(of).expect("the program under test");
     bytes.extend(b"another build");
     fs::write(&path, bytes).expect("another build");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");

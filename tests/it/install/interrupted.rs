@@ -106,7 +106,7 @@ fn a_first_installation() {
 fn an_upgrade_leaves_the_old_or_the_new() {
     sandboxed(|| {
         let host = Host::new();
-        let new = another_build(&host.path("tmp"));
+        let new = another_build(&lab::binary(), &host.path("tmp"));
         let (old_bytes, new_bytes) = (fs::read(lab::binary()).unwrap(), fs::read(&new).unwrap());
         let reset = || {
             host.installed("");

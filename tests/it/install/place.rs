@@ -211,7 +211,7 @@ fn five_hundred_installations_while_plugins_run() {
     sandboxed(|| {
         let host = Host::new();
         host.installed("");
-        let builds = [lab::binary(), another_build(&host.path("tmp"))];
+        let builds = [lab::binary(), another_build(&lab::binary(), &host.path("tmp"))];
         let (done, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             for caller in 0..CALLERS {

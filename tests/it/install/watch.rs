@@ -117,7 +117,7 @@ fn another_builds_installation_is_left_to_it() {
     sandboxed(|| {
         let host = Host::new();
         let watch = Watch::start(&host);
-        let new = another_build(&host.path("tmp"));
+        let new = another_build(&lab::binary(), &host.path("tmp"));
         let out = host.install_by(&new, "--subnet 10.38.0.0/16");
         assert_eq!(out.status, 0, "{out}");
         let list = host.read(CONFLIST);
