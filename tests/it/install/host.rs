@@ -176,14 +176,19 @@ pub(crate) fn kernel() -> Value {
         "links": Node.ip("link").as_array().expect("links").iter().map(|l| l["ifname"].clone()).collect::<Vec<_>>(),
         // Not whether there is a carrier: a bridge notices a moment later that its last port is gone.
         "addresses": Node.run("ip -br addr").lines().map(without_state).collect::<Vec<_>>(),
-        "routes": Node.run("ip route show table all").replace(" linkdown", ""),
+        "routes": Node.run("ip route show table all").replace(" linkdown", "").lines().filter(|l| !is_automatic(l)).collect::<Vec<_>>(),
         "rules": Node.run("nft list ruleset"),
         "sysctls": sysctls.map(|name| Node.run(&format!("sysctl {name}"))),
     })
 }
 
+/// Link-local addresses of IPv6 and what belongs to them come a moment after their link.
+fn is_automatic(text: &str) -> bool {
+    text.contains("fe80:") || text.contains("ff00::")
+}
+
 fn without_state(line: &str) -> String {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words: Vec<&str> = line.split_whitespace().filter(|word| !is_automatic(word)).collect();
     [&words[..1], &words[2..]].concat().join(" ")
 }
 
