@@ -9,6 +9,8 @@ mod node;
 mod schema;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
@@ -33,6 +35,24 @@ fn diagnose(options: &str) -> Diagnosis {
     assert_eq!(stderr, "", "nothing but findings is said");
     schema::validate(&json);
     Diagnosis { status: out.status.code().expect("an exit code"), json }
+}
+
+/// A check that no test has seen finding something may be one that cannot fail.
+#[test]
+fn every_check_has_a_fault_that_it_finds() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let faults: String = ["doctor", "doctor/faults", "vm"]
+        .iter()
+        .flat_map(|directory| fs::read_dir(sources.join(directory)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let unproven: Vec<_> = smarter_cni::doctor::checks::all()
+        .map(|check| check.id)
+        .filter(|id| !faults.contains(&format!("\"{id}\"")))
+        .collect();
+    assert_eq!(unproven, Vec::<&str>::new(), "no fault is injected for these checks");
 }
 
 impl Diagnosis {

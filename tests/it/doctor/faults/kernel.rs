@@ -1,5 +1,7 @@
 use std::process::Command;
 
+use serde_json::json;
+
 use super::faults;
 use crate::doctor::node::{Kind, Lab, sh, write};
 use crate::lab;
@@ -48,13 +50,16 @@ const FIB_V4: usize = 16;
 const CONNTRACK: usize = 18;
 const CLAMP: usize = 19;
 const LINK_KIND: usize = 20;
+const BRIDGE_FILTER: usize = 21;
+/// The last but one of the trials of links: the flag itself.
+const ISOLATED: usize = 7;
 
 /// What `doctor` finds when the kernel refuses one message of a trial with that error.
 fn refused(message: usize, error: &str) -> (String, Option<i32>) {
     let injection = format!("inject=sendto:error={error}:when={message}");
     // Every other thread sends messages too; the trials alone are run, so that only theirs are counted.
     let checks = "kernel-veth,kernel-bridge,kernel-nftables,kernel-nat,kernel-masquerade,kernel-fib,kernel-conntrack,\
-                  kernel-mss-clamp,kernel-link-kind,kernel-module-blocked";
+                  kernel-mss-clamp,kernel-link-kind,kernel-bridge-filter,kernel-isolation,kernel-module-blocked";
     let out = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", &injection])
         .arg(lab::binary())
@@ -88,6 +93,35 @@ fn a_kernel_that_refuses_a_feature_is_named_with_its_module() {
             assert_eq!(named, 1, "{id}: {text}");
             let broken = !["kernel-mss-clamp", "kernel-link-kind"].contains(&id);
             assert_eq!(status, Some(i32::from(broken)), "{text}");
+        }
+        drop(lab);
+    });
+}
+
+/// What only some networks ask for.
+#[test]
+fn a_feature_is_missed_where_pods_were_promised_it() {
+    sandboxed(|| {
+        let keys = json!({"macspoofchk": true, "portIsolation": true});
+        let lab = Lab::new(&Kind { keys, ..Kind::default() }, 1);
+        for (message, id, module) in
+            [(BRIDGE_FILTER, "kernel-bridge-filter", "nf_tables"), (ISOLATED, "kernel-isolation", "bridge")]
+        {
+            let (text, status) = refused(message, "EOPNOTSUPP");
+            assert!(text.contains(&format!("! {id}  module {module}:")), "{text}");
+            assert_eq!(status, Some(0), "pods work, without what they were promised: {text}");
+        }
+        drop(lab);
+    });
+}
+
+#[test]
+fn a_feature_that_no_pod_was_promised_is_not_missed() {
+    sandboxed(|| {
+        let lab = Lab::new(&Kind::default(), 1);
+        for message in [BRIDGE_FILTER, ISOLATED] {
+            let (text, _) = refused(message, "EOPNOTSUPP");
+            assert!(text.starts_with('✓'), "{text}");
         }
         drop(lab);
     });
