@@ -85,7 +85,9 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     match pass(&scope) {
         Ok(report) => {
             let text = if options.json { report.json() } else { report.text() };
-            if report.is_whole() || scope.dry_run { Outcome::printed(text) } else { Outcome::failed(text) }
+            let whole = report.is_whole() || scope.dry_run;
+            let outcome = if whole { Outcome::printed(text) } else { Outcome::failed(text) };
+            outcome.logged(report.entry())
         }
         Err(error) => unable(&format_args!("smarter-cni reconcile: {error}\n")),
     }
