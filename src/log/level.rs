@@ -53,6 +53,7 @@ pub(super) fn first(words: &[(&str, Option<&str>)]) -> (Option<Level>, Vec<Strin
 
 #[cfg(test)]
 mod tests {
+    use super::Level::{Debug, Error, Info, Off, Warn};
     use super::*;
 
     #[test]
@@ -61,7 +62,6 @@ mod tests {
             let (level, refused) = first(&[("file", file), ("environment", environment), ("key", key)]);
             (level.unwrap_or_default(), refused.len())
         };
-        use Level::{Debug, Error, Info, Off, Warn};
         for (file, environment, key, level, refused) in [
             (None, None, None, Info, 0),
             (None, None, Some("warn"), Warn, 0),

@@ -69,14 +69,12 @@ impl<'a> Ring<'a> {
         if size + length <= self.cap {
             return write(&file, size, line);
         }
-        match fs::renameat(&directory, NAME, &directory, PREDECESSOR) {
-            Ok(()) => write(&open_log(&directory)?, 0, line),
-            // Something is in the way of the predecessor: better the last lines than none.
-            Err(_) => {
-                fs::ftruncate(&file, 0)?;
-                write(&file, 0, line)
-            }
+        if fs::renameat(&directory, NAME, &directory, PREDECESSOR).is_ok() {
+            return write(&open_log(&directory)?, 0, line);
         }
+        // Something is in the way of the predecessor: better the last lines than none.
+        fs::ftruncate(&file, 0)?;
+        write(&file, 0, line)
     }
 
     fn open(&self, makes: bool) -> io::Result<OwnedFd> {

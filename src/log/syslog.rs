@@ -58,11 +58,11 @@ fn to_kernel(path: &Path, message: &str) -> rustix::io::Result<()> {
 mod tests {
     use std::os::unix::net::UnixDatagram;
 
+    use super::Level::{Debug, Error, Info, Warn};
     use super::*;
 
     #[test]
     fn the_systems_log_hears_of_changes_and_failures_as_far_as_the_level_goes() {
-        use Level::{Debug, Error, Info, Warn};
         for (severity, level, expected) in [
             (Error, Error, Some(27)),
             (Error, Debug, Some(27)),

@@ -35,7 +35,7 @@ fn fifty_writers_never_pass_the_cap_and_tear_no_line() {
     const CAP: u64 = 4096;
     let (_directory, path) = directory();
     let done = AtomicBool::new(false);
-    let sizes = std::thread::scope(|scope| {
+    let sizes = thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut largest = 0;
             while !done.load(Ordering::Relaxed) {
