@@ -8,10 +8,12 @@ use crate::cni::result::{AddResult, Interface, IpConfig};
 use crate::datapath::loopback::{self, Lo};
 use crate::datapath::session::{Netns, OpenError};
 use crate::log;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{netns_error, previous_result, sandbox};
 
 pub fn add(request: &Request) -> Result<AddResult> {
-    let config = NetConf::decode(&request.config).context("failed to parse network config")?;
+    let config =
+        NetConf::decode(&request.config).context("failed to parse network config").hint(CONFIGURATION)?;
     let previous = previous_result(&config, request).context("failed to parse prevResult")?;
     let path = sandbox(request)?;
     let netns = Netns::open(path).map_err(netns_error)?;

@@ -8,7 +8,10 @@ mod entry;
 mod evidence;
 pub mod host_local;
 pub mod loopback;
+mod next_move;
 pub mod portmap;
+#[cfg(test)]
+mod refusal_tests;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -45,7 +48,10 @@ pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl R
     };
     match answer {
         Ok(outcome) => outcome.logged(Some(entry)),
-        Err(error) => Outcome::failed(error.reply(version)).logged(Some(failed(entry, &error))),
+        Err(error) => {
+            let error = next_move::advised(error, &entry.verb);
+            Outcome::failed(error.reply(version)).logged(Some(failed(entry, &error)))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::ipam::Ipam;
 use super::promise;
 use super::want;
 use super::{host_needs, interfaces};
-use crate::cni::error::{Code, Error, Result};
+use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
@@ -23,6 +23,7 @@ use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
 use crate::log;
 use crate::net::IfName;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{forget, hold, netns_error, node_records};
 use crate::state::{NetnsId, Record, Records};
 
@@ -34,8 +35,8 @@ pub struct Added {
 }
 
 pub fn add(request: &Request) -> Result<Added> {
-    let mut config = Config::parse(&request.config, &request.args)?;
-    config.refuse_contradictions()?;
+    let mut config = Config::parse(&request.config, &request.args).hint(CONFIGURATION)?;
+    config.refuse_contradictions().hint(CONFIGURATION)?;
     if config.drain {
         return Err(super::draining(request).with_code(Code::TryAgainLater));
     }

@@ -12,6 +12,7 @@ use crate::datapath::hostports::{HostPorts, Owner, apply, listeners};
 use crate::datapath::session::Session;
 use crate::log;
 use crate::net::{Family, IfName};
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::node_records;
 use crate::state::{Record, Records};
 
@@ -19,7 +20,7 @@ use crate::state::{Record, Records};
 const ATTEMPTS: usize = 3;
 
 pub fn add(request: &Request) -> Result<AddResult> {
-    let mut config = Config::parse(request).context("failed to parse config")?;
+    let mut config = Config::parse(request).context("failed to parse config").hint(CONFIGURATION)?;
     let target = request.attachment()?;
     let previous = config.previous.take().ok_or_else(|| {
         Error::internal("must be called as chained plugin")
