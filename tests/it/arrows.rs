@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
-    ("selftest", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins", "kernel"]),
+    ("selftest", &["net", "applet", "conflist", "log", "cni", "state", "datapath", "plugins", "kernel"]),
 ];
 
 /// The files of the datapath in which it speaks to the kernel; all others decide.
