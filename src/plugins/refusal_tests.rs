@@ -75,7 +75,7 @@ fn of_protocol() -> Vec<Refusal> {
         add(&[], r#"{"cniVersion":"1.0.0"}"#, 7, "network name"),
         add(&[], r#"{"cniVersion":"1.0.0","name":"../x"}"#, 7, "../x"),
         add(&[], r#"{"cniVersion":"9.0.0","name":"n"}"#, 1, "9.0.0"),
-        add(&[], r#"{"cniVersion":"one","name":"n"}"#, 6, "one"),
+        add(&[], r#"{"cniVersion":"one","name":"n"}"#, 1, "one"),
         refusal(Plugin::Bridge, "CHECK", r#"{"cniVersion":"0.3.1","name":"n"}"#.into(), (1, "CHECK")),
         refusal(Plugin::Bridge, "GC", r#"{"cniVersion":"1.0.0","name":"n"}"#.into(), (1, "GC")),
     ]
@@ -117,7 +117,7 @@ fn of_plugins() -> Vec<Refusal> {
         gc(Plugin::Portmap),
         refusal(Plugin::Portmap, "CHECK", keys(""), (999, "prevResult")),
         ipam("", "IP ranges"),
-        ipam(",\"subnet\":\"10.1.2.1/24\"", "10.1.2.1"),
+        ipam(",\"subnet\":\"10.1.2.1/24\"", "10.1.2.0"),
         ipam(",\"subnet\":\"10.1.2.0/32\"", "10.1.2.0/32"),
         ipam(",\"ranges\":{}", "ipam.ranges"),
         ipam(",\"subnet\":\"10.1.2.0/24\",\"gateway\":\"10.9\"", "10.9"),
