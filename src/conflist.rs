@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value, json};
 
+use crate::log::Level;
 use crate::net::{Family, IfName};
 
 /// Names and numbers of the default network. The pod range must be the cluster's `cluster-cidr`.
@@ -33,6 +34,8 @@ pub struct Network {
     pub masquerade: bool,
     /// `None`: pods get no ports of the node.
     pub host_ports: Option<HostPorts>,
+    /// `None`: what the plugins take for the best.
+    pub log_level: Option<Level>,
 }
 
 /// Keys of the plugin for ports of the node.
@@ -72,6 +75,7 @@ impl Default for Network {
             hairpin: true,
             masquerade: true,
             host_ports: Some(HostPorts::default()),
+            log_level: None,
         }
     }
 }
@@ -273,11 +277,17 @@ pub fn conflist(network: &Network) -> Value {
         Mtu::Uplink => bridge["mtu"] = json!("auto"),
         Mtu::Bytes(bytes) => bridge["mtu"] = json!(bytes),
     }
-    let plugins = std::iter::once(bridge).chain(network.host_ports.as_ref().map(portmap));
+    let mut plugins: Vec<Value> =
+        std::iter::once(bridge).chain(network.host_ports.as_ref().map(portmap)).collect();
+    if let Some(level) = network.log_level {
+        for plugin in &mut plugins {
+            plugin["logLevel"] = json!(level.as_str());
+        }
+    }
     json!({
         "cniVersion": CNI_VERSION,
         "name": network.name.as_str(),
-        "plugins": plugins.collect::<Vec<_>>(),
+        "plugins": plugins,
     })
 }
 
@@ -341,6 +351,7 @@ mod tests {
                 interfaces: vec!["lan*".into()],
                 deny_interfaces: vec!["wwan*".into()],
             }),
+            log_level: Some(Level::Warn),
         };
         assert_eq!(
             conflist(&network),
@@ -348,7 +359,7 @@ mod tests {
                 "cniVersion": "1.0.0", "name": "edge",
                 "plugins": [{
                     "type": "smarter-bridge", "bridge": "edge0", "isDefaultGateway": true, "ipMasq": false,
-                    "hairpinMode": false, "mtu": 1400,
+                    "hairpinMode": false, "mtu": 1400, "logLevel": "warn",
                     "ipam": {
                         "type": "smarter-ipam", "dataDir": "/var/run/cni/networks",
                         "ranges": [
@@ -359,6 +370,7 @@ mod tests {
                 }, {
                     "type": "smarter-portmap", "capabilities": { "portMappings": true }, "snat": false,
                     "strictHostPorts": true, "hostPortInterfaces": ["lan*"], "denyHostPortInterfaces": ["wwan*"],
+                    "logLevel": "warn",
                 }],
             })
         );

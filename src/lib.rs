@@ -6,7 +6,7 @@
 //!              plugins
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
-//!  nouns       net   applet   conflist
+//!  nouns       net   applet   conflist   log
 //! ```
 //!
 //! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
@@ -28,6 +28,7 @@
 //! 8. [`datapath::apply`] tells the kernel, step by step. On failure links and rules, lease and record are taken back.
 //! 9. `plugins::bridge` returns a `cni::result::AddResult`, which [`cni::wire::render`] writes in the caller's version.
 //! 10. `main` prints it and then has the record completed: an attachment is final once the runtime knows of it.
+//! 11. [`log`] writes one line about it, with what each stage took. Nothing waits for that.
 //!
 //! CHECK walks the same way and demands that step 7 finds nothing; DEL applies [`datapath::removal`]; [`reconcile`] makes
 //! the want of each record again (`plugins::bridge::promise`) and walks on from step 6.
@@ -40,6 +41,7 @@ pub mod doctor;
 pub mod host;
 pub mod install;
 pub mod kernel;
+pub mod log;
 pub mod net;
 pub mod plugins;
 pub mod reconcile;
@@ -55,6 +57,8 @@ pub struct Outcome {
     pub status: u8,
     /// To be done once the answer is out.
     pub completion: Option<plugins::Completion>,
+    /// For the log, once that is done.
+    pub entry: Option<log::Entry>,
 }
 
 impl Outcome {
@@ -66,6 +70,11 @@ impl Outcome {
     #[must_use]
     pub fn and_then_complete(self, completion: plugins::Completion) -> Self {
         Self { completion: Some(completion), ..self }
+    }
+
+    #[must_use]
+    pub fn logged(self, entry: Option<log::Entry>) -> Self {
+        Self { entry, ..self }
     }
 
     /// Success with words for people only.

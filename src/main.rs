@@ -3,11 +3,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
-use smarter_cni::{doctor, install, plugins, reconcile, selftest, status};
+use smarter_cni::state::record;
+use smarter_cni::{doctor, install, log, plugins, reconcile, selftest, status};
 
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
@@ -16,30 +18,30 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
-        Choice::Run(Applet::Doctor, rest) => say(&doctor::run(rest, wants_colours())),
+        Choice::Run(Applet::Doctor, rest) => say(doctor::run(rest, wants_colours())),
         Choice::Run(Applet::Reconcile, rest) => {
             start_log();
-            say(&reconcile::run(rest))
+            say(reconcile::run(rest))
         }
         Choice::Run(Applet::Selftest, rest) => {
             start_log();
-            say(&selftest::run(rest))
+            say(selftest::run(rest))
         }
         Choice::Run(Applet::Install, rest) => {
             start_log();
-            say(&install::install(rest, &environment()))
+            say(install::install(rest, &environment()))
         }
         Choice::Run(Applet::Uninstall, rest) => {
             start_log();
-            say(&install::uninstall(rest, &environment()))
+            say(install::uninstall(rest, &environment()))
         }
         Choice::Run(Applet::Status, rest) => {
             start_log();
             let outcome = status::run(rest, &mut io::stdout());
-            say(&outcome)
+            say(outcome)
         }
-        Choice::Help => say(&smarter_cni::Outcome::printed(applet::help())),
-        Choice::Version => say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),
+        Choice::Help => say(smarter_cni::Outcome::printed(applet::help())),
+        Choice::Version => say(smarter_cni::Outcome::printed(smarter_cni::version_line())),
         Choice::Unknown(word) => unknown(word),
     }
 }
@@ -51,13 +53,14 @@ fn environment() -> install::Environment {
 /// A plugin gets no arguments from a runtime. From a person, `--help` and `--version` get an answer.
 fn run_plugin(plugin: applet::Plugin, rest: &[OsString]) -> ExitCode {
     match rest.first().and_then(|word| word.to_str()) {
-        Some("--help" | "-h") => return say(&smarter_cni::Outcome::printed(plugins::help(plugin))),
-        Some("--version" | "-V") => return say(&smarter_cni::Outcome::printed(smarter_cni::version_line())),
+        Some("--help" | "-h") => return say(smarter_cni::Outcome::printed(plugins::help(plugin))),
+        Some("--version" | "-V") => return say(smarter_cni::Outcome::printed(smarter_cni::version_line())),
         _ => {}
     }
-    answer_panics();
+    let environment: Vec<_> = std::env::vars_os().collect();
     start_log();
-    say(&plugins::run(plugin, std::env::vars_os().collect(), io::stdin().lock()))
+    answer_panics(plugins::entry(plugin, &environment));
+    say(plugins::run(plugin, environment, io::stdin().lock()))
 }
 
 /// Somebody looks, and has not said that they want none (no-color.org).
@@ -81,45 +84,45 @@ fn unknown(word: Option<&OsStr>) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-fn say(outcome: &smarter_cni::Outcome) -> ExitCode {
+/// The answer first, then what nobody waits for.
+fn say(mut outcome: smarter_cni::Outcome) -> ExitCode {
+    log::stage("answer");
     let _ = io::stderr().write_all(outcome.stderr.as_bytes());
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(outcome.stdout.as_bytes()).and_then(|()| stdout.flush()) {
-        let _ = writeln!(io::stderr(), "smarter-cni: could not write the answer to standard output: {error}");
-        return ExitCode::FAILURE;
+        let words = format!("could not write the answer to standard output: {error}");
+        let _ = writeln!(io::stderr(), "smarter-cni: {words}");
+        outcome.status = 1;
+        outcome.completion = None;
+        if let Some(entry) = &mut outcome.entry {
+            entry.failure = Some(log::Failure { msg: words, ..log::Failure::default() });
+        }
     }
     if let Some(completion) = &outcome.completion {
         completion.complete();
+    }
+    if let Some(entry) = &outcome.entry {
+        log::write(entry);
     }
     ExitCode::from(outcome.status)
 }
 
 /// A runtime reads standard output also when this program has a bug: one error object, code 999, instead of nothing.
 #[expect(clippy::disallowed_methods, reason = "a panic has no way back to main")]
-fn answer_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+fn answer_panics(entry: log::Entry) {
+    std::panic::set_hook(Box::new(move |panic| {
         let error = Error::internal(format!("bug in smarter-cni: {panic}"))
             .with_details("please report it with this message; the next DEL of the pod cleans up");
         let _ = io::stdout().write_all(error.reply("").as_bytes());
         let _ = writeln!(io::stderr(), "{panic}");
+        log::write(&plugins::failed(entry.clone(), &error));
         std::process::exit(1);
     }));
 }
 
-/// Warnings to standard error; SMARTER_CNI_LOG=info|debug shows more: every step, as the command a person would type.
+/// Warnings to standard error; SMARTER_CNI_LOG=info|debug shows more: every step, as the command a person would type. What
+/// happens goes to the log, too.
 #[expect(clippy::disallowed_methods, reason = "the environment is read here, at the edge")]
 fn start_log() {
-    let level = match std::env::var("SMARTER_CNI_LOG").as_deref() {
-        Ok("debug") => tracing::Level::DEBUG,
-        Ok("info") => tracing::Level::INFO,
-        Ok("error") => tracing::Level::ERROR,
-        _ => tracing::Level::WARN,
-    };
-    // Boards have no clock that is worth printing before the network is up.
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+    log::start(Path::new(record::ROOT), std::env::var("SMARTER_CNI_LOG").ok().as_deref());
 }

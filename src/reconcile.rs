@@ -20,6 +20,7 @@ pub use report::{Action, Change, Failure, Note, Report, Subject};
 
 use crate::Outcome;
 use crate::datapath::session::Session;
+use crate::log::Entry;
 use crate::plugins::{bridge, host_local, portmap};
 use crate::state::holders::{self, GRACE, Whereabouts};
 use crate::state::lock::{NodeLock, RecordLock};
@@ -85,9 +86,14 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     match pass(&scope) {
         Ok(report) => {
             let text = if options.json { report.json() } else { report.text() };
-            if report.is_whole() || scope.dry_run { Outcome::printed(text) } else { Outcome::failed(text) }
+            let whole = report.is_whole() || scope.dry_run;
+            let outcome = if whole { Outcome::printed(text) } else { Outcome::failed(text) };
+            outcome.logged(report.entry())
         }
-        Err(error) => unable(&format_args!("smarter-cni reconcile: {error}\n")),
+        Err(error) => {
+            let entry = Entry::of_command("reconcile", Vec::new(), &[error.to_string()]);
+            unable(&format_args!("smarter-cni reconcile: {error}\n")).logged(entry)
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use self::runtime::Runtime;
 use self::world::World;
 use crate::Outcome;
 use crate::conflist::{Network, conflist};
+use crate::log::Level;
 
 /// Why a step failed, for a person.
 type Result<T, E = String> = std::result::Result<T, E>;
@@ -55,7 +56,8 @@ pub fn run(arguments: &[OsString]) -> Outcome {
 
 /// Every step in order; the first that fails ends the walk.
 fn walk(report: &mut Report) -> Result<(), ()> {
-    let network = Network::default();
+    // What happens to throw-away pods is printed here; the node's log is for those that stay.
+    let network = Network { log_level: Some(Level::Off), ..Network::default() };
     let world = report.step("make throw-away namespaces", || {
         let world = World::create()?;
         Ok((world, "node, pod-a, pod-b and an outside host behind the uplink".to_owned()))

@@ -118,6 +118,12 @@ impl Error {
         self
     }
 
+    /// Details for an error that has none.
+    #[must_use]
+    pub fn or_details(self, details: &str) -> Self {
+        if self.details.is_empty() { self.with_details(details) } else { self }
+    }
+
     /// Puts `<what>: ` in front of the message.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
@@ -194,11 +200,18 @@ pub(super) fn reason(error: &io::Error) -> String {
 pub trait Context<T> {
     /// The message becomes `<what>: <message>`; code and details stay.
     fn context(self, what: impl fmt::Display) -> Result<T>;
+
+    /// What to do about it, where whoever failed did not say.
+    fn hint(self, next_move: &str) -> Result<T>;
 }
 
 impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
         self.map_err(|error| error.into().context(what))
+    }
+
+    fn hint(self, next_move: &str) -> Result<T> {
+        self.map_err(|error| error.into().or_details(next_move))
     }
 }
 
@@ -237,6 +250,9 @@ mod tests {
             (Code::TryAgainLater, "ADD: store: busy", "why")
         );
         assert_eq!(error.to_string(), "ADD: store: busy; why");
+        let hinted: Result<()> = Err(Error::internal("full"));
+        let hinted = hinted.hint("make room").hint("pray").unwrap_err();
+        assert_eq!(hinted.to_string(), "full; make room");
         let missing: io::Result<()> = Err(io::Error::from_raw_os_error(2));
         assert_eq!(missing.context("open x").unwrap_err().msg, "open x: no such file or directory");
     }

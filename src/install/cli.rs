@@ -15,7 +15,7 @@ use clap::Parser;
     after_help = "Each setting can also be given in the environment, in upper or lower case, which is how the keys of a \
                   ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, HOST_PORTS, \
                   HOST_PORT_SNAT, HOST_PORT_STRICT, HOST_PORT_INTERFACES, DENY_HOST_PORT_INTERFACES, NETWORK, BRIDGE, \
-                  BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER. A flag counts more.\n\n\
+                  BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more.\n\n\
                   Exit code 0: installed, or nothing to do; 1: refused or failed, the reason is printed; 2: a word that \
                   makes no sense."
 )]
@@ -58,6 +58,9 @@ pub(super) struct Install {
     /// Name of the bridge [default: smartnet0]
     #[arg(long, value_name = "NAME")]
     pub(super) bridge: Option<String>,
+    /// How much the plugins log to /run/smarter-cni/log: off, error, warn, info or debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
     /// Where the plugins go, as the host sees it; several with commas [default: where the node's runtimes look]
     #[arg(long, value_name = "DIR")]
     pub(super) bin_dir: Option<String>,
@@ -158,6 +161,7 @@ pub(super) struct Words {
     pub(super) bin_dir: Option<Word>,
     pub(super) conf_dir: Option<Word>,
     pub(super) take_over: Option<Word>,
+    pub(super) log_level: Option<Word>,
 }
 
 impl Install {
@@ -194,6 +198,7 @@ impl Install {
                 .take_over
                 .then(|| Word { text: "true".to_owned(), source: "--take-over".to_owned() })
                 .or_else(|| environment.get("TAKE_OVER")),
+            log_level: word("log-level", self.log_level.as_ref(), &["LOG_LEVEL"]),
         }
     }
 }
@@ -231,6 +236,10 @@ mod tests {
         assert_eq!(words(&[], &both).subnet, word("10.2.0.0/16", "subnet"));
         assert_eq!(words(&["--subnet", "10.3.0.0/16"], &both).subnet, word("10.3.0.0/16", "--subnet"));
         assert_eq!(words(&[], &[("DEST_DIR", "/opt/cni/bin")]).bin_dir, word("/opt/cni/bin", "DEST_DIR"));
+        assert_eq!(
+            words(&["--log-level", "warn"], &[("LOG_LEVEL", "off")]).log_level,
+            word("warn", "--log-level")
+        );
     }
 
     #[test]

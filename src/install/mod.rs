@@ -24,6 +24,7 @@ mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::Parser;
 
@@ -33,6 +34,8 @@ use self::watch::Signals;
 use crate::Outcome;
 use crate::host::root::Root;
 use crate::host::runtimes;
+use crate::log;
+use crate::state::record;
 
 /// A word that makes no sense, as `clap` has it.
 const USAGE: u8 = 2;
@@ -71,7 +74,15 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
     if options.look {
         return Outcome::printed(watch::Look::of(&pass).render());
     }
-    pass.run(options.dry_run).outcome(options.json)
+    let report = pass.run(options.dry_run);
+    report.outcome(options.json).logged(report.entry("install").map(|entry| kept_below(&pass.root, entry)))
+}
+
+/// In a container the log is on the host, and the container's own output is already kept by somebody.
+fn kept_below(root: &Root, entry: log::Entry) -> log::Entry {
+    let is_here = *root == Root::at("/");
+    let directory = root.locate(Path::new(record::ROOT)).ok().filter(|_| !is_here);
+    log::Entry { directory, ..entry }
 }
 
 /// Whoever stays hears signals from the beginning.
@@ -86,6 +97,9 @@ fn caught(stays: bool) -> Result<Option<Signals>, Box<Outcome>> {
 /// What was done is said before, because the end may be months away.
 fn stay(done: &Outcome, until: impl FnOnce() -> io::Result<()>) -> Outcome {
     let _ = io::stdout().write_all(done.stdout.as_bytes());
+    if let Some(entry) = &done.entry {
+        log::write(entry);
+    }
     match until() {
         Ok(()) => Outcome::default(),
         Err(error) => {
@@ -119,7 +133,9 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
         Ok(signals) => signals,
         Err(outcome) => return *outcome,
     };
-    let outcome = uninstall::run(&root, &directories, options.force, options.dry_run).outcome(options.json);
+    // From here on the host's root is ours, and its log.
+    let report = uninstall::run(&root, &directories, options.force, options.dry_run);
+    let outcome = report.outcome(options.json).logged(report.entry("uninstall"));
     match signals {
         Some(signals) if outcome.status == 0 => stay(&outcome, || signals.wait()),
         _ => outcome,

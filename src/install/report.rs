@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::conflist::Network;
+use crate::log::Entry;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -141,6 +142,14 @@ impl Report {
         }
     }
 
+    /// For the log; `None` when nothing was done and nothing is wrong.
+    pub(super) fn entry(&self, command: &str) -> Option<Entry> {
+        if self.result == Result::Planned {
+            return None;
+        }
+        Entry::of_command(command, self.steps.clone(), &self.errors)
+    }
+
     /// Success goes to standard output, everything else to standard error; a machine always gets standard output.
     pub(super) fn outcome(&self, json: bool) -> Outcome {
         let status = u8::from(!self.result.is_good());
@@ -198,6 +207,17 @@ mod tests {
         let refused = Report { errors: vec!["because".into()], ..Report::new(Result::Refused) };
         let outcome = refused.outcome(false);
         assert_eq!((outcome.stderr.as_str(), outcome.status), ("refused  because\nnothing was touched\n", 1));
+    }
+
+    #[test]
+    fn the_log_hears_of_what_was_done_or_failed() {
+        let entry = report().entry("install").unwrap();
+        assert_eq!((&*entry.verb, entry.changes.len(), entry.failure), ("install", 1, None));
+        let refused = Report { errors: vec!["because".into()], ..Report::new(Result::Refused) };
+        assert_eq!(refused.entry("install").unwrap().failure.unwrap().msg, "because");
+        assert_eq!(Report::new(Result::Unchanged).entry("install"), None);
+        let planned = Report { steps: vec!["would".into()], ..Report::new(Result::Planned) };
+        assert_eq!(planned.entry("install"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::cli::{Word, Words};
 use crate::conflist::{HostPorts, Mtu, Network, NetworkName, Range, Ranges};
+use crate::log::Level;
 use crate::net::{Family, IfName};
 
 /// What is wanted on this node. Cannot be wrong by itself; whether the node can have it is for the plan.
@@ -47,6 +48,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         hairpin: named(words.hairpin.as_ref(), boolean)?.unwrap_or(true),
         masquerade: named(words.masquerade.as_ref(), boolean)?.unwrap_or(true),
         host_ports: host_ports(words)?,
+        log_level: named(words.log_level.as_ref(), log_level)?,
     };
     Ok(Settings {
         ranges,
@@ -127,6 +129,10 @@ fn boolean(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("say true or false".to_owned()),
     }
+}
+
+fn log_level(text: &str) -> Result<Level, String> {
+    Level::parse(text).ok_or_else(|| format!("say {}", Level::WORDS))
 }
 
 fn interface(text: &str) -> Result<IfName, String> {
@@ -296,6 +302,7 @@ mod tests {
                 "--it=1200: say a number of bytes from 1280 to 65535, or auto",
             ),
             (Words { hairpin: word("maybe"), ..base() }, "--it=maybe: say true or false"),
+            (Words { log_level: word("loud"), ..base() }, "--it=loud: say off, error, warn, info or debug"),
             (
                 Words { bridge: word("a/b"), ..base() },
                 "--it=a/b: interface name contains / or : or whitespace characters",
@@ -333,12 +340,14 @@ mod tests {
             bridge: word("edge0"),
             bin_dir: word("/opt/cni/bin,/usr/lib/cni"),
             take_over: word("true"),
+            log_level: word("Debug"),
             ..Words::default()
         };
         let settings = settings(&words).unwrap();
         let network = &settings.network;
         assert_eq!((network.name.as_str(), network.bridge.as_str()), ("edge", "edge0"));
         assert_eq!((network.mtu, network.hairpin, network.masquerade), (Mtu::Uplink, false, false));
+        assert_eq!(network.log_level, Some(Level::Debug));
         let ports = network.host_ports.as_ref().unwrap();
         assert_eq!(
             (ports.snat, ports.interfaces.as_slice()),

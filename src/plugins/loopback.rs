@@ -7,13 +7,17 @@ use crate::cni::request::Request;
 use crate::cni::result::{AddResult, Interface, IpConfig};
 use crate::datapath::loopback::{self, Lo};
 use crate::datapath::session::{Netns, OpenError};
+use crate::log;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{netns_error, previous_result, sandbox};
 
 pub fn add(request: &Request) -> Result<AddResult> {
-    let config = NetConf::decode(&request.config).context("failed to parse network config")?;
+    let config =
+        NetConf::decode(&request.config).context("failed to parse network config").hint(CONFIGURATION)?;
     let previous = previous_result(&config, request).context("failed to parse prevResult")?;
     let path = sandbox(request)?;
     let netns = Netns::open(path).map_err(netns_error)?;
+    log::stage("apply");
     let lo = loopback::bring_up(&netns)
         .map_err(|error| Error::internal(format!("failed to set lo up: {error}")))?;
     if let Some(address) = lo.addresses.iter().find(|address| !address.ip().is_loopback()) {
@@ -46,6 +50,7 @@ pub fn del(request: &Request) -> Result<()> {
     let Some(path) = request.target.as_ref().and_then(|target| target.netns.as_deref()) else {
         return Ok(());
     };
+    log::stage("apply");
     match Netns::open(path) {
         Ok(netns) => loopback::take_down(&netns)
             .map_err(|error| Error::internal(format!("failed to set lo down: {error}"))),

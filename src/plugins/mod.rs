@@ -4,15 +4,20 @@
 //! into one answer. The datapath does the work; nothing here speaks to the kernel.
 
 pub mod bridge;
+mod entry;
 mod evidence;
 pub mod host_local;
 pub mod loopback;
+mod next_move;
 pub mod portmap;
+#[cfg(test)]
+mod refusal_tests;
 
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::entry::{entry, failed};
 use crate::Outcome;
 use crate::applet::Plugin;
 use crate::cni::config::NetConf;
@@ -21,22 +26,44 @@ use crate::cni::request::{self, Call, Request, Verb};
 use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::session::{Netns, OpenError};
+use crate::log::{self, Entry};
 use crate::state::holders::LIBCNI_RESULTS;
 use crate::state::lock::RecordLock;
 use crate::state::record::{self, Attachment};
 use crate::state::{BootId, Record, Records, boot};
 
-/// Runs one plugin call: environment and standard input in, exactly one answer out.
+/// Runs one plugin call: environment and standard input in, exactly one answer out, and what the log is to say about it.
 pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
-    let request = match request::read(environment, stdin) {
+    log::stage("read");
+    let mut entry = entry(plugin, &environment);
+    let (answer, version) = match request::read(environment, stdin) {
         Ok(Call::About) => return Outcome::noted(request::about(plugin.standard_name())),
-        Ok(Call::Version) => return Outcome::printed(request::version_reply()),
-        Ok(Call::Run(request)) => request,
-        Err(error) => return Outcome::failed(error.reply("")),
+        Ok(Call::Version) => (Ok(Outcome::printed(request::version_reply())), ""),
+        Ok(Call::Run(request)) => {
+            request.network.as_str().clone_into(&mut entry.network);
+            heed(&request);
+            (dispatch(plugin, &request, &mut entry), request.version.as_str())
+        }
+        Err(error) => (Err(error), ""),
     };
-    match dispatch(plugin, &request) {
-        Ok(outcome) => outcome,
-        Err(error) => Outcome::failed(error.reply(request.version.as_str())),
+    match answer {
+        Ok(outcome) => outcome.logged(Some(entry)),
+        Err(error) => {
+            let error = next_move::advised(error, &entry.verb);
+            Outcome::failed(error.reply(version)).logged(Some(failed(entry, &error)))
+        }
+    }
+}
+
+/// The level of the log that the configuration asks for. Never a reason to refuse: other plugins have a key of that name,
+/// and a pod is worth more than a line about it.
+fn heed(request: &Request) {
+    match request.config.text("logLevel") {
+        Ok(word) => log::heed(word),
+        Err(error) => {
+            log::heed(None);
+            tracing::warn!("the log keeps its level: {}", error.msg);
+        }
     }
 }
 
@@ -58,13 +85,20 @@ impl Completion {
     }
 }
 
-fn dispatch(plugin: Plugin, request: &Request) -> Result<Outcome> {
+fn dispatch(plugin: Plugin, request: &Request, entry: &mut Entry) -> Result<Outcome> {
+    log::stage(match request.verb {
+        Verb::Add | Verb::Del => "config",
+        Verb::Check => "check",
+        Verb::Status => "status",
+        Verb::Gc => "collect",
+    });
     if matches!(request.verb, Verb::Add | Verb::Del) {
         refuse_own_namespace(request)?;
     }
     let added = match (plugin, request.verb) {
         (Plugin::Bridge, Verb::Add) => {
             let added = bridge::add(request)?;
+            entry::added(entry, &added.result);
             let answer = wire::render(&added.result, request.version)?;
             return Ok(Outcome::printed(answer).and_then_complete(Completion(added.record)));
         }
@@ -73,6 +107,7 @@ fn dispatch(plugin: Plugin, request: &Request) -> Result<Outcome> {
         (Plugin::Portmap, Verb::Add) => portmap::add(request)?,
         _ => return change(plugin, request).map(|()| Outcome::default()),
     };
+    entry::added(entry, &added);
     wire::render(&added, request.version).map(Outcome::printed)
 }
 
@@ -100,6 +135,7 @@ fn change(plugin: Plugin, request: &Request) -> Result<()> {
 
 /// Runs host-local as a plugin of its own, which keeps its own records.
 fn with_leases<T>(call: impl FnOnce(&host_local::Ipam<'_>) -> Result<T>) -> Result<T> {
+    log::stage("lease");
     call(&host_local::Ipam {
         records: &node_records()?,
         libcni_results: Path::new(LIBCNI_RESULTS),
@@ -179,6 +215,8 @@ pub fn help(plugin: Plugin) -> String {
          The runtime sets CNI_COMMAND (ADD, DEL, CHECK, STATUS, GC or VERSION), CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME,\n\
          CNI_ARGS and CNI_PATH, and writes the network configuration to standard input.\n\n\
          Try it: echo '{{\"cniVersion\":\"1.1.0\",\"name\":\"test\",\"type\":\"{name}\"}}' | CNI_COMMAND=VERSION {name}\n\
-         SMARTER_CNI_LOG=debug prints every step to standard error, as the command a person would type.\n"
+         SMARTER_CNI_LOG=debug prints every step to standard error, as the command a person would type.\n\
+         What was done is in {}/log, one line per call.\n",
+        record::ROOT
     )
 }

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::datapath::mark::Identity;
+use crate::log::Entry;
 use crate::state::Record;
 
 /// What the report is about. Displays as `smartnet: default/web-0 (eth0)`.
@@ -169,6 +170,23 @@ impl Report {
             }
         };
         text
+    }
+
+    /// For the log; `None` when nothing was done and nothing failed.
+    pub fn entry(&self) -> Option<Entry> {
+        if self.dry_run {
+            return None;
+        }
+        let step = |change: &Change| {
+            let subject = change.subject.to_string();
+            change.steps.iter().map(move |step| format!("{subject}: {step}")).collect::<Vec<_>>()
+        };
+        let failure = |Failure { subject, step, reason }: &Failure| {
+            let step = step.as_ref().map(|step| format!("{step}: ")).unwrap_or_default();
+            format!("{subject}: {step}{reason}")
+        };
+        let changes = self.changes.iter().flat_map(step).collect();
+        Entry::of_command("reconcile", changes, &self.failures.iter().map(failure).collect::<Vec<_>>())
     }
 
     /// One object; the schema is in docs/reconcile.md.

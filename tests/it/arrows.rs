@@ -9,23 +9,27 @@ use std::path::Path;
 /// Room → the rooms that it may mention. The edge, `main.rs` and `lib.rs`, wires all of them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("net", &[]),
+    ("log", &[]),
     ("applet", &["net"]),
-    ("conflist", &["net", "applet"]),
+    ("conflist", &["net", "applet", "log"]),
     ("cni", &["net", "applet"]),
     ("kernel", &["net"]),
     ("state", &["net"]),
     ("host", &["net"]),
     ("datapath", &["net", "state"]),
-    ("plugins", &["net", "applet", "conflist", "cni", "state", "datapath"]),
-    ("reconcile", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
-    ("install", &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins", "reconcile"]),
+    ("plugins", &["net", "applet", "conflist", "log", "cni", "state", "datapath"]),
+    ("reconcile", &["net", "applet", "conflist", "log", "cni", "state", "datapath", "plugins"]),
+    (
+        "install",
+        &["net", "applet", "conflist", "log", "cni", "state", "host", "datapath", "plugins", "reconcile"],
+    ),
     (
         "doctor",
         &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins", "reconcile", "install"],
     ),
     ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
-    ("selftest", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins", "kernel"]),
+    ("selftest", &["net", "applet", "conflist", "log", "cni", "state", "datapath", "plugins", "kernel"]),
 ];
 
 /// The files of the datapath in which it speaks to the kernel; all others decide.
@@ -59,6 +63,9 @@ const SPEAKERS: &[&str] = &[
 /// Where nothing but arguments goes in and nothing but values comes out. `*` is any one directory.
 const PURE: &[&str] = &[
     "net.rs",
+    "log/level.rs",
+    "log/entry.rs",
+    "log/line.rs",
     "cni/",
     "datapath/spec.rs",
     "datapath/mark.rs",

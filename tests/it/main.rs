@@ -16,6 +16,7 @@ mod kubelet;
 mod lab;
 mod labnet;
 mod leases;
+mod logs;
 mod nft;
 mod parity;
 mod podman;

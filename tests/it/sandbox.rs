@@ -56,6 +56,7 @@ fn entered() -> bool {
     assert_ne!(outside.to_str(), Some(identity("net").as_str()), "{OUTSIDE} is set, but this is no sandbox");
     assert!(is_root(), "the sandbox did not make this process root");
     private_directories();
+    silence();
     let lo = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip, from iproute2");
     assert!(lo.success(), "cannot set lo up");
     true
@@ -84,6 +85,15 @@ fn private_directories() {
     } else {
         tmpfs(Path::new("/var/lib"));
         fs::create_dir(leases).expect("create /var/lib/cni");
+    }
+}
+
+/// What a program says about a test is not for the machine's own logs.
+fn silence() {
+    for log in ["/dev/log", "/dev/kmsg"] {
+        if Path::new(log).exists() {
+            mount_bind("/dev/null", log).unwrap_or_else(|e| panic!("/dev/null over {log}: {e}"));
+        }
     }
 }
 

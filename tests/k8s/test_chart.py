@@ -35,6 +35,7 @@ SETTINGS = {
     "binDir": ("/opt/cni/bin,/usr/lib/cni", "bin_dir", "/opt/cni/bin,/usr/lib/cni"),
     "confDir": ("/etc/cni/net.d", "conf_dir", "/etc/cni/net.d"),
     "takeOver": (True, "take_over", "true"),
+    "logLevel": ("warn", "log_level", "warn"),
 }
 NONSENSE = (
     {"subnet": "10.0.0.0/8"},
@@ -54,6 +55,7 @@ NONSENSE = (
     {"configuration": {"bridge": "sixteencharacter"}},
     {"configuration": {"bridge": ".."}},
     {"configuration": {"binDir": "opt/cni/bin"}},
+    {"configuration": {"logLevel": "loud"}},
     {"configuration": {"bindir": "/opt/cni/bin"}},
     {"configuration": {"nodeSelector": {"smarter.cni": True}}},
     {"image": {"tag": "0.1.0 "}},

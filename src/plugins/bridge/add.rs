@@ -10,7 +10,7 @@ use super::ipam::Ipam;
 use super::promise;
 use super::want;
 use super::{host_needs, interfaces};
-use crate::cni::error::{Code, Error, Result};
+use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
@@ -21,7 +21,9 @@ use crate::datapath::plan::plan;
 use crate::datapath::session::{Netns, Session};
 use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
+use crate::log;
 use crate::net::IfName;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{forget, hold, netns_error, node_records};
 use crate::state::{NetnsId, Record, Records};
 
@@ -33,8 +35,8 @@ pub struct Added {
 }
 
 pub fn add(request: &Request) -> Result<Added> {
-    let mut config = Config::parse(&request.config, &request.args)?;
-    config.refuse_contradictions()?;
+    let mut config = Config::parse(&request.config, &request.args).hint(CONFIGURATION)?;
+    config.refuse_contradictions().hint(CONFIGURATION)?;
     if config.drain {
         return Err(super::draining(request).with_code(Code::TryAgainLater));
     }
@@ -46,6 +48,7 @@ pub fn add(request: &Request) -> Result<Added> {
         let mut session = Session::open(None).map_err(Error::internal)?;
         config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
     }
+    log::stage("record");
     let records = node_records()?;
     let identity = super::identity(request, target);
     let lock = hold(&records, &super::attachment_of(&identity), super::PLUGIN);
@@ -138,6 +141,7 @@ impl<'a> Attempt<'a> {
     fn run(&mut self) -> Result<AddResult> {
         let addresses = match &self.ipam {
             Some(ipam) => {
+                log::stage("lease");
                 let leased = ipam.add(self.resumes.then_some(&self.record))?;
                 (self.leased, self.unclean) = (true, leased.unclean);
                 self.record.promised.pools = leased.pools;
@@ -146,10 +150,12 @@ impl<'a> Attempt<'a> {
             None => AddResult::default(),
         };
         let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
+        log::stage("record");
         promise::write(&mut self.record, self.config, &want, &addresses);
         self.records.write(&self.record).map_err(Error::internal)?;
         self.converge(&want)?;
 
+        log::stage("result");
         let mut result = addresses;
         result.interfaces = interfaces(&mut self.session, &want, crate::plugins::sandbox(self.request)?)?;
         if let Some(dns) = &self.config.dns {
@@ -163,6 +169,7 @@ impl<'a> Attempt<'a> {
 
     /// The kernel comes to carry what the attachment wants.
     fn converge(&mut self, want: &Attachment) -> Result<()> {
+        log::stage("observe");
         let needed = host_needs(self.records, want);
         let mut have = observe::observe(&mut self.session, want, false, &needed)
             .map_err(Error::internal)?
@@ -173,11 +180,13 @@ impl<'a> Attempt<'a> {
         {
             tracing::warn!("ipMasqBackend iptables: nftables does the masquerading, with the same effect");
         }
+        log::stage("apply");
         apply(&mut self.session, &steps).map_err(|failure| failed_step(&failure, want))
     }
 
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
     fn take_back(&mut self) {
+        log::stage("undo");
         let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, None, false);
         if let Err(error) = removed {
             tracing::warn!("could not take everything back: {}; DEL will", error.msg);

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::ipam::Ipam;
 use super::want;
 use crate::cni::config::NetConf;
-use crate::cni::error::{Error, Result};
+use crate::cni::error::{Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::{AddResult, Interface};
 use crate::datapath::observe;
@@ -17,10 +17,11 @@ use crate::datapath::plan::{PodHave, plan};
 use crate::datapath::session::{Link, Netns, Session};
 use crate::datapath::step::Step;
 use crate::net::{IfName, Route, network_of};
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{netns_error, node_records};
 
 pub fn check(request: &Request) -> Result<()> {
-    let config = Config::parse(&request.config, &request.args)?;
+    let config = Config::parse(&request.config, &request.args).hint(CONFIGURATION)?;
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;

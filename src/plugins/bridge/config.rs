@@ -12,6 +12,7 @@ use crate::cni::json::{Json, Object};
 use crate::cni::result::Dns;
 use crate::datapath::spec::Firewall;
 use crate::net::{IfName, Mac, VlanId};
+use crate::plugins::next_move::ARGUMENTS;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 
@@ -58,7 +59,7 @@ pub struct Config {
 impl Config {
     /// For ADD and CHECK. Every wrong value is refused here, before anything is touched.
     pub fn parse(document: &Object, args: &str) -> Result<Self> {
-        let args = Args::parse(args, &["MAC"])?;
+        let args = Args::parse(args, &["MAC"]).hint(ARGUMENTS)?;
         let common = NetConf::decode(document).context("failed to load netconf")?;
         let keys = Keys::decode(document).context("failed to load netconf")?;
         let mac = keys.mac.or(args.mac.clone()).filter(|text| !text.is_empty());

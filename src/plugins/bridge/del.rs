@@ -15,6 +15,7 @@ use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::{Remains, plan_removal};
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::datapath::step::Step;
+use crate::log;
 use crate::net::IfName;
 use crate::plugins::{forget, hold, host_local, netns_error, node_records, portmap};
 use crate::state::lock::RecordLock;
@@ -23,6 +24,7 @@ use crate::state::{Record, Records};
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let identity = super::identity(request, target);
+    log::stage("record");
     let records = node_records()?;
     let lock = hold_known(&records, &identity);
     let record = super::record_of(&records, &identity)?;
@@ -102,16 +104,20 @@ fn remove(
     give_back: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let identity = &super::identity_of(remembered);
+    log::stage("links");
     let mut session = Session::open(netns).map_err(Error::internal)?;
     let mut failures = Vec::new();
     if let Err(error) = remove_links(&mut session, identity, remembered, held, true) {
         failures.push(error);
     }
+    log::stage("ports");
     // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
     failures.extend(portmap::remove_recorded(&identity.container, &identity.if_name).err());
     if failures.is_empty() {
+        log::stage("lease");
         failures.extend(give_back().err());
     }
+    log::stage("record");
     if failures.is_empty()
         && let Err(error) = records.remove(&super::attachment_of(identity), super::PLUGIN)
     {

@@ -30,6 +30,7 @@ use crate::datapath::mark::Identity;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
 use crate::net::IfName;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::node_records;
 use crate::state::holders;
 use crate::state::record::{self, Flags, Pod, Promised};
@@ -40,7 +41,7 @@ pub const PLUGIN: &str = "bridge";
 
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
-    let common = NetConf::decode(&request.config).context("failed to load netconf")?;
+    let common = NetConf::decode(&request.config).context("failed to load netconf").hint(CONFIGURATION)?;
     let config = RemovalConfig::read(&request.config);
     if config.drain {
         return Err(draining(request).with_code(Code::PluginNotAvailable));
@@ -73,7 +74,7 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
 
 /// GC: what is not in the runtime's list goes, whatever is left of it: links, rules, leases, records.
 pub fn gc(request: &Request) -> Result<()> {
-    let config = NetConf::decode(&request.config).context("failed to load netconf")?;
+    let config = NetConf::decode(&request.config).context("failed to load netconf").hint(CONFIGURATION)?;
     let valid = config.valid_attachments.ok_or_else(|| {
         Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments").with_details(
             "an empty list frees every attachment of the network; leaving the list out frees none",

@@ -12,6 +12,7 @@ use super::judge::{Judge, Verdict, reclaim};
 use super::range::RangeSet;
 use super::{Ipam, resolv};
 use crate::cni::{AddResult, Context, Dns, Error, IpConfig, Request, Result};
+use crate::plugins::next_move::{ADDRESS, CONFIGURATION};
 use crate::state::holders::{self, NetnsId};
 use crate::state::lease::Entered;
 use crate::state::record::{Attachment, Pool};
@@ -29,7 +30,7 @@ pub struct Leased {
 }
 
 pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
-    let config = Config::decode(request)?;
+    let config = Config::decode(request).hint(CONFIGURATION)?;
     let dns = config.resolv_conf.as_deref().map_or_else(|| Ok(Dns::default()), resolv::load)?;
     let target = request.attachment()?;
     let network = request.network.as_str();
@@ -210,13 +211,15 @@ impl Hand<'_> {
             return Ok(ips);
         }
         let left: Vec<String> = left.iter().map(ToString::to_string).collect();
-        Err(Error::internal(format_args!("failed to allocate all requested IPs: {}", left.join(" "))))
+        Err(Error::internal(format_args!("failed to allocate all requested IPs: {}", left.join(" ")))
+            .with_details(ADDRESS))
     }
 
     fn requested(&mut self, at: usize, set: &RangeSet, address: IpAddr) -> Result<IpAddr> {
         let range = set.range_of(address).ok_or_else(|| not_in(address, set))?;
         if range.gateway() == address {
-            return Err(Error::internal(format_args!("requested ip {address} is subnet's gateway")));
+            return Err(Error::internal(format_args!("requested ip {address} is subnet's gateway"))
+                .with_details(ADDRESS));
         }
         if self.standing == Standing::Unfinished && self.held.contains(&address) {
             return Ok(address);
@@ -226,7 +229,8 @@ impl Hand<'_> {
         }
         Err(Error::internal(format_args!(
             "requested IP address {address} is not available in range set {set}"
-        )))
+        ))
+        .with_details(ADDRESS))
     }
 
     fn next(&mut self, at: usize, set: &RangeSet) -> Result<IpAddr> {
@@ -304,5 +308,5 @@ impl Ledger for OfSet<'_, '_> {
 }
 
 fn not_in(address: IpAddr, set: &RangeSet) -> Error {
-    Error::internal(format_args!("{address} not in range set {set}"))
+    Error::internal(format_args!("{address} not in range set {set}")).with_details(ADDRESS)
 }

@@ -9,8 +9,9 @@ use super::range::{RangeSet, RangeText};
 use crate::cni::address::parse_requested_ip;
 use crate::cni::args::Args;
 use crate::cni::json::mismatch;
-use crate::cni::{Code, Error, Json, Object, Request, Result, SpecVersion, wire};
+use crate::cni::{Code, Context, Error, Json, Object, Request, Result, SpecVersion, wire};
 use crate::net::{Family, Route};
+use crate::plugins::next_move::ARGUMENTS;
 use crate::state::lease::DATA_DIR;
 
 /// A configuration that an ADD can work with.
@@ -28,7 +29,7 @@ pub struct Config {
 impl Config {
     pub fn decode(request: &Request) -> Result<Self> {
         let texts = Texts::decode(&request.config)?;
-        let args = Args::parse(&request.args, &["IP"])?;
+        let args = Args::parse(&request.args, &["IP"]).hint(ARGUMENTS)?;
         let requested = requested(args.ip, &texts)?;
         if texts.sets.is_empty() {
             return Err(Error::internal("no IP ranges specified"));

@@ -9,14 +9,15 @@ use super::config::Config;
 use super::judge::{Judge, Verdict};
 use super::range::RangeSet;
 use super::{Ipam, PLUGIN};
-use crate::cni::{Code, Error, Request, Result};
+use crate::cni::{Code, Context, Error, Request, Result};
+use crate::plugins::next_move::CONFIGURATION;
 use crate::state::lease::Glance;
 use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Store};
 
 /// Succeeds when the attachment has a lease, whichever.
 pub fn check(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
-    let config = Config::decode(request)?;
+    let config = Config::decode(request).hint(CONFIGURATION)?;
     let target = request.attachment()?;
     let network = request.network.as_str();
     let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
@@ -44,7 +45,7 @@ pub fn check(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
 /// Refuses with code 50 when an ADD would fail. Makes and locks nothing.
 pub fn status(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
     let unavailable = |why: &dyn std::fmt::Display| Error::new(Code::PluginNotAvailable, why);
-    let Some(config) = Config::decode_for_status(request)? else { return Ok(()) };
+    let Some(config) = Config::decode_for_status(request).hint(CONFIGURATION)? else { return Ok(()) };
     let network = request.network.as_str();
     let Some(glance) = Store::glance(&config.data_dir, network)? else {
         return nearest(&config.data_dir).map_err(|error| unavailable(&error));

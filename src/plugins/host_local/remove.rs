@@ -10,9 +10,10 @@ use super::add::held_by;
 use super::config::data_dir;
 use super::{Ipam, PLUGIN};
 use crate::cni::config::NetConf;
-use crate::cni::{Code, Error, Request, Result};
+use crate::cni::{Code, Context, Error, Request, Result};
 use crate::net::IfName;
 use crate::plugins::forget;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::state::holders::GRACE;
 use crate::state::lease::DATA_DIR;
 use crate::state::record::Attachment;
@@ -153,7 +154,7 @@ fn release(locked: &Locked<'_>, address: IpAddr) {
 
 /// Removes the leases of this network whose attachments the runtime does not know, and the records that belong to them.
 pub fn gc(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
-    let Some(valid) = NetConf::decode(&request.config)?.valid_attachments else {
+    let Some(valid) = NetConf::decode(&request.config).hint(CONFIGURATION)?.valid_attachments else {
         return Err(Error::new(
             Code::InvalidNetworkConfig,
             "cni.dev/valid-attachments is missing: without the list of living attachments GC would free the addresses \

@@ -10,7 +10,9 @@ use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Conflict, plan};
 use crate::datapath::hostports::{HostPorts, Owner, apply, listeners};
 use crate::datapath::session::Session;
+use crate::log;
 use crate::net::{Family, IfName};
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::node_records;
 use crate::state::{Record, Records};
 
@@ -18,7 +20,7 @@ use crate::state::{Record, Records};
 const ATTEMPTS: usize = 3;
 
 pub fn add(request: &Request) -> Result<AddResult> {
-    let mut config = Config::parse(request).context("failed to parse config")?;
+    let mut config = Config::parse(request).context("failed to parse config").hint(CONFIGURATION)?;
     let target = request.attachment()?;
     let previous = config.previous.take().ok_or_else(|| {
         Error::internal("must be called as chained plugin")
@@ -33,7 +35,9 @@ pub fn add(request: &Request) -> Result<AddResult> {
     }
     refuse_listeners(&config, &want)?;
     let records = node_records()?;
+    log::stage("lock");
     let _lock = lock()?;
+    log::stage("record");
     // A repeated or an interrupted ADD: what it promised then may be something else now.
     if let Some(earlier) =
         records.read(&attachment(request, target), super::PLUGIN).map_err(Error::internal)?
@@ -43,6 +47,7 @@ pub fn add(request: &Request) -> Result<AddResult> {
     let mut record = new_record(request, target, &records, &config);
     records.write(&record).map_err(Error::internal)?;
     let opened = open(&records, &record, &want).and_then(|pod_link| {
+        log::stage("record");
         record.complete = true;
         if let Some(rules) = &mut record.promised.port_rules {
             rules.pod_link = pod_link;
@@ -50,6 +55,7 @@ pub fn add(request: &Request) -> Result<AddResult> {
         records.write(&record).map_err(Error::internal)
     });
     if let Err(error) = opened {
+        log::stage("undo");
         if let Err(left) = del::remove_locked(&records, &record) {
             tracing::warn!("could not take everything back: {}; DEL will", left.msg);
         }
@@ -67,7 +73,9 @@ fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<Option<I
     let judge = judge(records, record.attachment());
     let mut attempt = 0;
     loop {
+        log::stage("observe");
         let have = observe::observe(&mut session, want, Way::Ask, &judge).map_err(failed)?;
+        log::stage("apply");
         let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
         match apply::apply(&mut session, &steps) {
             Ok(()) => return Ok(have.pod_link.map(|link| link.name)),

@@ -2,15 +2,16 @@
 
 use super::config::Config;
 use super::{add, attachment, judge, wanted};
-use crate::cni::error::{Error, Result};
+use crate::cni::error::{Context, Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Step, plan};
 use crate::datapath::session::Session;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::node_records;
 
 pub fn check(request: &Request) -> Result<()> {
-    let config = Config::parse(request)?;
+    let config = Config::parse(request).hint(CONFIGURATION)?;
     let target = request.attachment()?;
     if config.previous.is_none() {
         return Err(Error::internal("Required prevResult missing"));

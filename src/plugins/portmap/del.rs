@@ -14,6 +14,7 @@ use crate::cni::request::Request;
 use crate::datapath::hostports::plan::{Step, plan_removal};
 use crate::datapath::hostports::{Mapping, apply, observe};
 use crate::datapath::session::Session;
+use crate::log;
 use crate::net::IfName;
 use crate::plugins::node_records;
 use crate::state::{Record, Records};
@@ -36,7 +37,9 @@ pub fn del(request: &Request) -> Result<()> {
     // Keys of elements do not say where they lead.
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let listed = mappings(&ports, &anywhere.map(IpNetwork::from));
+    log::stage("lock");
     let _lock = lock()?;
+    log::stage("ports");
     remove(container, &listed, &[])
 }
 
@@ -62,7 +65,9 @@ pub fn planned_removal(record: &Record) -> Result<Vec<Step>> {
 }
 
 pub fn remove_record(records: &Records, record: &Record) -> Result<()> {
+    log::stage("lock");
     let _lock = lock()?;
+    log::stage("ports");
     remove_locked(records, record)
 }
 

@@ -24,6 +24,7 @@ use crate::cni::request::{Request, Target};
 use crate::datapath::hostports::plan::Holder;
 use crate::datapath::hostports::{HostPorts, Mapping, Owner, observe};
 use crate::datapath::session::Session;
+use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::node_records;
 use crate::state::lock::NodeLock;
 use crate::state::record::{self, Pod};
@@ -34,7 +35,7 @@ pub const PLUGIN: &str = "portmap";
 
 /// STATUS: whether an ADD of this network would work. Reads only.
 pub fn status(request: &Request) -> Result<()> {
-    Config::parse(request).context("failed to parse config")?;
+    Config::parse(request).context("failed to parse config").hint(CONFIGURATION)?;
     node_records()?.writable().map_err(unavailable)?;
     let mut session = Session::open(None).map_err(unavailable)?;
     observe::available(&mut session).map_err(unavailable)
@@ -46,7 +47,9 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
 
 /// GC: mappings of attachments that are not in the runtime's list go.
 pub fn gc(request: &Request) -> Result<()> {
-    let config = NetConf::decode(&request.config).context("failed to parse network configuration")?;
+    let config = NetConf::decode(&request.config)
+        .context("failed to parse network configuration")
+        .hint(CONFIGURATION)?;
     let valid = config.valid_attachments.ok_or_else(|| {
         Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments").with_details(
             "an empty list frees every attachment of the network; leaving the list out frees none",

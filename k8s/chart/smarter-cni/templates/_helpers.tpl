@@ -24,7 +24,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- range $value, $setting := dict
     "mtu" "mtu" "hairpin" "hairpin" "masquerade" "masquerade" "network" "network" "bridge" "bridge"
     "hostPorts" "host_ports" "hostPortSnat" "host_port_snat" "hostPortStrict" "host_port_strict"
-    "binDir" "bin_dir" "confDir" "conf_dir" "takeOver" "take_over" -}}
+    "binDir" "bin_dir" "confDir" "conf_dir" "takeOver" "take_over" "logLevel" "log_level" -}}
 {{- $said := get $configuration $value -}}
 {{- /* false is something that was said, null and a missing key are not. */ -}}
 {{- if not (or (kindIs "invalid" $said) (eq (toString $said) "")) -}}
