@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The files of the datapath in which it speaks to the kernel; all others decide.
 const SPEAKERS: &[&str] = &[
+    "alarm",
+    "alarm/judge",
     "observe",
     "observe/repair",
     "apply",
@@ -60,6 +62,7 @@ const SPEAKERS: &[&str] = &[
 const PURE: &[&str] = &[
     "net.rs",
     "cni/",
+    "datapath/alarm/judge.rs",
     "datapath/spec.rs",
     "datapath/mark.rs",
     "datapath/plan.rs",
@@ -80,6 +83,7 @@ const PURE: &[&str] = &[
     "install/removal.rs",
     "install/installation.rs",
     "install/report.rs",
+    "install/watch/pace.rs",
     "datapath/survey/ruleset/foreign.rs",
     "doctor/check.rs",
     "doctor/checks/",

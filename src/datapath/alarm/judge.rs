@@ -165,8 +165,8 @@ impl Judge {
             return Some(Role::Port(mark.identity));
         }
         let (bridge, vlan) = link.name.rsplit_once('.').unwrap_or_default();
-        let is_bridge = |known: &&Known| known.role == Role::Bridge && known.link.name == bridge;
-        if vlan.parse::<u16>().is_ok() && self.links.values().any(|known| is_bridge(&known)) {
+        let is_bridge = |known: &Known| known.role == Role::Bridge && known.link.name == bridge;
+        if vlan.parse::<u16>().is_ok() && self.links.values().any(is_bridge) {
             return Some(Role::Bridge);
         }
         let joined = link.master.is_some_and(|master| self.is_role(master, |role| *role == Role::Bridge));
@@ -187,9 +187,7 @@ fn is_less(role: &Role, before: &Link, now: &Link) -> bool {
         // It follows its ports with the rest.
         Role::Bridge => before.promiscuous && !now.promiscuous,
         // The pod's end went down, or moved.
-        Role::Port(_) => {
-            before.mtu != now.mtu || before.state == OperState::Up && now.state != OperState::Up
-        }
+        Role::Port(_) => before.mtu != now.mtu || before.state == OperState::Up && now.state != OperState::Up,
         Role::Guest => false,
     }
 }

@@ -27,8 +27,8 @@ pub use dump::{
     ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, chains, element, elements, rules, table,
     tables,
 };
-pub(super) use loss::{GENERIC_HEADER, NEWGEN, loss};
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
+pub(super) use loss::{GENERIC_HEADER, NEWGEN, loss};
 
 /// Which packets a table sees. NAT chains stand in `ip` and `ip6` (in `inet` only since Linux 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

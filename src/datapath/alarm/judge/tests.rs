@@ -131,7 +131,11 @@ fn what_an_add_does_is_no_reason_for_a_look() {
     let mut second = judge();
     for event in [
         // The bridge follows its ports with its MTU, and another network marks another gateway.
-        link(Link { mtu: 1400, alias: Some("smarter-cni bridge 172.38.0.1/16,fd00::1/64".into()), ..bridge() }),
+        link(Link {
+            mtu: 1400,
+            alias: Some("smarter-cni bridge 172.38.0.1/16,fd00::1/64".into()),
+            ..bridge()
+        }),
         link(born),
         link(marked.clone()),
         Event::Port { index: 6, hairpin: Some(true), isolated: Some(false) },
@@ -183,7 +187,10 @@ fn lost_rules_are_certain_and_elements_only_when_others_remove_them() {
     assert!(after([elements(), commit("smarter-portmap")]).is_none());
     assert_eq!(after([elements(), commit("nft")]), certain());
     assert_eq!(after([elements(), Event::Committed { program: None }]), certain(), "before Linux 4.16");
-    assert!(after([elements(), commit("smarter-portmap"), commit("nft")]).is_none(), "each answers for its own");
+    assert!(
+        after([elements(), commit("smarter-portmap"), commit("nft")]).is_none(),
+        "each answers for its own"
+    );
 }
 
 #[test]
