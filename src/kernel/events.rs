@@ -257,3 +257,6 @@ fn parse_rules(kind: u16, payload: &[u8]) -> Option<Event<'_>> {
     }
     nft::loss(kind, body).map(|what| Event::Rules(RuleChange { what, words: body }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,10 +155,9 @@ impl Waiter {
             let until = self.round.min(retry).min(pause);
             let due = match self.wait(until.saturating_sub(now), listens)? {
                 Woken::Signal => return Ok(None),
-                Woken::Time => continue,
                 Woken::Files => self.settle(Due::FILES)?,
                 Woken::Network if self.alarm.hear() => self.settle(Due::NETWORK)?,
-                Woken::Network => continue,
+                Woken::Time | Woken::Network => continue,
             };
             match due {
                 Some(Due { files: false, network: false }) => {}

@@ -63,9 +63,9 @@ fn heals_everything(containerd: &Containerd, deployed: &Deployed) {
     let said = deployed.main_log(MAIN);
     for line in [
         "repaired smartnet: default/one (eth0): node: nft add element ip smarter-cni hostports",
-        "repaired smartnet: default/one (eth0): node: ip link add smartnet0",
-        "node: ip addr add 172.38.0.1/16 dev smartnet0",
-        "node: sysctl -w net.ipv4.ip_forward=1",
+        ": node: ip link add smartnet0",
+        ": node: ip addr add 172.38.0.1/16 dev smartnet0",
+        ": node: sysctl -w net.ipv4.ip_forward=1",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }

@@ -185,7 +185,7 @@ fn announcements_that_got_lost_are_no_reason_to_miss_the_damage() {
         let id = watch.id();
         run("kill", &["-STOP", &id.to_string()]);
         sh(
-            "i=0; while [ $i -lt 400 ]; do echo link add d$i type dummy; echo link del d$i; i=$((i+1)); done | ip -batch -; \
+            "i=0; while [ $i -lt 400 ]; do echo link add d$i type veth peer name e$i; echo link del d$i; i=$((i+1)); done | ip -batch -; \
             ip link del house0",
         );
         run("kill", &["-CONT", &id.to_string()]);
