@@ -9,10 +9,10 @@
 //!  nouns       net   applet   conflist   log
 //! ```
 //!
-//! Arrows point down and may skip a floor. Within the datapath only `session`, `observe`, `apply`, `rules`, `switches`,
+//! Arrows point down and may skip a floor. Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
 //! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{observe, rules}`, `hostports::{observe, apply, missing,
 //! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `plan`, `removal`, `surplus`, `step`, `firewall`,
-//! `hostports` and `hostports::{plan, limits}` are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the
+//! `hostports`, `hostports::{plan, limits}` and what `alarm` makes of events are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the
 //! installer's decisions and the checks of the doctor. A test reads the arrows off the source.
 //!
 //! # The walk of one ADD

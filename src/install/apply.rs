@@ -34,6 +34,11 @@ impl Lock {
             }
         }
     }
+
+    /// As [`Self::take`], without making anything: a node without the directory has no installation to lock.
+    pub(super) fn take_if_installed(root: &Root) -> io::Result<Option<Self>> {
+        root.exists(Path::new(installation::DIRECTORY)).then(|| Self::take(root)).transpose()
+    }
 }
 
 fn flock(file: &File) -> io::Result<()> {

@@ -79,12 +79,16 @@ pub(super) struct Install {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
-    /// Stay, and repair what gets lost, until SIGTERM or SIGINT; leaves everything in place
+    /// Stay, and repair what gets lost of the installation and of the pods' network, until SIGTERM or SIGINT; leaves
+    /// everything in place
     #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     pub(super) watch: bool,
-    /// One look of --watch: repair, and say what was done and what to watch as JSON
+    /// One look of --watch: repair the installation, and say what was done and what to watch as JSON
     #[arg(long, hide = true, conflicts_with_all = ["watch", "dry_run", "json"])]
     pub(super) look: bool,
+    /// The same for the network of the pods, also with --look
+    #[arg(long, hide = true, conflicts_with_all = ["watch", "dry_run", "json"])]
+    pub(super) repair: bool,
 }
 
 #[derive(Debug, Parser)]

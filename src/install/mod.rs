@@ -7,6 +7,7 @@
 
 mod apply;
 mod cli;
+mod enter;
 mod have;
 mod installation;
 mod loaded;
@@ -30,7 +31,7 @@ use clap::Parser;
 
 pub use self::cli::Environment;
 use self::pass::Pass;
-use self::watch::Signals;
+use self::watch::{Look, Signals};
 use crate::Outcome;
 use crate::host::root::Root;
 use crate::host::runtimes;
@@ -54,14 +55,18 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
             return Outcome { stderr, status: USAGE, ..Outcome::default() };
         }
     };
+    let root = cli::root(options.root.as_ref(), environment);
     if options.watch {
         return match caught(true) {
-            Ok(Some(signals)) => watch::watch(arguments, signals),
+            Ok(Some(signals)) => watch::watch(arguments, root, signals),
             Ok(None) => Outcome::default(),
             Err(outcome) => *outcome,
         };
     }
-    let pass = match Pass::new(cli::root(options.root.as_ref(), environment), settings) {
+    if options.repair && !options.look {
+        return Outcome::printed(Look::of_network(&root).render());
+    }
+    let pass = match Pass::new(root.clone(), settings) {
         Ok(pass) => pass,
         Err(error) => {
             return Outcome {
@@ -72,7 +77,9 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
         }
     };
     if options.look {
-        return Outcome::printed(watch::Look::of(&pass).render());
+        let files = Look::of_files(&pass);
+        let look = if options.repair { files.with_network(&root) } else { files };
+        return Outcome::printed(look.render());
     }
     let report = pass.run(options.dry_run);
     report.outcome(options.json).logged(report.entry("install").map(|entry| kept_below(&pass.root, entry)))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::apply::{self, Lock, here, next_move};
+use super::enter::enter;
 use super::have::{ConfFile, Found, Have as Seen, OWN, PROGRAM, STANDARD};
 use super::installation::{self, Installation, Kept};
 use super::observe;
@@ -47,9 +48,8 @@ fn uninstall(
     let program = Program::own().map_err(|error| format!("cannot read this very program: {error}"))?;
     enter(root)?;
     let root = Root::at("/");
-    // A node without the directory has no installation to lock; making it would be the only trace.
-    let locked = !dry_run && root.exists(Path::new(installation::DIRECTORY));
-    let _lock = if locked { Some(Lock::take(&root).map_err(|error| error.to_string())?) } else { None };
+    let _lock =
+        if dry_run { None } else { Lock::take_if_installed(&root).map_err(|error| error.to_string())? };
     let (mut have, mut notes) = look(&root, &program, directories)?;
     let mut drained = Vec::new();
     if !dry_run && !force && !have.open.is_empty() {
@@ -86,26 +86,6 @@ fn uninstall(
         forget(&root).map_err(|error| format!("remove {}: {error}", installation::FILE))?;
     }
     Ok(report)
-}
-
-/// From here on the host's `/` is ours: namespaces of pods, /proc and the programs of the host are found by the host's
-/// paths.
-fn enter(root: &Path) -> Result<(), String> {
-    if root == Path::new("/") {
-        return Ok(());
-    }
-    let failed = |error: rustix::io::Errno| {
-        format!("cannot enter {}: {error}; the container needs the capability SYS_CHROOT", root.display())
-    };
-    rustix::process::chroot(root).map_err(failed)?;
-    rustix::process::chdir("/").map_err(failed)?;
-    if !Path::new("/proc/self").exists() {
-        return Err(format!(
-            "{}/proc is empty: mount the host's / with everything below it (mountPropagation HostToContainer)",
-            root.display()
-        ));
-    }
-    Ok(())
 }
 
 /// What there is, and what a person should know about it.

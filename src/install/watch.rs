@@ -1,62 +1,29 @@
-//! Stays on the node and repairs what gets lost of the installation: plugins, names, configuration.
+//! Stays on the node and repairs what gets lost: of the installation (plugins, names, configuration) and of what attached
+//! pods were promised (bridge, addresses, rules, host ports).
 //!
-//! Wakes up when something happens in one of the directories, and once a minute because directories can be replaced by
-//! others unseen. Idle it writes nothing and asks nobody. Leaves everything in place when it ends: a restart must not
-//! take the network from a node. Refuses to fight with another build's installation.
+//! Wakes up when something happens in one of the directories, when the kernel announces what may be damage, and once a
+//! minute because not everything is announced. Idle it writes nothing and asks nobody. Leaves everything in place when it
+//! ends: a restart must not take the network from a node. Refuses to fight with another build's installation, and fights
+//! nobody without a pause.
 
-use std::collections::BTreeSet;
+mod look;
+mod pace;
+mod waiter;
+
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-
-use super::pass::Pass;
-use super::report::Result as Outcome;
+pub(super) use self::look::Look;
+use self::look::{Files, Network};
+use self::waiter::{Due, Told, Waiter};
+pub(super) use self::waiter::{Signals, nearest};
 use crate::Outcome as Answer;
-
-/// Longest time without a look.
-const ROUND: Duration = Duration::from_mins(1);
-/// Whoever changes one file mostly changes several.
-const SETTLE: Duration = Duration::from_millis(100);
-/// SIGTERM and SIGINT are the same on every architecture of Linux.
-const SIGNALS: [i32; 2] = [15, 2];
-
-/// What one look did and saw. Made by a process of its own and read by the one that stays.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Look {
-    /// Directories in which something may get lost, as they are for us.
-    watched: Vec<PathBuf>,
-    repaired: Vec<String>,
-    troubles: Vec<String>,
-}
-
-impl Look {
-    pub(super) fn of(pass: &Pass) -> Self {
-        let report = pass.repair();
-        let troubles = match report.result {
-            Outcome::Refused | Outcome::Failed => report.errors,
-            Outcome::Superseded => report.notes,
-            _ => Vec::new(),
-        };
-        Self { watched: pass.watched(), repaired: report.steps, troubles }
-    }
-
-    pub(super) fn render(&self) -> String {
-        serde_json::to_string(self).expect("texts and paths")
-    }
-}
 
 /// Installs, then looks again and again until a signal comes. Each look is a process of its own: whoever stays for months
 /// keeps no more in memory than it takes to wait (2 MiB less).
-pub(super) fn watch(arguments: &[OsString], signals: Signals) -> Answer {
+pub(super) fn watch(arguments: &[OsString], root: PathBuf, signals: Signals) -> Answer {
     let arguments: Vec<&OsString> = arguments.iter().filter(|word| *word != "--watch").collect();
     let failed = |error: io::Error| Answer {
         stderr: format!("smarter-cni install: cannot watch: {error}\n"),
@@ -71,7 +38,8 @@ pub(super) fn watch(arguments: &[OsString], signals: Signals) -> Answer {
         }
         Err(error) => return failed(error),
     }
-    stay(&arguments, signals).map_or_else(failed, |()| Answer::default())
+    let waiter = Waiter::new(root, signals);
+    waiter.and_then(|waiter| stay(&arguments, waiter)).map_or_else(failed, |()| Answer::default())
 }
 
 fn own() -> Command {
@@ -80,159 +48,102 @@ fn own() -> Command {
     command
 }
 
-fn stay(arguments: &[&OsString], signals: Signals) -> io::Result<()> {
-    let mut watcher = Watcher::new(signals)?;
-    let mut said = Vec::new();
-    loop {
-        let look = look(arguments);
-        say(&look, &mut said);
-        // What happened in a directory before it was watched was seen by nobody.
-        if watcher.add(&look.watched) {
-            continue;
-        }
-        match watcher.wait(ROUND)? {
-            Woken::Signal => return Ok(()),
-            Woken::Change => {
-                if matches!(watcher.settle()?, Woken::Signal) {
-                    return Ok(());
-                }
+fn stay(arguments: &[&OsString], mut waiter: Waiter) -> io::Result<()> {
+    let mut said = Said::default();
+    while let Some(mut due) = waiter.next()? {
+        loop {
+            // What happens during the look is heard after it.
+            if due.network {
+                waiter.alarm.learn();
             }
-            Woken::Time => {}
+            let Some(look) = look(arguments, due, &waiter)? else { return Ok(()) };
+            said.say(&look);
+            if due.network {
+                let unfinished = look.network.as_ref().is_some_and(|network| network.unfinished);
+                waiter.pace.looked(waiter.now(), !unfinished);
+            }
+            let Some(files) = look.files else { break };
+            waiter.superseded = files.superseded;
+            // What happened in a directory before it was watched was seen by nobody.
+            if !waiter.add(&files.watched) {
+                break;
+            }
+            due = Due::FILES;
+        }
+    }
+    Ok(())
+}
+
+/// `None`: a signal came. Whatever a look was doing, the next one finishes it.
+fn look(arguments: &[&OsString], due: Due, waiter: &Waiter) -> io::Result<Option<Look>> {
+    let mut command = own();
+    command.args(arguments).stdout(Stdio::piped());
+    command.args(due.files.then_some("--look")).args(due.network.then_some("--repair"));
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok(Some(trouble(due, format!("cannot look: {error}")))),
+    };
+    let told = match child.stdout.as_mut() {
+        Some(stdout) => waiter.listen_to(stdout)?,
+        None => Told::TooLate,
+    };
+    if !matches!(told, Told::Everything(_)) {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok(match told {
+        Told::Everything(text) => Some(
+            serde_json::from_slice(&text)
+                .unwrap_or_else(|_| trouble(due, format!("a look ended with {status}"))),
+        ),
+        Told::TooLate => Some(trouble(due, "a look did not end and was ended".to_owned())),
+        Told::Interrupted => None,
+    })
+}
+
+/// Instead of a look.
+fn trouble(due: Due, what: String) -> Look {
+    let troubles = vec![what];
+    if due.files {
+        return Look { files: Some(Files { troubles, ..Files::default() }), network: None };
+    }
+    Look { files: None, network: Some(Network { troubles, unfinished: true, ..Network::default() }) }
+}
+
+/// What was said already, and is not said again as long as it is the same.
+#[derive(Debug, Default)]
+struct Said {
+    files: Vec<String>,
+    network: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Said {
+    /// One line per repair, and one per trouble as long as it is the same.
+    fn say(&mut self, look: &Look) {
+        if let Some(files) = &look.files {
+            lines("repaired", &files.repaired);
+            news("trouble ", &files.troubles, &mut self.files);
+        }
+        if let Some(network) = &look.network {
+            lines("repaired", &network.repaired);
+            lines("removed ", &network.removed);
+            news("trouble ", &network.troubles, &mut self.network);
+            news("note    ", &network.notes, &mut self.notes);
         }
     }
 }
 
-fn look(arguments: &[&OsString]) -> Look {
-    let trouble = |what: String| Look { troubles: vec![what], ..Look::default() };
-    match own().args(arguments).arg("--look").stderr(Stdio::inherit()).output() {
-        Ok(output) => serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| trouble(format!("a look ended with {}", output.status))),
-        Err(error) => trouble(format!("cannot look: {error}")),
-    }
-}
-
-/// One line per repair, and one per trouble as long as it is the same.
-fn say(look: &Look, said: &mut Vec<String>) {
+fn lines(word: &str, texts: &[String]) {
     let mut stderr = io::stderr().lock();
-    for step in &look.repaired {
-        let _ = writeln!(stderr, "repaired {step}");
-    }
-    if look.troubles != *said {
-        for trouble in &look.troubles {
-            let _ = writeln!(stderr, "trouble  {trouble}");
-        }
-        said.clone_from(&look.troubles);
+    for text in texts {
+        let _ = writeln!(stderr, "{word} {text}");
     }
 }
 
-enum Woken {
-    Signal,
-    Change,
-    Time,
-}
-
-/// SIGTERM and SIGINT, from the making of this value on: the first process of a container is deaf to signals that it has
-/// not asked for.
-#[derive(Debug)]
-pub(super) struct Signals(UnixStream);
-
-impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
-        let (read, write) = UnixStream::pair()?;
-        for signal in SIGNALS {
-            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
-        }
-        Ok(Self(read))
+fn news(word: &str, texts: &[String], said: &mut Vec<String>) {
+    if texts != said.as_slice() {
+        lines(word, texts);
+        *said = texts.to_vec();
     }
-
-    /// Waits for the first one.
-    pub(super) fn wait(mut self) -> io::Result<()> {
-        self.0.read_exact(&mut [0])
-    }
-}
-
-struct Watcher {
-    inotify: OwnedFd,
-    /// Numbers of watches; the kernel never uses one again.
-    watches: BTreeSet<i32>,
-    signals: Signals,
-}
-
-impl Watcher {
-    fn new(signals: Signals) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { inotify, watches: BTreeSet::new(), signals })
-    }
-
-    /// A directory that is watched already is the same watch; one that took its place is a new one. Is any new?
-    fn add(&mut self, directories: &[PathBuf]) -> bool {
-        let events = WatchFlags::CREATE
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        let mut new = false;
-        for directory in directories {
-            match inotify::add_watch(&self.inotify, directory, events) {
-                Ok(watch) => new |= self.watches.insert(watch),
-                // The minute finds it; the limit of watches is low on some nodes (fs.inotify.max_user_watches).
-                Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
-            }
-        }
-        new
-    }
-
-    fn wait(&mut self, longest: Duration) -> io::Result<Woken> {
-        let timeout = Timespec {
-            tv_sec: longest.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: longest.subsec_nanos().into(),
-        };
-        loop {
-            let mut fds =
-                [PollFd::new(&self.signals.0, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
-            match poll(&mut fds, Some(&timeout)) {
-                Ok(0) => return Ok(Woken::Time),
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            if !fds[0].revents().is_empty() {
-                return Ok(Woken::Signal);
-            }
-            self.drain()?;
-            return Ok(Woken::Change);
-        }
-    }
-
-    /// Until nothing has happened for a moment, or for as long as ten of them.
-    fn settle(&mut self) -> io::Result<Woken> {
-        for _ in 0..10 {
-            match self.wait(SETTLE)? {
-                Woken::Change => {}
-                other => return Ok(other),
-            }
-        }
-        Ok(Woken::Time)
-    }
-
-    /// What happened does not matter: the look that follows sees all of it.
-    fn drain(&self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        loop {
-            match rustix::io::read(self.inotify.as_fd(), &mut buffer) {
-                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// The nearest directory that is there: where the wanted one would appear.
-pub(super) fn nearest(path: &Path) -> Option<PathBuf> {
-    path.ancestors().find(|part| part.is_dir()).map(Path::to_owned)
 }

@@ -13,8 +13,8 @@ use super::attribute::{attributes, ip_address, u8_at, u32_at};
 use super::error::{Error, Result};
 use super::netlink::{Answer, NLM_F_CREATE, NLM_F_EXCL, Socket, encoded};
 
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
+pub(super) const RTM_NEWADDR: u16 = 20;
+pub(super) const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
 /// `struct ifaddrmsg` and its attributes, linux/if_addr.h.
@@ -116,7 +116,7 @@ fn explain(error: Error, name: &str, ip: IpAddr) -> Error {
     error
 }
 
-fn parse(answer: Answer<'_>) -> Option<Address> {
+pub(super) fn parse(answer: Answer<'_>) -> Option<Address> {
     let bytes = answer.payload;
     if answer.kind != RTM_NEWADDR {
         return None;

@@ -18,7 +18,7 @@ use crate::net::{IfName, Mac};
 
 mod observe;
 
-pub(super) use observe::HEADER;
+pub(super) use observe::{HEADER, attribute_of, flag, parse};
 pub use observe::{Link, OperState, all, by_index, by_name};
 
 pub(super) const RTM_NEWLINK: u16 = 16;
@@ -29,8 +29,8 @@ pub(super) const RTM_SETLINK: u16 = 19;
 /// linux/if_link.h
 const IFLA_IFALIAS: u16 = 20;
 pub(super) const IFLA_AF_SPEC: u16 = 26;
-const IFLA_BRPORT_MODE: u16 = 4;
-const IFLA_BRPORT_ISOLATED: u16 = 33;
+pub(super) const IFLA_BRPORT_MODE: u16 = 4;
+pub(super) const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 fn message(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();

@@ -5,6 +5,7 @@ pub mod arp;
 mod attribute;
 pub mod conntrack;
 pub mod error;
+pub mod events;
 pub mod legacy;
 pub mod link;
 pub mod neighbour;

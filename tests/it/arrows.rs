@@ -34,6 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The files of the datapath in which it speaks to the kernel; all others decide.
 const SPEAKERS: &[&str] = &[
+    "alarm",
+    "alarm/judge",
     "observe",
     "observe/repair",
     "apply",
@@ -67,6 +69,7 @@ const PURE: &[&str] = &[
     "log/entry.rs",
     "log/line.rs",
     "cni/",
+    "datapath/alarm/judge.rs",
     "datapath/spec.rs",
     "datapath/mark.rs",
     "datapath/plan.rs",
@@ -87,6 +90,7 @@ const PURE: &[&str] = &[
     "install/removal.rs",
     "install/installation.rs",
     "install/report.rs",
+    "install/watch/pace.rs",
     "datapath/survey/ruleset/foreign.rs",
     "doctor/check.rs",
     "doctor/checks/",

@@ -1,6 +1,8 @@
 //! What an admin does with the manifests, on a real containerd: the real image with exactly the mounts, user, capabilities
 //! and read-only root of the manifest; pods with traffic; upgrade, rollback and uninstallation.
 
+mod repair;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};

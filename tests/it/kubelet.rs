@@ -55,6 +55,18 @@ impl DaemonSet {
         changed
     }
 
+    /// As kustomize does it with a file of replacements (JSON Patch).
+    pub(crate) fn patched(&self, patches: &[Value]) -> Self {
+        let mut changed = self.clone();
+        for patch in patches.iter().flat_map(list) {
+            assert_eq!(patch["op"], "replace", "{patch}");
+            let path = text(&patch["path"]);
+            let below = path.strip_prefix("/spec/template/spec").expect("a path in the pod");
+            *changed.spec.pointer_mut(below).unwrap_or_else(|| panic!("{path}")) = patch["value"].clone();
+        }
+        changed
+    }
+
     fn container(&self, container: &Value) -> Container {
         let words = |value: &Value| list(value).iter().map(text).collect::<Vec<_>>();
         let security = &container["securityContext"];

@@ -45,15 +45,15 @@ fn plugin(name: &str, verb: &str, pod: &Netns, config: &Value) -> Plugin {
 }
 
 /// A pod after the chain of both plugins.
-struct Pod {
-    netns: Netns,
+pub(crate) struct Pod {
+    pub(crate) netns: Netns,
     config: Value,
     ports: Value,
     result: Value,
 }
 
 impl Pod {
-    fn new(name: &str, ports: &[(&str, u16, u16)]) -> Self {
+    pub(crate) fn new(name: &str, ports: &[(&str, u16, u16)]) -> Self {
         Self::on(name, &network(&json!({})), ports)
     }
 
@@ -70,14 +70,14 @@ impl Pod {
         Self { netns, config: config.clone(), ports, result }
     }
 
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let mut config = self.config.clone();
         config["prevResult"] = self.result.clone();
         plugin("bridge", "CHECK", &self.netns, &config).succeed();
         plugin("portmap", "CHECK", &self.netns, &self.ports).succeed();
     }
 
-    fn del(&self) {
+    pub(crate) fn del(&self) {
         plugin("portmap", "DEL", &self.netns, &self.ports).succeed();
         plugin("bridge", "DEL", &self.netns, &self.config).succeed();
     }
@@ -92,7 +92,7 @@ impl Pod {
     }
 
     /// The host end's name.
-    fn port(&self) -> &str {
+    pub(crate) fn port(&self) -> &str {
         self.result["interfaces"][1]["name"].as_str().unwrap()
     }
 }
@@ -130,15 +130,15 @@ fn assert_idle() {
 }
 
 /// A node with an uplink, two pods, and flows of every kind between them and the world.
-struct House {
+pub(crate) struct House {
     world: Netns,
-    web: Pod,
-    client: Pod,
-    flows: Vec<Flow>,
+    pub(crate) web: Pod,
+    pub(crate) client: Pod,
+    pub(crate) flows: Vec<Flow>,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = lab::world();
         let web = Pod::new("web", &[("tcp", 8080, 80), ("udp", 8053, 53)]);
         let client = Pod::new("client", &[]);
@@ -166,8 +166,14 @@ impl House {
         ]
     }
 
-    fn assert_flows(&self, when: &str) {
+    pub(crate) fn assert_flows(&self, when: &str) {
         self.flows.iter().for_each(|flow| flow.assert_alive(when));
+    }
+
+    /// Whether nothing that was promised is missing.
+    pub(crate) fn is_whole() -> bool {
+        let planned = command("reconcile --json --dry-run");
+        planned.json["changes"] == json!([]) && planned.json["failures"] == json!([])
     }
 
     /// Plans, repairs, and finds nothing more to do; pods and flows are as they were. Returns the steps.

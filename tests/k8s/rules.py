@@ -11,7 +11,7 @@ from typing import Callable
 # What each program may do beyond what every process may. Everything is dropped first.
 CAPABILITIES = {
     "install": [],
-    "install --watch": [],
+    "install --watch": ["NET_ADMIN", "SYS_CHROOT"],
     "uninstall": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
     "uninstall --stay": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
 }
@@ -22,6 +22,10 @@ LEAST_MEMORY = 24 << 20
 MOST_MEMORY = 64 << 20
 # Host path → further places below /host.
 LINKED = {"/run": ["/var/run"]}
+# What only the repair of the network needs; and of that, what it must not write to. Whoever can write to all of /proc/sys
+# needs no capability to become root of the host.
+FOR_THE_WATCH = {"/proc", "/proc/sys/net"}
+TO_READ = {"/proc"}
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,8 @@ def mounts(daemonset):
         wanted = set()
         for name, volume in volumes.items():
             path = volume.get("hostPath", {}).get("path", "")
+            if path in FOR_THE_WATCH and program(container) != "install --watch":
+                continue
             wanted |= {(name, ("/host" + at).rstrip("/")) for at in [path, *LINKED.get(path, [])]}
         found = [(mount["name"], mount["mountPath"]) for mount in container.get("volumeMounts", [])]
         if len(set(found)) != len(found) or set(found) != wanted:
@@ -203,8 +209,20 @@ def mounts(daemonset):
         for mount in container.get("volumeMounts", []):
             if mount.get("mountPropagation") != PROPAGATION.get(program(container)):
                 yield f"{container['name']}: {mount['mountPath']} has propagation {mount.get('mountPropagation')}"
-            if set(mount) - {"name", "mountPath", "mountPropagation"}:
+            path = volumes.get(mount["name"], {}).get("hostPath", {}).get("path")
+            if mount.get("readOnly", False) != (path in TO_READ):
+                yield f"{container['name']}: {mount['mountPath']} has readOnly {mount.get('readOnly')}"
+            if set(mount) - {"name", "mountPath", "mountPropagation", "readOnly"}:
                 yield f"{container['name']}: {mount['mountPath']} has {sorted(mount)}"
+
+
+def show(daemonset, path, which):
+    """Mounts one more directory in one container, to be written to."""
+    pod(daemonset)["volumes"].append({"name": "more", "hostPath": {"path": path, "type": "Directory"}})
+    mount = {"name": "more", "mountPath": f"/host{path}"}
+    if PROPAGATION[program(which(daemonset))]:
+        mount["mountPropagation"] = PROPAGATION[program(which(daemonset))]
+    which(daemonset)["volumeMounts"].append(mount)
 
 
 def tolerations(daemonset):
@@ -265,6 +283,7 @@ RULES = (
     )),
     Rule("capabilities are those of the table", of_each_container(capabilities), (
         spoil_security("capabilities", "add", value=["SYS_ADMIN"]),
+        spoil_security("capabilities", "add", value=["NET_ADMIN"], which=first),
         spoil_security("capabilities", "add", value=["SYS_MODULE"], which=first),
         spoil_security("capabilities", "drop", value=["NET_RAW"]),
         spoil_security("capabilities", value=None),
@@ -363,6 +382,9 @@ RULES = (
         lambda daemonset: last(daemonset)["volumeMounts"][0].pop("mountPropagation"),
         lambda daemonset: first(daemonset)["volumeMounts"][0].update({"subPath": "etc"}),
         lambda daemonset: first(daemonset)["volumeMounts"].pop(),
+        lambda daemonset: first(daemonset)["volumeMounts"][0].update({"readOnly": True}),
+        lambda daemonset: show(daemonset, "/proc", last),
+        lambda daemonset: show(daemonset, "/proc/sys/net", first),
     )),
     Rule("nodes that are offline hold up nobody's update", updates, (
         lambda daemonset: daemonset["spec"].pop("updateStrategy"),

@@ -78,6 +78,8 @@ NONSENSE = (
     {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0}}},
     {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "101%"}}},
     {"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}},
+    {"host": {"mounts": [{"name": "x", "path": "/x", "type": "Directory", "only": "install"}]}},
+    {"repairPods": "yes"},
     {"terminationGracePeriodSeconds": 0},
     {"podLabels": {"a": 1}},
 )
@@ -132,6 +134,12 @@ class TheChart(unittest.TestCase):
                     # Only helm needs it: pods start anew when a setting changes.
                     self.assertEqual(list(obj["spec"]["template"]["metadata"].pop("annotations")), ["checksum/config"])
             self.assertEqual(found, by_identity(variant(name)), name)
+
+    def test_may_look_into_pods_only_when_that_is_said(self):
+        found = engines.rendered({"repairPods": True})
+        added = rules.last(one("DaemonSet", found))["securityContext"]["capabilities"]["add"]
+        self.assertEqual(added.pop(), "SYS_ADMIN")
+        self.assertEqual(by_identity(found), by_identity(plain()))
 
     def test_renders_the_labelled_variant_with_the_values_of_arms_chart(self):
         found = json.loads(json.dumps(engines.rendered(OLD_VALUES)).replace("smarter-cni-config", "smartercniconfig"))

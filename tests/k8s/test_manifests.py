@@ -16,8 +16,11 @@ DIRECTORIES = {
     "microk8s": ("/var/snap/microk8s/current/opt/cni/bin", "/var/snap/microk8s/current/args/cni-network"),
     "yocto": ("/usr/libexec/cni", "/etc/cni/net.d"),
 }
-# What every variant must be able to reach: the record of the installation, libcni's cache, state and sockets.
-ALWAYS = {"/var/lib/smarter-cni", "/var/lib/cni", "/run"}
+# What every variant must be able to reach: the record of the installation, libcni's cache, state and sockets, and what the
+# repair of the network looks at and switches.
+ALWAYS = {"/var/lib/smarter-cni", "/var/lib/cni", "/run", "/proc", "/proc/sys/net"}
+# What is added to a variant, and never applied alone.
+COMPONENTS = ("repair-pods",)
 
 
 def plain():
@@ -108,7 +111,7 @@ class ThePlainManifest(unittest.TestCase):
 class Variants(unittest.TestCase):
     def test_every_directory_with_a_kustomization_is_known_here(self):
         found = {path.parent.name for path in engines.K8S.glob("*/kustomization.yaml")}
-        self.assertEqual(found, {"base", *VARIANTS})
+        self.assertEqual(found, {"base", *VARIANTS, *COMPONENTS})
 
     def test_differ_from_the_plain_manifest_only_in_directories_and_nodes(self):
         for name in VARIANTS:
@@ -138,6 +141,18 @@ class Variants(unittest.TestCase):
             for directory in DIRECTORIES.get(name, ()):
                 above = [path for path in paths if f"{directory}/".startswith(f"{path}/")]
                 self.assertEqual(len(above), 1, f"{name}: {directory} is in {above}")
+
+    def test_may_look_into_pods_only_with_the_component(self):
+        for name in (".", *VARIANTS):
+            with tempfile.TemporaryDirectory() as directory:
+                here = Path(os.path.realpath(directory))
+                k8s = os.path.relpath(engines.K8S, here)
+                text = f"resources: [{k8s}/{name}]\ncomponents: [{k8s}/repair-pods]\n"
+                (here / "kustomization.yaml").write_text(text)
+                objects = engines.kustomized(here)
+            added = rules.last(one("DaemonSet", objects))["securityContext"]["capabilities"]["add"]
+            self.assertEqual(added.pop(), "SYS_ADMIN", name)
+            self.assertEqual(by_identity(objects), by_identity(variant(name)), name)
 
     def test_follow_the_link_of_microk8s_when_it_turns(self):
         paths = {volume["hostPath"]["path"] for volume in rules.pod(one("DaemonSet", variant("microk8s")))["volumes"]}
@@ -175,12 +190,17 @@ class TheDocumentation(unittest.TestCase):
             for name in names:
                 self.assertTrue((engines.ROOT / name).exists(), f"{page}: {name}")
 
-    def test_has_a_kustomization_that_can_be_built(self):
-        (example,) = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
+    def build(self, example):
         with tempfile.TemporaryDirectory() as directory:
             example = example.replace("smarter-cni/k8s/", os.path.relpath(engines.K8S, os.path.realpath(directory)) + "/")
             (Path(directory) / "kustomization.yaml").write_text(example)
-            objects = engines.kustomized(Path(os.path.realpath(directory)))
+            return engines.kustomized(Path(os.path.realpath(directory)))
+
+    def test_has_kustomizations_that_can_be_built(self):
+        with_pods, combined = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
+        watch = rules.last(one("DaemonSet", self.build(with_pods)))
+        self.assertIn("SYS_ADMIN", watch["securityContext"]["capabilities"]["add"])
+        objects = self.build(combined)
         self.assertEqual(one("ConfigMap", objects)["data"], {"subnet": "10.38.0.0/16", "gateway": "10.38.0.1"})
         spec = rules.pod(one("DaemonSet", objects))
         self.assertEqual(spec["nodeSelector"]["smarter.cni"], "enabled")

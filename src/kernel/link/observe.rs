@@ -144,7 +144,7 @@ fn question(index: u32, name: Option<&str>) -> LinkMessage {
     message
 }
 
-fn parse(answer: Answer<'_>) -> Option<Link> {
+pub(in crate::kernel) fn parse(answer: Answer<'_>) -> Option<Link> {
     let bytes = answer.payload;
     if answer.kind != RTM_NEWLINK {
         return None;
@@ -198,11 +198,11 @@ fn parse_info(link: &mut Link, info: &[u8]) {
     }
 }
 
-fn attribute_of(nested: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(in crate::kernel) fn attribute_of(nested: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(nested).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-fn flag(nested: &[u8], wanted: u16) -> Option<bool> {
+pub(in crate::kernel) fn flag(nested: &[u8], wanted: u16) -> Option<bool> {
     u8_at(attribute_of(nested, wanted)?, 0).map(|value| value != 0)
 }
 

@@ -16,20 +16,20 @@ use crate::kernel::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 
 /// NFNL_SUBSYS_NFTABLES, and the messages of `enum nf_tables_msg_types` with it in the upper byte.
 pub(super) const SUBSYSTEM: u16 = 10;
-const NEWTABLE: u16 = SUBSYSTEM << 8;
+pub(super) const NEWTABLE: u16 = SUBSYSTEM << 8;
 pub(super) const GETTABLE: u16 = NEWTABLE + 1;
-const DELTABLE: u16 = NEWTABLE + 2;
-const NEWCHAIN: u16 = NEWTABLE + 3;
+pub(super) const DELTABLE: u16 = NEWTABLE + 2;
+pub(super) const NEWCHAIN: u16 = NEWTABLE + 3;
 pub(super) const GETCHAIN: u16 = NEWTABLE + 4;
-const DELCHAIN: u16 = NEWTABLE + 5;
+pub(super) const DELCHAIN: u16 = NEWTABLE + 5;
 const NEWRULE: u16 = NEWTABLE + 6;
 pub(super) const GETRULE: u16 = NEWTABLE + 7;
-const DELRULE: u16 = NEWTABLE + 8;
+pub(super) const DELRULE: u16 = NEWTABLE + 8;
 const NEWSET: u16 = NEWTABLE + 9;
-const DELSET: u16 = NEWTABLE + 11;
+pub(super) const DELSET: u16 = NEWTABLE + 11;
 const NEWSETELEM: u16 = NEWTABLE + 12;
 pub(super) const GETSETELEM: u16 = NEWTABLE + 13;
-const DELSETELEM: u16 = NEWTABLE + 14;
+pub(super) const DELSETELEM: u16 = NEWTABLE + 14;
 
 const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 

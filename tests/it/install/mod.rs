@@ -6,6 +6,7 @@ mod others;
 mod place;
 mod predecessor;
 mod ranges;
+mod repair;
 mod uninstall;
 mod watch;
 

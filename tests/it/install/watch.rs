@@ -1,8 +1,10 @@
 //! The resident program: repairs, ends when told, and does nothing in between.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,29 +14,76 @@ use crate::sandbox::sandboxed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Watch {
+pub(super) struct Watch {
     child: Child,
+    said: Arc<Mutex<String>>,
+    listener: thread::JoinHandle<()>,
 }
 
 impl Watch {
-    fn start(host: &Host) -> Self {
-        let mut command = host.command(&lab::binary(), "install");
-        let child =
-            command.arg("--watch").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("watch");
-        eventually("the first installation", PATIENCE, || host.path(CONFLIST).exists());
-        let watch = Self { child };
-        eventually("it waits", PATIENCE, || watch.status("State").starts_with('S'));
+    pub(super) fn start(host: &Host) -> Self {
+        Self::run(&mut host.command(&lab::binary(), "install"), &host.path(CONFLIST))
+    }
+
+    /// `install` with everything but `--watch`; the file is the last that it installs.
+    pub(super) fn run(command: &mut Command, last: &Path) -> Self {
+        let command = command.arg("--watch").stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("watch");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let said = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&said);
+        let listener = thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *shared.lock().expect("no panic there") += &format!("{line}\n");
+            }
+        });
+        eventually("the first installation", PATIENCE, || last.exists());
+        let watch = Self { child, said, listener };
+        eventually("it waits", PATIENCE, || watch.waits());
         watch
     }
 
-    fn status(&self, key: &str) -> String {
+    /// It sleeps, and no look of its runs.
+    fn waits(&self) -> bool {
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        // poll, after the first installation.
+        self.status("State").starts_with('S') && children.is_empty() && self.wakes() > 1
+    }
+
+    fn wakes(&self) -> u64 {
+        self.status("voluntary_ctxt_switches").parse().unwrap_or(0)
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said so far on standard error.
+    pub(super) fn said(&self) -> String {
+        self.said.lock().expect("no panic there").clone()
+    }
+
+    /// The n-th number of `/proc/<pid>/stat`, as proc(5) counts them.
+    pub(super) fn stat(&self, number: usize) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let behind_name = text.rsplit_once(')').expect("a name").1;
+        behind_name.split_whitespace().nth(number - 3).and_then(|n| n.parse().ok()).expect("a number")
+    }
+
+    /// A number that grows with every look that has ended: page faults of its children.
+    pub(super) fn looks(&self) -> u64 {
+        self.stat(11)
+    }
+
+    pub(super) fn status(&self, key: &str) -> String {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}:"))).unwrap_or_default();
         line.trim().to_owned()
     }
 
     /// Exit code, and what it said on standard error.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.expect("kill").success());
         let mut status = None;
@@ -42,9 +91,9 @@ impl Watch {
             status = self.child.try_wait().expect("wait");
             status.is_some()
         });
-        let mut stderr = String::new();
-        self.child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("UTF-8");
-        (status.and_then(|status| status.code()), stderr)
+        self.listener.join().expect("it listens to the end");
+        let said = self.said.lock().expect("no panic there").clone();
+        (status.and_then(|status| status.code()), said)
     }
 }
 

@@ -70,16 +70,21 @@ seLinuxOptions:
 {{- end }}
 {{- end }}
 
-{{/* Arguments: root context, mount propagation or nothing. */}}
+{{/* Arguments: root context, mount propagation of the container that watches or nothing. */}}
 {{- define "smarter-cni.volumeMounts" -}}
 {{- $propagation := index . 1 -}}
 {{- range $mount := (index . 0).Values.host.mounts }}
+{{- if or $propagation (not $mount.only) }}
 {{- range prepend ($mount.also | default list) $mount.path }}
 - name: {{ $mount.name }}
   mountPath: {{ printf "/host%s" (trimSuffix "/" .) }}
+  {{- if $mount.readOnly }}
+  readOnly: true
+  {{- end }}
   {{- with $propagation }}
   mountPropagation: {{ . }}
   {{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,0 +1,279 @@
+//! Waits for a reason to look: a signal, a change in a directory, damage that the kernel announces, a span of time.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ChildStdout;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::pace::Pace;
+use crate::applet;
+use crate::datapath::alarm::{Alarm, Suspicion};
+use crate::host::root::Root;
+use crate::state::record::{self, Attachment};
+use crate::state::{BootId, Records};
+
+/// Longest time without a look.
+const ROUND: Duration = Duration::from_mins(1);
+/// Whoever changes one thing mostly changes several.
+const SETTLE: Duration = Duration::from_millis(100);
+const LONGEST_SETTLE: Duration = Duration::from_secs(1);
+/// More than any look takes: a second for every pod that could be on a small node.
+const LONGEST_LOOK: Duration = Duration::from_mins(2);
+/// SIGTERM and SIGINT are the same on every architecture of Linux.
+const SIGNALS: [i32; 2] = [15, 2];
+
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) files: bool,
+    pub(super) network: bool,
+}
+
+impl Due {
+    pub(super) const ALL: Self = Self { files: true, network: true };
+    pub(super) const FILES: Self = Self { files: true, network: false };
+    const NETWORK: Self = Self { files: false, network: true };
+}
+
+/// SIGTERM and SIGINT, from the making of this value on: the first process of a container is deaf to signals that it has
+/// not asked for.
+#[derive(Debug)]
+pub(in crate::install) struct Signals(UnixStream);
+
+impl Signals {
+    pub(in crate::install) fn catch() -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        for signal in SIGNALS {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Self(read))
+    }
+
+    /// Waits for the first one.
+    pub(in crate::install) fn wait(mut self) -> io::Result<()> {
+        self.0.read_exact(&mut [0])
+    }
+}
+
+/// What came first.
+enum Woken {
+    Signal,
+    Files,
+    Network,
+    Time,
+}
+
+/// How reading from a look ended.
+pub(super) enum Told {
+    Everything(Vec<u8>),
+    /// A signal came.
+    Interrupted,
+    TooLate,
+}
+
+pub(super) struct Waiter {
+    inotify: OwnedFd,
+    /// Numbers of watches; the kernel never uses one again.
+    watches: BTreeSet<i32>,
+    signals: Signals,
+    pub(super) alarm: Alarm,
+    pub(super) pace: Pace,
+    /// The network is left to another build.
+    pub(super) superseded: bool,
+    root: Root,
+    begun: Instant,
+    /// When everything is looked at again.
+    round: Duration,
+}
+
+impl Waiter {
+    pub(super) fn new(root: PathBuf, signals: Signals) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self {
+            inotify,
+            watches: BTreeSet::new(),
+            signals,
+            alarm: Alarm::new(|program| applet::plugin(program).is_some()),
+            pace: Pace::default(),
+            superseded: false,
+            root: Root::at(root),
+            begun: Instant::now(),
+            round: Duration::ZERO,
+        })
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// A directory that is watched already is the same watch; one that took its place is a new one. Is any new?
+    pub(super) fn add(&mut self, directories: &[PathBuf]) -> bool {
+        let events = WatchFlags::CREATE
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        let mut new = false;
+        for directory in directories {
+            match inotify::add_watch(&self.inotify, directory, events) {
+                Ok(watch) => new |= self.watches.insert(watch),
+                // The minute finds it; the limit of watches is low on some nodes (fs.inotify.max_user_watches).
+                Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
+            }
+        }
+        new
+    }
+
+    /// What to look at next, as soon as there is a reason. `None`: a signal came.
+    pub(super) fn next(&mut self) -> io::Result<Option<Due>> {
+        loop {
+            let now = self.now();
+            if now >= self.round {
+                self.round = now + ROUND;
+                return Ok(Some(Due { network: !self.superseded, ..Due::ALL }));
+            }
+            let earliest = self.pace.earliest();
+            let retry = self.pace.retry().filter(|_| !self.superseded);
+            let retry = retry.map_or(Duration::MAX, |retry| retry.max(earliest));
+            if now >= retry {
+                return Ok(Some(Due::NETWORK));
+            }
+            // What must wait is not listened to meanwhile: whoever fights us does not wake us up either.
+            let listens = !self.superseded && now >= earliest;
+            let pause = if self.superseded || listens { Duration::MAX } else { earliest };
+            let until = self.round.min(retry).min(pause);
+            let due = match self.wait(until.saturating_sub(now), listens)? {
+                Woken::Signal => return Ok(None),
+                Woken::Files => self.settle(Due::FILES)?,
+                Woken::Network if self.alarm.hear() => self.settle(Due::NETWORK)?,
+                Woken::Time | Woken::Network => continue,
+            };
+            match due {
+                Some(Due { files: false, network: false }) => {}
+                due => return Ok(due),
+            }
+        }
+    }
+
+    /// Until nothing of interest has happened for a moment, but not for ever. `None`: a signal came.
+    fn settle(&mut self, begun_by: Due) -> io::Result<Option<Due>> {
+        let mut due = begun_by;
+        let end = self.now() + LONGEST_SETTLE;
+        let mut quiet = self.now() + SETTLE;
+        loop {
+            let left = quiet.min(end).saturating_sub(self.now());
+            if left.is_zero() {
+                break;
+            }
+            match self.wait(left, !self.superseded)? {
+                Woken::Signal => return Ok(None),
+                Woken::Time => break,
+                Woken::Files => due.files = true,
+                Woken::Network if self.alarm.hear() => due.network = true,
+                Woken::Network => continue,
+            }
+            quiet = self.now() + SETTLE;
+        }
+        if due.network {
+            let suspicion = self.alarm.suspicion();
+            due.network = self.is_damage(&suspicion);
+        }
+        Ok(Some(due))
+    }
+
+    /// What an attachment lost that has no record any more, a DEL took from it.
+    fn is_damage(&self, suspicion: &Suspicion) -> bool {
+        if suspicion.certain {
+            return true;
+        }
+        let names = self
+            .root
+            .locate(Path::new(record::ROOT))
+            .and_then(|root| Ok(Records::at(&root, BootId::current()?).names()));
+        // Where nobody knows, a look does no harm.
+        let Ok(Ok(names)) = names else { return true };
+        suspicion.attachments.iter().any(|lost| {
+            let (network, container) = (lost.network.as_str(), lost.container.as_str());
+            names.contains(&Attachment { network, container, if_name: &lost.if_name })
+        })
+    }
+
+    fn wait(&self, longest: Duration, listens: bool) -> io::Result<Woken> {
+        let mut fds = vec![self.signals.0.as_fd(), self.inotify.as_fd()];
+        if listens {
+            fds.extend(self.alarm.fds());
+        }
+        Ok(match ready(&fds, longest)? {
+            None => Woken::Time,
+            Some(0) => Woken::Signal,
+            Some(1) => {
+                self.drain()?;
+                Woken::Files
+            }
+            Some(_) => Woken::Network,
+        })
+    }
+
+    /// What happened does not matter: the look that follows sees all of it.
+    fn drain(&self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(self.inotify.as_fd(), &mut buffer) {
+                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Everything that a look says, until it ends.
+    pub(super) fn listen_to(&self, look: &mut ChildStdout) -> io::Result<Told> {
+        let end = Instant::now() + LONGEST_LOOK;
+        let mut told = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match ready(&[self.signals.0.as_fd(), look.as_fd()], left)? {
+                None => return Ok(Told::TooLate),
+                Some(0) => return Ok(Told::Interrupted),
+                Some(_) => match look.read(&mut buffer)? {
+                    0 => return Ok(Told::Everything(told)),
+                    length => told.extend(buffer.iter().take(length)),
+                },
+            }
+        }
+    }
+}
+
+/// The first of these that has something to say; `None` when the time is over.
+fn ready(fds: &[BorrowedFd<'_>], longest: Duration) -> io::Result<Option<usize>> {
+    let timeout = Timespec {
+        tv_sec: longest.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: longest.subsec_nanos().into(),
+    };
+    loop {
+        let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(polled.iter().position(|fd| !fd.revents().is_empty())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The nearest directory that is there: where the wanted one would appear.
+pub(in crate::install) fn nearest(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find(|part| part.is_dir()).map(Path::to_owned)
+}
