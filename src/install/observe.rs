@@ -58,7 +58,7 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> String + '_ {
 }
 
 /// `None` also for a damaged one: what it knew is lost, what is on the node is still found by its marks.
-pub(super) fn installation(root: &Root) -> Result<Option<Installation>, String> {
+pub(crate) fn installation(root: &Root) -> Result<Option<Installation>, String> {
     let path = Path::new(installation::FILE);
     let Some(bytes) = root.read(path).map_err(failed(path))? else { return Ok(None) };
     match Installation::parse(&bytes) {
