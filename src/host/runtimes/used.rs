@@ -90,10 +90,10 @@ mod tests {
         let (kinds, left_out) =
             used(&["etc/containerd/config.toml", "etc/crio/crio.conf", "var/run/crio/crio.sock"]);
         assert_eq!(kinds, [Kind::Crio]);
-        assert!(
-            left_out[0].starts_with("containerd: does not run, and another runtime does ("),
-            "{left_out:?}"
-        );
+        assert!(left_out[0].starts_with("containerd: does not run, and nothing starts it ("), "{left_out:?}");
+        let enabled = "etc/systemd/system/multi-user.target.wants/k3s.service";
+        let both = ["usr/local/bin/k3s", enabled, "usr/bin/containerd", "run/containerd/containerd.sock"];
+        assert_eq!(used(&both).0, [Kind::Containerd, Kind::K3s], "k3s should run");
     }
 
     #[test]
