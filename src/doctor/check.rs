@@ -106,10 +106,12 @@ pub enum Need {
     Configuration,
     /// Packets that are sent and answered.
     Packets,
+    /// What container runtimes say of themselves.
+    Runtime,
 }
 
 impl Need {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Scratch,
         Self::Network,
         Self::Filter,
@@ -118,6 +120,7 @@ impl Need {
         Self::Leases,
         Self::Configuration,
         Self::Packets,
+        Self::Runtime,
     ];
 }
 

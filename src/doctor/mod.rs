@@ -17,10 +17,12 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 
 use self::check::{Check, Group, Need};
+use self::evidence::lookups::lookups;
 use self::evidence::{Evidence, Given};
 use self::report::{Report, Style};
 use crate::Outcome;
 use crate::host::root::Root;
+use crate::host::runtimes;
 
 /// Between two looks. Pods come and go while we look, and one that is half gone looks broken: only what is there at both
 /// looks is a finding. A DEL takes tens of milliseconds.
@@ -33,8 +35,8 @@ const COULD_NOT_RUN: u8 = 2;
 #[command(
     name = "smarter-cni doctor",
     about = "Say what is wrong with this node's pod network, and what to do about it; changes nothing",
-    long_about = "Looks at the kernel, the host, bridges, addresses, rules, leases, pods and configuration, and \
-                  names what is wrong, with the object and the fix. Needs no other program, no network and no \
+    long_about = "Looks at the kernel, the host, bridges, addresses, rules, leases, pods, configuration and container \
+                  runtimes, and names what is wrong, with the object and the fix. Needs no other program, no network and no \
                   API server. Changes nothing.\n\n\
                   Run it as root, in the host's network namespace: /proc/sys/net and netlink show the namespace \
                   of whoever asks, so in a container it needs hostNetwork and hostPID, and --root where the \
@@ -67,11 +69,11 @@ struct Options {
     /// Where the host's / is
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// Where the runtime reads network configurations
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    conf_dir: PathBuf,
-    /// Where the runtime looks for plugins, as often as it has places
-    #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
+    /// Where network configurations are; otherwise where this node's container runtimes read them
+    #[arg(long, value_name = "DIR")]
+    conf_dir: Option<PathBuf>,
+    /// Where plugins are, as often as there are places; otherwise where the runtimes look for them
+    #[arg(long, value_name = "DIR")]
     bin_dir: Vec<PathBuf>,
     /// Also send packets from inside the pods: do their gateways answer, and packets that fill the MTU?
     #[arg(long)]
@@ -128,23 +130,26 @@ fn chosen(only: &[String], skip: &[String]) -> Result<Vec<&'static Check>, Strin
 }
 
 fn look(options: &Options, checks: &[&'static Check], colour: bool) -> Outcome {
+    let root = Root::at(&options.root);
+    let runtimes = runtimes::find(&root).used(&root);
     let given = Given {
-        root: Root::at(&options.root),
-        conf_dir: options.conf_dir.clone(),
-        bin_dirs: options.bin_dir.clone(),
+        root,
+        lookups: lookups(&runtimes.runtimes, options.conf_dir.as_deref(), &options.bin_dir),
+        runtimes,
         pod_cidr: options.pod_cidr.clone(),
         probe: options.probe,
     };
     let needs: Vec<Need> =
         Need::ALL.into_iter().filter(|need| checks.iter().any(|check| check.needs.contains(need))).collect();
-    let look = || {
-        let evidence = Evidence::gather(&needs, &given);
-        checks.iter().map(|check| (*check, (check.run)(&evidence))).collect()
+    let look = |earlier: Option<&Evidence>| {
+        let evidence = Evidence::gather(&needs, &given, earlier);
+        let entries = checks.iter().map(|check| (*check, (check.run)(&evidence))).collect();
+        (Report::new(entries), evidence)
     };
-    let mut report = Report::new(look());
+    let (mut report, evidence) = look(None);
     if report.has_problems() {
         std::thread::sleep(A_MOMENT);
-        report = Report::new(look()).confirming(&report);
+        report = look(Some(&evidence)).0.confirming(&report);
     }
     let stdout =
         if options.json { report.json() } else { report.text(Style { colour, verbose: options.verbose }) };

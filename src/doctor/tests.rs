@@ -9,6 +9,7 @@ use super::evidence::files::Files;
 use super::evidence::leases::Leases;
 use super::evidence::node::Node;
 use super::evidence::packets::Packets;
+use super::evidence::runtime::Runtimes;
 use super::*;
 use crate::datapath::survey::ruleset::Ruleset;
 use crate::datapath::survey::trial::{Feature, Trial};
@@ -50,6 +51,7 @@ fn no_check_looks_at_what_it_does_not_name() {
             files: needs(Need::Files).then(|| Ok(Files::default())),
             attachments: needs(Need::Attachments).then(|| Ok(Attachments::default())),
             leases: needs(Need::Leases).then(|| Ok(Leases::default())),
+            runtime: needs(Need::Runtime).then(|| Ok(Runtimes::default())),
             packets: needs(Need::Packets).then(|| Ok(Packets::default())),
             configuration: needs(Need::Configuration).then(|| Ok(Configuration::default())),
             ..Evidence::default()

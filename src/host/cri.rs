@@ -48,6 +48,17 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Condition {
+    /// Why it is not met.
+    pub fn in_words(&self) -> String {
+        match (self.reason.as_str(), self.message.as_str()) {
+            ("", "") => "it gives no reason".to_owned(),
+            (one, "") | ("", one) => one.to_owned(),
+            (reason, message) => format!("{message} ({reason})"),
+        }
+    }
+}
+
 impl Status {
     pub fn runtime_ready(&self) -> Option<&Condition> {
         self.condition("RuntimeReady")

@@ -13,6 +13,7 @@ mod options;
 mod plain;
 mod rancher;
 mod survey;
+mod used;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -64,6 +65,7 @@ pub struct LeftOut {
 /// A configuration that could not be taken at its word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    pub kind: Kind,
     pub file: PathBuf,
     pub what: String,
     /// What was taken instead.

@@ -18,33 +18,33 @@ const VERSION: u32 = 1;
 /// All paths are the host's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Installation {
-    pub(super) version: u32,
+pub(crate) struct Installation {
+    pub(crate) version: u32,
     /// Version and digest of the binary that was placed last: another one's watch leaves it alone.
-    pub(super) program: String,
-    pub(super) digest: String,
-    pub(super) network: String,
-    pub(super) bridge: String,
+    pub(crate) program: String,
+    pub(crate) digest: String,
+    pub(crate) network: String,
+    pub(crate) bridge: String,
     /// The bridge was there before us, without our mark: it stays when we go.
-    pub(super) bridge_is_foreign: bool,
+    pub(crate) bridge_is_foreign: bool,
     /// The network had leases before us: what belongs to their bookkeeping stays when we go.
-    pub(super) leases_are_foreign: bool,
+    pub(crate) leases_are_foreign: bool,
     /// What `--subnet auto` picked.
-    pub(super) automatic: Option<IpNetwork>,
+    pub(crate) automatic: Option<IpNetwork>,
     /// Programs and their names, ours to remove.
-    pub(super) plugins: BTreeSet<PathBuf>,
-    pub(super) conflists: BTreeSet<PathBuf>,
+    pub(crate) plugins: BTreeSet<PathBuf>,
+    pub(crate) conflists: BTreeSet<PathBuf>,
     /// What stood in our way, to be given back.
-    pub(super) kept: BTreeSet<Kept>,
+    pub(crate) kept: BTreeSet<Kept>,
     /// Directories that we made, to be removed when they are empty.
-    pub(super) directories: BTreeSet<PathBuf>,
+    pub(crate) directories: BTreeSet<PathBuf>,
 }
 
 /// A file of somebody else under another name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Kept {
-    pub(super) original: PathBuf,
-    pub(super) kept_as: PathBuf,
+pub(crate) struct Kept {
+    pub(crate) original: PathBuf,
+    pub(crate) kept_as: PathBuf,
 }
 
 impl Installation {

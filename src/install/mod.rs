@@ -30,6 +30,8 @@ use std::path::Path;
 use clap::Parser;
 
 pub use self::cli::Environment;
+/// What the last installation wrote down about itself, for whoever compares it with the node.
+pub(crate) use self::observe::installation as remembered;
 use self::pass::Pass;
 use self::watch::{Look, Signals};
 use crate::Outcome;

@@ -19,6 +19,7 @@ use crate::host::elf::{self, Soundness};
 use crate::host::place;
 use crate::host::root::Root;
 use crate::state::holders::LIBCNI_RESULTS;
+use crate::state::results;
 
 /// What libcni reads in a configuration directory (libcni `ConfFiles`, as all runtimes call it).
 const EXTENSIONS: &[&str] = &["conf", "conflist", "json"];
@@ -57,7 +58,7 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> String + '_ {
 }
 
 /// `None` also for a damaged one: what it knew is lost, what is on the node is still found by its marks.
-pub(super) fn installation(root: &Root) -> Result<Option<Installation>, String> {
+pub(crate) fn installation(root: &Root) -> Result<Option<Installation>, String> {
     let path = Path::new(installation::FILE);
     let Some(bytes) = root.read(path).map_err(failed(path))? else { return Ok(None) };
     match Installation::parse(&bytes) {
@@ -228,43 +229,17 @@ fn ranges(ipam: &Value) -> Option<Ranges> {
     Ranges::new(all?).ok()
 }
 
-/// Results of our network that libcni cannot read any more: older runtimes then fail before they call any plugin, for
-/// ever (containerd issue 8197).
+/// Results of our network that keep pods from being deleted.
 fn damaged_cache(root: &Root, network: &str) -> Result<Vec<PathBuf>, String> {
     let directory = Path::new(LIBCNI_RESULTS);
-    let names = root.list(directory).map_err(failed(directory))?;
-    let mut damaged = Vec::new();
-    for name in names.into_iter().filter_map(|name| name.into_string().ok()) {
-        let path = directory.join(&name);
-        if is_of_network(&name, network)
-            && let Some(bytes) = root.read(&path).map_err(failed(&path))?
-            && serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes).is_err()
-        {
-            damaged.push(path);
-        }
-    }
-    Ok(damaged)
-}
-
-/// `<network>-<container>-<interface>`, where the damaged file cannot say itself whose it is: names of other networks that
-/// begin like ours have one more dash.
-fn is_of_network(name: &str, network: &str) -> bool {
-    let rest = name.strip_prefix(network).and_then(|rest| rest.strip_prefix('-'));
-    rest.is_some_and(|rest| rest.matches('-').count() == 1)
+    let here = root.locate(directory).map_err(failed(directory))?;
+    let names = results::damaged(&here, network).map_err(failed(directory))?;
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_results_of_our_network_are_looked_at() {
-        assert!(is_of_network("smartnet-c0ffee-eth0", "smartnet"));
-        for other in ["smartnet-edge-c0ffee-eth0", "smartnet2-c0ffee-eth0", "cbr0-c0ffee-eth0", "smartnet-x"]
-        {
-            assert!(!is_of_network(other, "smartnet"), "{other}");
-        }
-    }
 
     #[test]
     fn a_configuration_says_its_network_its_plugins_and_its_ranges() {

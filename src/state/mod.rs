@@ -12,6 +12,7 @@ pub mod host;
 pub mod lease;
 pub mod lock;
 pub mod record;
+pub mod results;
 
 pub use boot::BootId;
 pub use error::{Error, Result};

@@ -96,6 +96,7 @@ const PURE: &[&str] = &[
     "doctor/checks/",
     "doctor/explain.rs",
     "doctor/report.rs",
+    "doctor/evidence/lookups.rs",
     "doctor/evidence/pattern.rs",
     "plugins/*/config.rs",
     "plugins/*/want.rs",

@@ -22,6 +22,7 @@ use crate::sandbox::sandboxed_daemons;
 #[derive(Debug)]
 pub(crate) struct Containerd {
     dir: PathBuf,
+    config: PathBuf,
     daemon: Child,
     pub(crate) cri: Cri,
 }
@@ -35,9 +36,9 @@ impl Containerd {
             fs::create_dir_all(path).expect("directories of containerd");
         }
         fs::write("/etc/containerd/config.toml", bare_configuration(&dir)).expect("config.toml");
-        let config = Path::new("/etc/containerd/config.toml");
-        let containerd =
-            Self { daemon: spawn(config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir };
+        let config = PathBuf::from("/etc/containerd/config.toml");
+        let cri = Cri::new(dir.join("containerd.sock"));
+        let containerd = Self { daemon: spawn(&config, &dir), cri, dir, config };
         containerd.wait(|cri| cri.conditions().is_some());
         containerd.import(&image::archive(&containerd.dir));
         containerd
@@ -65,7 +66,7 @@ impl Containerd {
         let dir = Self::directory();
         let config = dir.join("config.toml");
         fs::write(&config, configuration).expect("config.toml");
-        Self { daemon: spawn(&config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir }
+        Self { daemon: spawn(&config, &dir), cri: Cri::new(dir.join("containerd.sock")), dir, config }
     }
 
     /// Below the sandbox's own /run: in memory, and gone with it.
@@ -94,11 +95,17 @@ impl Containerd {
     pub(crate) fn crash_and_restart(&mut self, meanwhile: impl FnOnce()) {
         self.kill();
         meanwhile();
-        self.daemon = spawn(&self.dir.join("config.toml"), &self.dir);
+        self.start_again();
         self.wait(Cri::ready);
     }
 
-    fn kill(&mut self) {
+    /// Waits until it answers, whatever it says.
+    pub(crate) fn start_again(&mut self) {
+        self.daemon = spawn(&self.config, &self.dir);
+        self.wait(|cri| cri.conditions().is_some());
+    }
+
+    pub(crate) fn kill(&mut self) {
         self.daemon.kill().expect("kill containerd");
         self.daemon.wait().expect("containerd ends");
     }

@@ -26,7 +26,7 @@ const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.1.0";
 const NEXT: &str = "ghcr.io/smarter-project/smarter-cni:next";
 
 /// This machine's /etc, /opt and /var/lib under a layer of the test's own, and a mount tree that containers may follow.
-fn as_a_node() {
+pub(crate) fn as_a_node() {
     Node.run("mount -t tmpfs tmpfs /mnt");
     for (directory, name) in [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "var-lib")] {
         let (upper, work) = (format!("/mnt/{name}/upper"), format!("/mnt/{name}/work"));
@@ -48,7 +48,7 @@ fn manifest(name: &str) -> Vec<Value> {
 
 /// The program without what a debugger needs: a debug build that is installed would fill the memory that the manifest
 /// allows its container, because the test's disk is memory too.
-fn stripped(binary: &Path) -> PathBuf {
+pub(crate) fn stripped(binary: &Path) -> PathBuf {
     let out = Path::new("/mnt").join(binary.file_name().expect("a name")).with_extension("stripped");
     run("strip", &["-o", &out.display().to_string(), &binary.display().to_string()]);
     out

@@ -85,7 +85,7 @@ pub(super) fn plural(count: usize, one: &'static str, many: &'static str) -> &'s
 fn kind(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
     let mut names: Vec<String> = evidence.records()?.promises().keys().map(ToString::to_string).collect();
-    let configured = evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+    let configured = evidence.configuration()?.networks();
     names.extend(configured.filter(|network| network.is_ours()).filter_map(|network| network.bridge.clone()));
     names.sort_unstable();
     names.dedup();

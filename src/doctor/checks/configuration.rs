@@ -1,9 +1,9 @@
-//! What the runtime reads: network configurations and the plugins they name.
+//! The network configurations that runtimes read.
 
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
-use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork};
+use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory};
 
 use Severity::{Broken, Warning};
 
@@ -32,28 +32,6 @@ pub(super) const CHECKS: &[Check] = &[
         not_first,
     ),
     G::Configuration.check(
-        "plugin-missing",
-        "every plugin that a configuration names is there",
-        Broken,
-        CONFIGURED,
-        plugin_missing,
-    ),
-    G::Configuration.check(
-        "plugin-not-executable",
-        "plugins can be executed",
-        Broken,
-        CONFIGURED,
-        not_executable,
-    ),
-    G::Configuration.check("plugin-version", "plugins are of this version", Warning, CONFIGURED, version),
-    G::Configuration.check(
-        "plugin-loopback",
-        "there is a plugin named loopback",
-        Warning,
-        CONFIGURED,
-        loopback,
-    ),
-    G::Configuration.check(
         "range-in-use",
         "pods have addresses of the configured range",
         Warning,
@@ -71,27 +49,41 @@ pub(super) const CHECKS: &[Check] = &[
 
 const WITH_PODS: &[Need] = &[Need::Configuration, Need::Attachments];
 
-fn readable(evidence: &Evidence) -> Result<Vec<(&ConfFile, &ConfiguredNetwork)>, Pass> {
-    let files = evidence.configuration()?.files.iter();
-    Ok(files.filter_map(|file| Some((file, file.network.as_ref().ok()?))).collect())
+/// Of whatever directory.
+pub(super) fn readable(evidence: &Evidence) -> Result<Vec<(&ConfFile, &ConfiguredNetwork)>, Pass> {
+    Ok(evidence.configuration()?.directories.iter().flat_map(Directory::readable).collect())
 }
 
 fn missing(evidence: &Evidence) -> Verdict {
     let configuration = evidence.configuration()?;
-    if !configuration.files.is_empty() {
-        return Ok(Vec::new());
+    let installed = &configuration.installed;
+    // A runtime that reads another directory than the one with our network is named as that.
+    let (elsewhere, judged): (Vec<_>, Vec<_>) = configuration
+        .directories
+        .iter()
+        .partition(|directory| directory.reader.is_some() && installed.is_elsewhere(&directory.place));
+    if judged.is_empty() && !elsewhere.is_empty() {
+        return Err(Pass::skipped("the runtime reads another directory than ours was installed to"));
     }
-    Ok(vec![Finding::problem(
-        format!("directory {}", configuration.directory),
-        "there is no network configuration in it: the runtime says that the CNI plugin is not initialised, and \
-         the node is not ready",
-        "smarter-cni install; where the runtime reads another directory, name it: --conf-dir",
-    )])
+    let mut findings = Vec::new();
+    for directory in judged.into_iter().filter(|directory| directory.files.is_empty()) {
+        findings.push(Finding::problem(
+            format!("directory {}", directory.path.display()),
+            "there is no network configuration in it: the runtime says that the CNI plugin is not initialised, and \
+             the node is not ready",
+            if directory.reader.is_some() {
+                "smarter-cni install"
+            } else {
+                "smarter-cni install; where the runtime reads another directory, name it: --conf-dir"
+            },
+        ));
+    }
+    Ok(findings)
 }
 
 fn invalid(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
-    for file in &evidence.configuration()?.files {
+    for file in evidence.configuration()?.directories.iter().flat_map(|directory| &directory.files) {
         if let Err(why) = &file.network {
             findings.push(Finding::problem(
                 format!("file {}", file.path),
@@ -111,107 +103,28 @@ fn is_ours(evidence: &Evidence, network: &ConfiguredNetwork) -> bool {
 
 fn not_first(evidence: &Evidence) -> Verdict {
     let networks = readable(evidence)?;
-    let Some((first, network)) = networks.first() else {
-        return Err(Pass::skipped("there is no configuration that can be read"));
-    };
-    let ours = networks.iter().find(|(_, network)| is_ours(evidence, network));
-    match ours {
-        None => Err(Pass::skipped("no configuration is ours")),
-        Some((file, _)) if file.path != first.path => Ok(vec![Finding::problem(
-            format!("file {}", first.path),
-            format!(
-                "it comes before {}: runtimes take the first by name, so new pods get network {} and not ours",
-                file.path, network.name
-            ),
-            format!("mv {0} {0}.disabled, and restart the pods that it attached", first.path),
-        )]),
-        Some(_) => Ok(Vec::new()),
-    }
-}
-
-fn plugin_missing(evidence: &Evidence) -> Verdict {
-    let configuration = evidence.configuration()?;
-    some_networks(evidence)?;
-    let mut findings = Vec::new();
-    for (name, _) in configuration.plugins.iter().filter(|(_, file)| file.is_none()) {
-        let naming = readable(evidence)?.into_iter().find(|(_, network)| network.types.contains(name));
-        let Some((file, _)) = naming else { continue };
-        findings.push(Finding::problem(
-            format!("plugin {name}"),
-            format!(
-                "{} names it, and there is no such file in {}",
-                file.path,
-                configuration.bin_dirs.join(", ")
-            ),
-            if name.starts_with("smarter-") {
-                "smarter-cni install; where the runtime has another directory for plugins, name it: --bin-dir"
-                    .to_owned()
-            } else {
-                format!("install the package that has the plugin {name}, or take it out of {}", file.path)
-            },
-        ));
-    }
-    Ok(findings)
-}
-
-fn some_networks(evidence: &Evidence) -> Result<(), Pass> {
-    if readable(evidence)?.is_empty() {
+    if networks.is_empty() {
         return Err(Pass::skipped("there is no configuration that can be read"));
     }
-    Ok(())
-}
-
-fn not_executable(evidence: &Evidence) -> Verdict {
-    some_networks(evidence)?;
-    let files = evidence.configuration()?.plugins.values().flatten();
-    let wrong = files.filter(|file| !file.executable || file.size == 0);
-    let findings = wrong.map(|file| {
-        let (found, fix) = if file.size == 0 {
-            ("it is empty, as after a power cut", "smarter-cni install".to_owned())
-        } else {
-            ("it is not executable", format!("chmod 755 {}", file.path))
-        };
-        Finding::problem(format!("file {}", file.path), format!("{found}: no pod can be attached"), fix)
-    });
-    Ok(findings.collect())
-}
-
-/// Only under names that are ours alone.
-fn version(evidence: &Evidence) -> Verdict {
-    const OWN: &str = env!("CARGO_PKG_VERSION");
-    let plugins = &evidence.configuration()?.plugins;
-    let mut ours = plugins.iter().filter(|(name, _)| name.starts_with("smarter-")).peekable();
-    if ours.peek().is_none() {
-        return Err(Pass::skipped("no configuration names a plugin of ours"));
+    if !networks.iter().any(|(_, network)| is_ours(evidence, network)) {
+        return Err(Pass::skipped("no configuration is ours"));
     }
     let mut findings = Vec::new();
-    for file in ours.filter_map(|(_, file)| file.as_ref()).filter(|file| file.size > 0) {
-        let found = match &file.version {
-            Some(version) if version == OWN => continue,
-            Some(version) => format!("it is version {version}, this program is {OWN}"),
-            None => "it is not a build of smarter-cni".to_owned(),
-        };
-        findings.push(Finding::problem(format!("file {}", file.path), found, "smarter-cni install"));
+    for directory in &evidence.configuration()?.directories {
+        let ours = directory.readable().find(|(_, network)| is_ours(evidence, network));
+        let (Some((file, _)), Some((first, network))) = (ours, directory.readable().next()) else { continue };
+        if file.path != first.path {
+            findings.push(Finding::problem(
+                format!("file {}", first.path),
+                format!(
+                    "it comes before {}: runtimes take the first by name, so new pods get network {} and not ours",
+                    file.path, network.name
+                ),
+                format!("mv {0} {0}.disabled, and restart the pods that it attached", first.path),
+            ));
+        }
     }
     Ok(findings)
-}
-
-/// containerd executes it by this name for every pod, whatever the configuration says.
-fn loopback(evidence: &Evidence) -> Verdict {
-    let configuration = evidence.configuration()?;
-    some_networks(evidence)?;
-    if configuration.has_loopback {
-        return Ok(Vec::new());
-    }
-    let first = configuration.bin_dirs.first().cloned().unwrap_or_default();
-    Ok(vec![Finding::problem(
-        "plugin loopback",
-        format!(
-            "there is none in {}: containerd executes it for every pod",
-            configuration.bin_dirs.join(", ")
-        ),
-        format!("smarter-cni install, or: ln -s smarter-cni {first}/loopback"),
-    )])
 }
 
 fn range_in_use(evidence: &Evidence) -> Verdict {

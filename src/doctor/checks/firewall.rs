@@ -28,7 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn forward_drop(evidence: &Evidence) -> Verdict {
     let filter = evidence.filter()?;
     let families = routed(evidence)?;
-    let configured = evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+    let configured = evidence.configuration()?.networks();
     let left_alone: Vec<_> =
         configured.filter(|network| network.hands_off).filter_map(|network| network.bridge.clone()).collect();
     let mut findings = Vec::new();

@@ -137,8 +137,7 @@ fn orphan(evidence: &Evidence) -> Verdict {
             // A lease of IPAM's own, without our bridge, has no attachment.
             let without_bridge =
                 evidence.records()?.all.iter().all(|pod| pod.record.network != directory.network);
-            let configured =
-                evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+            let configured = evidence.configuration()?.networks();
             let bridged = configured
                 .filter(|network| network.name == directory.network)
                 .any(|network| network.bridge.is_some());

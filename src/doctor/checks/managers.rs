@@ -58,7 +58,7 @@ fn judge(evidence: &Evidence, kind: Kind, name: &str) -> Verdict {
     let Some(manager) = managers.iter().find(|manager| manager.kind == kind) else {
         return Err(Pass::skipped(format!("{name} does not run here")));
     };
-    let configured = evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+    let configured = evidence.configuration()?.networks();
     let mut bridges: Vec<String> = configured.filter_map(|network| network.bridge.clone()).collect();
     bridges.extend(evidence.records()?.promises().keys().map(ToString::to_string));
     bridges.sort_unstable();

@@ -10,14 +10,19 @@ mod hostports;
 mod kernel;
 mod leases;
 mod managers;
+mod plugins;
 mod pods;
 mod ports;
 mod ranges;
 mod routes;
 mod rules;
+mod runtime;
 mod uplinks;
 
 use super::check::Check;
+
+/// What brings back whatever an installation puts on a node.
+const INSTALL: &str = "smarter-cni install, with the settings that this node has";
 
 /// In the order in which they are shown.
 pub fn all() -> impl Iterator<Item = &'static Check> {
@@ -38,6 +43,8 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         leases::CHECKS,
         pods::CHECKS,
         configuration::CHECKS,
+        plugins::CHECKS,
+        runtime::CHECKS,
     ]
     .into_iter()
     .flatten()

@@ -27,7 +27,7 @@ fn ranges(evidence: &Evidence) -> Result<BTreeMap<IpNetwork, Vec<String>>, Pass>
             links.extend(promise.gateways.keys().map(ToString::to_string));
         }
     }
-    let configured = evidence.configuration()?.files.iter().filter_map(|file| file.network.as_ref().ok());
+    let configured = evidence.configuration()?.networks();
     for network in configured.filter(|network| network.is_ours()) {
         for subnet in &network.subnets {
             ranges.entry(*subnet).or_default().extend(network.bridge.clone());

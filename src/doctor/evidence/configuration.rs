@@ -1,33 +1,55 @@
-//! The network configurations that a runtime finds, in its order, and the plugins that they name.
+//! The network configurations that runtimes find, in their order, and the plugins that they name.
 //!
-//! Read as libcni reads them: by name, `.conf`, `.conflist` and `.json`. Nothing is executed; whether a plugin is ours, and
-//! of which version, is read off its bytes.
+//! Read as libcni reads them: by name, `.conf`, `.conflist` and `.json`. What stands under the names of plugins is told by
+//! [`super::plugins`]; where to look, by [`super::lookups`].
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::installed::Installed;
+use super::lookups::Lookup;
+use super::plugins::{self, PluginFile};
 use crate::applet;
 use crate::cni::json::{self, Json, Object};
 use crate::cni::{NetworkName, Request, SpecVersion, Verb};
 use crate::host::root::Root;
+use crate::host::runtimes::Kind;
 use crate::plugins::bridge::config::Config as BridgeConfig;
 use crate::plugins::host_local::{self, RangeSet};
 use crate::state::lease::DATA_DIR;
 
 #[derive(Clone, Debug, Default)]
 pub struct Configuration {
-    pub directory: String,
+    /// Each once, whatever links lead there.
+    pub directories: Vec<Directory>,
+    pub installed: Installed,
+}
+
+/// Where networks are read from.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    pub path: PathBuf,
+    /// The path behind all links.
+    pub place: PathBuf,
+    /// The runtime that reads it; `None` when somebody named it, or nobody is there to read it.
+    pub reader: Option<Kind>,
     /// By name, as a runtime sorts them.
     pub files: Vec<ConfFile>,
-    pub bin_dirs: Vec<String>,
-    /// Every plugin that a readable configuration names, and what stands under that name in the first directory that
-    /// has it.
+    /// One for each list of directories in which a reader looks for the plugins.
+    pub searches: Vec<Search>,
+}
+
+/// What is found in directories for plugins, of which the first that has a plugin counts.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    pub bin_dirs: Vec<PathBuf>,
+    /// The paths behind all links.
+    pub places: Vec<PathBuf>,
+    /// The runtime that looks there; `None` when somebody named them, or nobody is there to look.
+    pub searcher: Option<Kind>,
+    /// Every plugin that a readable configuration names, and `loopback`, which containerd executes without being told.
     pub plugins: BTreeMap<String, Option<PluginFile>>,
-    /// Executed by containerd without being named.
-    pub has_loopback: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +73,26 @@ pub struct ConfiguredNetwork {
     pub hands_off: bool,
 }
 
+impl Configuration {
+    /// Those that can be read, of whatever directory.
+    pub fn networks(&self) -> impl Iterator<Item = &ConfiguredNetwork> {
+        self.directories.iter().flat_map(Directory::readable).map(|(_, network)| network)
+    }
+}
+
+impl Directory {
+    pub fn readable(&self) -> impl Iterator<Item = (&ConfFile, &ConfiguredNetwork)> {
+        self.files.iter().filter_map(|file| Some((file, file.network.as_ref().ok()?)))
+    }
+}
+
+impl Search {
+    pub fn in_words(&self) -> String {
+        let paths: Vec<_> = self.bin_dirs.iter().map(|path| path.display().to_string()).collect();
+        paths.join(", ")
+    }
+}
+
 impl ConfiguredNetwork {
     /// Uses one of our own names.
     pub fn is_ours(&self) -> bool {
@@ -58,22 +100,36 @@ impl ConfiguredNetwork {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginFile {
-    pub path: String,
-    pub size: u64,
-    pub executable: bool,
-    /// The version, when it is a build of ours.
-    pub version: Option<String>,
+/// The text of an error names what could not be read.
+pub fn load(root: &Root, lookups: &[Lookup]) -> Result<Configuration, String> {
+    let mut found = Configuration::default();
+    for lookup in lookups {
+        let failed = |error: io::Error| format!("{}: {error}", lookup.conf_dir.display());
+        let place = root.resolve(&lookup.conf_dir).map_err(failed)?;
+        let known = found.directories.iter_mut().find(|directory| directory.place == place);
+        let directory = if let Some(directory) = known {
+            directory
+        } else {
+            found.directories.push(Directory {
+                path: lookup.conf_dir.clone(),
+                place,
+                reader: lookup.reader,
+                files: files(root, &lookup.conf_dir).map_err(failed)?,
+                searches: Vec::new(),
+            });
+            found.directories.last_mut().expect("just pushed")
+        };
+        if !directory.searches.iter().any(|search| search.bin_dirs == lookup.bin_dirs) {
+            let search = search(root, directory, lookup);
+            directory.searches.push(search);
+        }
+    }
+    found.installed = Installed::of(root, &found.directories);
+    Ok(found)
 }
 
-pub fn load(root: &Root, directory: &Path, bin_dirs: &[PathBuf]) -> io::Result<Configuration> {
-    let mut found = Configuration {
-        directory: directory.display().to_string(),
-        bin_dirs: bin_dirs.iter().map(|directory| directory.display().to_string()).collect(),
-        ..Configuration::default()
-    };
-    found.has_loopback = bin_dirs.iter().any(|directory| root.exists(&directory.join("loopback")));
+fn files(root: &Root, directory: &Path) -> io::Result<Vec<ConfFile>> {
+    let mut files = Vec::new();
     for name in root.list(directory)? {
         let path = directory.join(&name);
         let known = path
@@ -87,21 +143,30 @@ pub fn load(root: &Root, directory: &Path, bin_dirs: &[PathBuf]) -> io::Result<C
             Ok(None) => continue,
             Err(error) => Err(error.to_string()),
         };
-        found.files.push(ConfFile { path: path.display().to_string(), network });
+        files.push(ConfFile { path: path.display().to_string(), network });
     }
-    let networks = found.files.iter().filter_map(|file| file.network.as_ref().ok());
+    Ok(files)
+}
+
+fn search(root: &Root, directory: &Directory, lookup: &Lookup) -> Search {
+    let bin_dirs = &lookup.bin_dirs;
+    let mut found = Search {
+        bin_dirs: bin_dirs.clone(),
+        places: bin_dirs.iter().filter_map(|path| root.resolve(path).ok()).collect(),
+        searcher: lookup.searcher,
+        ..Search::default()
+    };
     // The names are links to one file, which is read once.
-    let mut versions = BTreeMap::new();
-    let types: Vec<String> = networks.flat_map(|network| network.types.clone()).collect();
-    for kind in types {
+    let mut versions = plugins::Versions::new();
+    let named = directory.readable().flat_map(|(_, network)| network.types.iter().map(String::as_str));
+    for name in named.chain(["loopback"]) {
         // One element of a path, or nobody looks for it.
-        if !kind.contains('/') && !found.plugins.contains_key(&kind) {
-            let file =
-                bin_dirs.iter().find_map(|directory| plugin(root, &directory.join(&kind), &mut versions));
-            found.plugins.insert(kind, file);
+        if !name.contains('/') && !found.plugins.contains_key(name) {
+            let file = plugins::find(root, bin_dirs, name, &mut versions);
+            found.plugins.insert(name.to_owned(), file);
         }
     }
-    Ok(found)
+    found
 }
 
 /// A file of one network. `list`: it must be a list of plugins, else it may be a single one.
@@ -170,48 +235,6 @@ fn read_ranges(network: &mut ConfiguredNetwork, name: &str, plugin: &Object) -> 
     Ok(())
 }
 
-fn plugin(root: &Root, path: &Path, versions: &mut Versions) -> Option<PluginFile> {
-    let here = root.locate(path).ok()?;
-    let metadata = fs::metadata(&here).ok().filter(fs::Metadata::is_file)?;
-    let ours = applet::plugin(path.file_name()?.to_str()?).is_some();
-    Some(PluginFile {
-        path: path.display().to_string(),
-        size: metadata.len(),
-        executable: metadata.permissions().mode() & 0o111 != 0,
-        version: if ours {
-            versions.entry(here.clone()).or_insert_with(|| version(&here)).clone()
-        } else {
-            None
-        },
-    })
-}
-
-/// By the path behind all links.
-type Versions = BTreeMap<PathBuf, Option<String>>;
-
-/// Longer than any build of ours, those with symbols for a debugger included.
-const LARGEST: u64 = 128 << 20;
-
-/// What `--version` prints stands in the binary as one piece: `smarter-cni 0.1.0` and a line break.
-fn version(path: &Path) -> Option<String> {
-    if fs::metadata(path).ok()?.len() > LARGEST {
-        return None;
-    }
-    find_version(&fs::read(path).ok()?)
-}
-
-fn find_version(bytes: &[u8]) -> Option<String> {
-    const NAME: &[u8] = b"smarter-cni ";
-    let candidates = bytes.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME);
-    candidates.map(|(at, _)| &bytes[at + NAME.len()..]).find_map(|rest| {
-        let end = rest.iter().take(32).position(|byte| *byte == b'\n')?;
-        let text = std::str::from_utf8(&rest[..end]).ok()?;
-        let mut parts = text.splitn(3, '.');
-        let digits = |part: Option<&str>| part.is_some_and(|p| p.starts_with(|c: char| c.is_ascii_digit()));
-        (digits(parts.next()) && digits(parts.next()) && digits(parts.next())).then(|| text.to_owned())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,15 +265,5 @@ mod tests {
             r#"{"name":"n","plugins":[{"type":"x","ipam":{"type":"smarter-ipam","subnet":"10.1.2.0/31"}}]}"#;
         assert!(why(range).contains("too small"), "{}", why(range));
         assert_eq!(parse(b"{\"name\":\"n\",\"type\":\"loopback\"}", false).unwrap().types, ["loopback"]);
-    }
-
-    #[test]
-    fn a_build_of_ours_says_its_version() {
-        assert_eq!(
-            find_version(b"..smarter-cni bridge\n..smarter-cni 1.2.3-rc.1\n").as_deref(),
-            Some("1.2.3-rc.1")
-        );
-        assert_eq!(find_version(b"smarter-cni 1.2\n"), None);
-        assert_eq!(find_version(b"#!/bin/sh\n"), None);
     }
 }

@@ -7,11 +7,15 @@ pub mod attachments;
 pub mod configuration;
 pub mod dropins;
 pub mod files;
+pub mod installed;
 pub mod leases;
+pub mod lookups;
 pub mod managers;
 pub mod node;
 pub mod packets;
 pub mod pattern;
+pub mod plugins;
+pub mod runtime;
 pub mod sysctls;
 
 use std::collections::{BTreeSet, HashSet};
@@ -24,13 +28,16 @@ use self::attachments::Attachments;
 use self::configuration::Configuration;
 use self::files::{Files, Purpose};
 use self::leases::{Known, Leases};
+use self::lookups::Lookup;
 use self::node::Node;
 use self::packets::Packets;
+use self::runtime::Runtimes;
 use super::check::{Need, Pass};
 use crate::datapath::census;
 use crate::datapath::survey::ruleset::Ruleset;
 use crate::datapath::survey::trial::{self, Trial};
 use crate::host::root::Root;
+use crate::host::runtimes::Found;
 use crate::state::Lease;
 use crate::state::lease::DATA_DIR;
 use crate::state::record::ROOT;
@@ -39,8 +46,10 @@ use crate::state::record::ROOT;
 #[derive(Clone, Debug)]
 pub struct Given {
     pub root: Root,
-    pub conf_dir: PathBuf,
-    pub bin_dirs: Vec<PathBuf>,
+    /// Those that are used here.
+    pub runtimes: Found,
+    /// Where networks and plugins are; never empty.
+    pub lookups: Vec<Lookup>,
     /// The range that the cluster gave this node.
     pub pod_cidr: Vec<IpNetwork>,
     /// Ask from inside the pods, too.
@@ -59,6 +68,7 @@ pub struct Evidence {
     pub leases: Source<Leases>,
     pub configuration: Source<Configuration>,
     pub packets: Source<Packets>,
+    pub runtime: Source<Runtimes>,
     /// Addresses that some network namespace of this machine carries; asked for only where rules of others name some.
     pub carried: HashSet<IpAddr>,
     pub pod_cidr: Vec<IpNetwork>,
@@ -115,8 +125,12 @@ impl Evidence {
         look(self.packets.as_ref())
     }
 
-    /// Asks every source that is needed.
-    pub fn gather(needs: &[Need], given: &Given) -> Self {
+    pub fn runtimes(&self) -> Result<&Runtimes, Pass> {
+        look(self.runtime.as_ref())
+    }
+
+    /// Asks every source that is needed. `earlier` is what was seen a moment ago, if there was such a look.
+    pub fn gather(needs: &[Need], given: &Given, earlier: Option<&Self>) -> Self {
         let root = &given.root;
         let wants = |need: Need| needs.contains(&need);
         let mut found = Self { pod_cidr: given.pod_cidr.clone(), ..Self::default() };
@@ -124,10 +138,8 @@ impl Evidence {
             found.trials = Some(trial::all().map_err(|error| error.to_string()));
         }
         // Which directories matter is told by configurations and records.
-        if wants(Need::Configuration) || wants(Need::Leases) || wants(Need::Files) {
-            let loaded = configuration::load(root, &given.conf_dir, &given.bin_dirs);
-            found.configuration =
-                Some(loaded.map_err(|error| format!("{}: {error}", given.conf_dir.display())));
+        if [Need::Configuration, Need::Leases, Need::Files, Need::Runtime].into_iter().any(wants) {
+            found.configuration = Some(configuration::load(root, &given.lookups));
         }
         if [Need::Attachments, Need::Leases, Need::Network, Need::Packets].into_iter().any(wants) {
             found.attachments = Some(attachments::load(root));
@@ -156,6 +168,12 @@ impl Evidence {
                 _ => Ok(Packets::default()),
             });
         }
+        if wants(Need::Runtime) {
+            let networks = found.configuration().map(|known| known.installed.networks.clone());
+            let earlier = earlier.and_then(|earlier| earlier.runtimes().ok());
+            let asked = runtime::load(root, &given.runtimes, &networks.unwrap_or_default(), earlier);
+            found.runtime = Some(Ok(asked));
+        }
         if found.filter().is_ok_and(|filter| !filter.go_rules().is_empty()) || found.has_unknown_holders() {
             found.carried = census::carried_addresses();
         }
@@ -175,8 +193,7 @@ impl Evidence {
     /// Every network that is known to keep leases in our format: from configurations and from records.
     fn networks_with_leases(&self) -> Vec<Known> {
         let mut known: Vec<Known> = Vec::new();
-        let configured = self.configuration.iter().flatten().flat_map(|configuration| &configuration.files);
-        for network in configured.filter_map(|file| file.network.as_ref().ok()) {
+        for network in self.configuration.iter().flatten().flat_map(Configuration::networks) {
             let Some(data_dir) = &network.data_dir else { continue };
             if !known.iter().any(|known| known.network == network.name && known.data_dir == *data_dir) {
                 let (network, ranges) = (network.name.clone(), network.ranges.clone());
@@ -200,7 +217,8 @@ impl Evidence {
         places.insert((ROOT.to_owned(), Purpose::State));
         places
             .extend(self.networks_with_leases().iter().map(|known| (words(&known.data_dir), Purpose::State)));
-        let used = given.bin_dirs.iter().filter(|directory| given.root.exists(directory));
+        let bin_dirs = given.lookups.iter().flat_map(|lookup| &lookup.bin_dirs);
+        let used = bin_dirs.filter(|directory| given.root.exists(directory));
         places.extend(used.map(|directory| (words(directory), Purpose::Plugins)));
         places.into_iter().collect()
     }

@@ -46,14 +46,14 @@ fn no(why: impl Into<String>, next_move: impl Into<String>) -> Loaded {
 /// before believing a `No`.
 pub fn network_loaded(status: &Status, wanted: &Wanted<'_>) -> Loaded {
     let kind = wanted.kind;
-    if let Some(Condition { met: false, reason, message, .. }) = status.runtime_ready() {
-        let why = format!("{kind} says that it is not ready itself: {}", in_words(reason, message));
+    if let Some(condition @ Condition { met: false, .. }) = status.runtime_ready() {
+        let why = format!("{kind} says that it is not ready itself: {}", condition.in_words());
         return no(why, format!("see what it says in {}", kind.log()));
     }
     match (&status.cni, status.network_ready()) {
         (Some(cni), ready) => by_networks(cni, ready, wanted),
-        (None, Some(Condition { met: false, reason, message, .. })) => {
-            let why = format!("{kind} says that no network is ready: {}", in_words(reason, message));
+        (None, Some(condition @ Condition { met: false, .. })) => {
+            let why = format!("{kind} says that no network is ready: {}", condition.in_words());
             no(why, kind.restart())
         }
         (None, Some(_)) => {
@@ -112,22 +112,11 @@ fn by_networks(cni: &Cni, ready: Option<&Condition>, wanted: &Wanted<'_>) -> Loa
 /// Ours is loaded; from CNI 1.1 on containerd also asks its plugins whether they could work.
 fn by_condition(ready: Option<&Condition>, kind: Kind) -> Loaded {
     match ready {
-        Some(Condition { met: false, reason, message, .. }) => no(
-            format!(
-                "{kind} has loaded the network and says that it is not ready: {}",
-                in_words(reason, message)
-            ),
+        Some(condition @ Condition { met: false, .. }) => no(
+            format!("{kind} has loaded the network and says that it is not ready: {}", condition.in_words()),
             format!("see {}", kind.log()),
         ),
         _ => Loaded::Yes,
-    }
-}
-
-fn in_words(reason: &str, message: &str) -> String {
-    match (reason, message) {
-        ("", "") => "it gives no reason".to_owned(),
-        (one, "") | ("", one) => one.to_owned(),
-        (reason, message) => format!("{message} ({reason})"),
     }
 }
 

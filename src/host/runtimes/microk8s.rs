@@ -13,6 +13,7 @@ const SNAP_DATA: &str = "/var/snap/microk8s/current";
 const SNAP_COMMON: &str = "/var/snap/microk8s/common";
 
 pub(super) fn microk8s(survey: &mut Survey<'_>) {
+    survey.kind = Kind::Microk8s;
     let args = Path::new(SNAP_DATA).join("args");
     // The wrapper makes the first of the second.
     let candidates = [args.join("containerd.toml"), args.join("containerd-template.toml")];

@@ -17,6 +17,7 @@ const CRIO_DROP_INS: &str = "/etc/crio/crio.conf.d";
 const CRIO_SOCKET: &str = "/var/run/crio/crio.sock";
 
 pub(super) fn containerd(survey: &mut Survey<'_>) {
+    survey.kind = Kind::Containerd;
     let there = survey.exists(CONTAINERD);
     let (first, builtin) = if there {
         (vec![CONTAINERD.into()], None)
@@ -39,6 +40,7 @@ pub(super) fn containerd(survey: &mut Survey<'_>) {
 }
 
 pub(super) fn crio(survey: &mut Survey<'_>) {
+    survey.kind = Kind::Crio;
     let mut first: Vec<PathBuf> = vec![CRIO.into()];
     files_below(survey, Path::new(CRIO_DROP_INS), &mut first);
     let mut effective = Effective::default();

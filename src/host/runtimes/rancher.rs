@@ -32,6 +32,7 @@ pub(super) fn k3s_and_rke2(survey: &mut Survey<'_>) {
 
 /// `socket` is the one that speaks for it.
 fn distribution(survey: &mut Survey<'_>, kind: Kind, units: &[&str], socket: Option<&Path>) {
+    survey.kind = kind;
     let name = kind.to_string();
     let options = options(survey, &name, units);
     let data = options.data_dir.clone().unwrap_or_else(|| format!("/var/lib/rancher/{name}").into());

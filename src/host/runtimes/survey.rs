@@ -27,6 +27,8 @@ const PROGRAMS: [&str; 9] = [
 #[derive(Debug)]
 pub(super) struct Survey<'a> {
     pub root: &'a Root,
+    /// The runtime that is looked for.
+    pub kind: Kind,
     pub found: Found,
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Defaults {
 
 impl<'a> Survey<'a> {
     pub(super) fn of(root: &'a Root) -> Self {
-        Self { root, found: Found::default() }
+        Self { root, kind: Kind::Containerd, found: Found::default() }
     }
 
     pub(super) fn exists(&self, path: impl AsRef<Path>) -> bool {
@@ -56,6 +58,7 @@ impl<'a> Survey<'a> {
 
     pub(super) fn problem(&mut self, file: &Path, what: impl Into<String>, assumed: impl Into<String>) {
         self.found.problems.push(Problem {
+            kind: self.kind,
             file: file.to_owned(),
             what: what.into(),
             assumed: assumed.into(),

@@ -80,7 +80,7 @@ fn a_node_whose_network_asks_for_everything() {
 }
 
 /// Files below a directory with their contents, links with their targets.
-fn files(directory: &Path, found: &mut String) {
+pub(super) fn files(directory: &Path, found: &mut String) {
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {

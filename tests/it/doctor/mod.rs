@@ -6,6 +6,7 @@
 mod faults;
 mod healthy;
 mod node;
+mod runtime;
 mod schema;
 
 use std::collections::BTreeSet;

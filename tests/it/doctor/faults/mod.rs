@@ -9,8 +9,10 @@ mod configuration;
 mod host;
 mod kernel;
 mod leases;
+mod plugins;
 mod pods;
 mod rules;
+mod runtime;
 
 use std::collections::BTreeSet;
 
