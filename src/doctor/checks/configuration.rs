@@ -1,5 +1,6 @@
 //! What the runtime reads: network configurations and the plugins they name.
 
+use crate::conflist::FILE_NAME;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
@@ -69,6 +70,19 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
+/// What puts our own files there again. Without its options it would choose a range by itself.
+const INSTALL: &str = "smarter-cni install\nwith the options or variables that it was first installed with";
+
+/// What puts a plugin there again: an installation of ours has those of ours and loopback.
+fn again(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.starts_with("smarter-") || name == "loopback" {
+        INSTALL.to_owned()
+    } else {
+        format!("install the package that has the plugin {name} again")
+    }
+}
+
 const WITH_PODS: &[Need] = &[Need::Configuration, Need::Attachments];
 
 fn readable(evidence: &Evidence) -> Result<Vec<(&ConfFile, &ConfiguredNetwork)>, Pass> {
@@ -85,7 +99,7 @@ fn missing(evidence: &Evidence) -> Verdict {
         format!("directory {}", configuration.directory),
         "there is no network configuration in it: the runtime says that the CNI plugin is not initialised, and \
          the node is not ready",
-        "smarter-cni install; where the runtime reads another directory, name it: --conf-dir",
+        format!("{INSTALL}; where the runtime reads another directory, name it: --conf-dir"),
     )])
 }
 
@@ -96,7 +110,11 @@ fn invalid(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 format!("file {}", file.path),
                 format!("{why}: the runtime passes over it, or refuses to start pods"),
-                "smarter-cni install writes it anew; remove it if nobody needs it",
+                if file.path.ends_with(FILE_NAME) {
+                    INSTALL.to_owned()
+                } else {
+                    format!("mv {0} {0}.disabled\nif nobody needs it; else write it anew", file.path)
+                },
             ));
         }
     }
@@ -123,7 +141,7 @@ fn not_first(evidence: &Evidence) -> Verdict {
                 "it comes before {}: runtimes take the first by name, so new pods get network {} and not ours",
                 file.path, network.name
             ),
-            format!("mv {0} {0}.disabled, and restart the pods that it attached", first.path),
+            format!("mv {0} {0}.disabled\nand restart the pods that it attached", first.path),
         )]),
         Some(_) => Ok(Vec::new()),
     }
@@ -144,8 +162,7 @@ fn plugin_missing(evidence: &Evidence) -> Verdict {
                 configuration.bin_dirs.join(", ")
             ),
             if name.starts_with("smarter-") {
-                "smarter-cni install; where the runtime has another directory for plugins, name it: --bin-dir"
-                    .to_owned()
+                format!("{INSTALL}; where the runtime has another directory for plugins, name it: --bin-dir")
             } else {
                 format!("install the package that has the plugin {name}, or take it out of {}", file.path)
             },
@@ -167,7 +184,7 @@ fn not_executable(evidence: &Evidence) -> Verdict {
     let wrong = files.filter(|file| !file.executable || file.size == 0);
     let findings = wrong.map(|file| {
         let (found, fix) = if file.size == 0 {
-            ("it is empty, as after a power cut", "smarter-cni install".to_owned())
+            ("it is empty, as after a power cut", again(&file.path))
         } else {
             ("it is not executable", format!("chmod 755 {}", file.path))
         };
@@ -191,7 +208,7 @@ fn version(evidence: &Evidence) -> Verdict {
             Some(version) => format!("it is version {version}, this program is {OWN}"),
             None => "it is not a build of smarter-cni".to_owned(),
         };
-        findings.push(Finding::problem(format!("file {}", file.path), found, "smarter-cni install"));
+        findings.push(Finding::problem(format!("file {}", file.path), found, INSTALL));
     }
     Ok(findings)
 }
@@ -210,7 +227,7 @@ fn loopback(evidence: &Evidence) -> Verdict {
             "there is none in {}: containerd executes it for every pod",
             configuration.bin_dirs.join(", ")
         ),
-        format!("smarter-cni install, or: ln -s smarter-cni {first}/loopback"),
+        format!("{INSTALL}; or: ln -s smarter-cni {first}/loopback"),
     )])
 }
 

@@ -19,6 +19,9 @@ mod uplinks;
 
 use super::check::Check;
 
+/// What brings back everything that records tell of.
+const RECONCILE: &str = "smarter-cni reconcile";
+
 /// In the order in which they are shown.
 pub fn all() -> impl Iterator<Item = &'static Check> {
     [
