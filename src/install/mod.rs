@@ -28,7 +28,9 @@ use std::io::{self, Write as _};
 use clap::Parser;
 
 pub use self::cli::Environment;
+pub use self::installation::FILE as RECORD;
 use self::pass::Pass;
+pub use self::program::digest;
 use self::watch::Signals;
 use crate::Outcome;
 use crate::host::root::Root;
