@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod bundle;
 mod faults;
+mod fix;
 mod healthy;
 mod node;
 mod schema;
+mod typed;
 
 use std::collections::BTreeSet;
 use std::process::Output;
