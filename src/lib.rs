@@ -9,7 +9,8 @@
 //!  nouns       net   applet   conflist   log
 //! ```
 //!
-//! Arrows point down and may skip a floor. Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
+//! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them.
+//! Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
 //! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{observe, rules}`, `hostports::{observe, apply, missing,
 //! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `plan`, `removal`, `surplus`, `step`, `firewall`,
 //! `hostports`, `hostports::{plan, limits}` and what `alarm` makes of events are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the

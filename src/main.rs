@@ -18,7 +18,10 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
-        Choice::Run(Applet::Doctor, rest) => say(doctor::run(rest, wants_colours())),
+        Choice::Run(Applet::Doctor, rest) => {
+            let outcome = doctor::run(rest, wants_colours(), &mut io::stdout());
+            say(outcome)
+        }
         Choice::Run(Applet::Reconcile, rest) => {
             start_log();
             say(reconcile::run(rest))

@@ -61,6 +61,12 @@ pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outco
     Outcome { stderr: words, status: 1, ..Outcome::default() }
 }
 
+/// What it shows of all networks: as text and as JSON.
+pub fn shown() -> (String, String) {
+    let view = assemble::assemble(&gather::gather(), None);
+    (render::text(&view, None), render::json(&view))
+}
+
 /// What is to be printed, and the same without what changes by itself.
 fn show(options: &Options) -> (String, String) {
     let mut view = assemble::assemble(&gather::gather(), options.network.as_deref());

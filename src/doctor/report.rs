@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::check::{Check, Finding, Group, Pass, Verdict};
+use crate::reconcile;
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
@@ -138,13 +139,38 @@ impl Report {
         rows
     }
 
+    /// What is wrong: check and object.
+    pub fn problems(&self) -> BTreeSet<(&'static str, &str)> {
+        let findings =
+            self.entries.iter().filter_map(|(check, verdict)| Some((check.id, verdict.as_ref().ok()?)));
+        let problems = findings.flat_map(|(id, findings)| {
+            findings.iter().filter_map(move |finding| match finding {
+                Finding::Problem { object, .. } => Some((id, object.as_str())),
+                Finding::Unknown { .. } => None,
+            })
+        });
+        problems.collect()
+    }
+
     pub fn json(&self) -> String {
-        let value = serde_json::json!({
+        format!("{}\n", self.document())
+    }
+
+    /// This report as that of the node after a repair: with what was wrong before, and what was done about it.
+    pub fn json_after(&self, before: &Self, repair: &reconcile::Report) -> String {
+        let mut document = self.document();
+        document["before"] =
+            serde_json::json!(before.rows().iter().filter(|row| row.status == "problem").collect::<Vec<_>>());
+        document["repair"] = repair.document();
+        format!("{document}\n")
+    }
+
+    fn document(&self) -> serde_json::Value {
+        serde_json::json!({
             "version": VERSION,
             "findings": self.rows(),
             "summary": self.summary(),
-        });
-        format!("{value}\n")
+        })
     }
 
     pub fn text(&self, style: Style) -> String {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::check::Pass;
+use super::check::{Group, Pass};
+use super::cli::chosen;
 use super::evidence::attachments::Attachments;
 use super::evidence::configuration::Configuration;
 use super::evidence::files::Files;
@@ -83,11 +84,17 @@ fn words_choose_checks_and_groups() {
 
 #[test]
 fn usage_errors_are_told_from_findings() {
-    let run = |words: &[&str]| run(&words.iter().map(OsString::from).collect::<Vec<_>>(), false);
+    let run = |words: &[&str]| {
+        let words: Vec<_> = words.iter().map(OsString::from).collect();
+        run(&words, false, &mut std::fs::File::open("/dev/null").unwrap())
+    };
     assert_eq!(run(&["--no-such-option"]).status, 2);
     assert_eq!(run(&["--only", "no-such-check"]).status, 2);
     assert_eq!(run(&["--explain", "no-such-check"]).status, 2);
     assert_eq!(run(&["--pod-cidr", "10.0.0.0/33"]).status, 2);
+    assert_eq!(run(&["--fix", "--only", "forwarding"]).status, 2, "a repair repairs more than that");
+    assert_eq!(run(&["--fix", "--bundle", "-"]).status, 2);
+    assert_eq!(run(&["--redact"]).status, 2, "there is nothing to redact");
     let listed = run(&["--list"]);
     assert_eq!((listed.status, listed.stdout.lines().count()), (0, checks::all().count()));
     assert!(run(&["--help"]).stdout.contains("hostNetwork"));

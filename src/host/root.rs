@@ -6,7 +6,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Linux gives up after as many links (`MAXSYMLINKS`, include/linux/namei.h).
@@ -68,7 +69,13 @@ impl Root {
 
     /// `None` when there is nothing.
     pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        missing_is_none(fs::read(self.locate(path)?))
+        // A pipe that somebody put there is empty, and holds nobody up.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let open = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(self.locate(path)?);
+        let Some(mut file) = missing_is_none(open)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     /// As [`Self::read`]; bytes that are no UTF-8 become U+FFFD.

@@ -95,8 +95,8 @@ impl Kind {
     pub fn restart(self) -> &'static str {
         match self {
             Self::Containerd => "systemctl restart containerd",
-            Self::K3s => "systemctl restart k3s (on an agent: k3s-agent)",
-            Self::Rke2 => "systemctl restart rke2-server (on an agent: rke2-agent)",
+            Self::K3s => "systemctl restart k3s || systemctl restart k3s-agent",
+            Self::Rke2 => "systemctl restart rke2-server || systemctl restart rke2-agent",
             Self::Microk8s => "snap restart microk8s.daemon-containerd",
             Self::Crio => "systemctl restart crio",
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// As the host sees it.
 pub(super) const DIRECTORY: &str = "/var/lib/smarter-cni";
-pub(super) const FILE: &str = "/var/lib/smarter-cni/install.json";
+pub const FILE: &str = "/var/lib/smarter-cni/install.json";
 /// What this program writes. Fields that an older one does not know are left out by it.
 const VERSION: u32 = 1;
 

@@ -30,9 +30,11 @@ use std::path::Path;
 use clap::Parser;
 
 pub use self::cli::Environment;
+pub use self::installation::FILE as RECORD;
 /// What the last installation wrote down about itself, for whoever compares it with the node.
 pub(crate) use self::observe::installation as remembered;
 use self::pass::Pass;
+pub use self::program::digest;
 use self::watch::{Look, Signals};
 use crate::Outcome;
 use crate::host::root::Root;

@@ -54,6 +54,14 @@ impl Program {
     }
 }
 
+/// The digest by which builds are told apart: that of the installation's record.
+pub fn digest(path: &Path) -> io::Result<String> {
+    if std::fs::metadata(path)?.len() > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a plugin"));
+    }
+    Ok(Program::at(path)?.identity.digest)
+}
+
 /// Whether a file is a smarter-cni of whatever build.
 pub(super) fn is_ours(file: &File) -> io::Result<bool> {
     if file.metadata()?.len() > LARGEST {

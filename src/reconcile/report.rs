@@ -146,6 +146,12 @@ impl Report {
                 let _ = writeln!(text, "  {step}");
             }
         }
+        text + &self.ending()
+    }
+
+    /// The text without the steps: what failed, what is to be known, and how much was done.
+    pub fn ending(&self) -> String {
+        let mut text = String::new();
         for Failure { subject, step, reason } in &self.failures {
             let step = step.as_ref().map(|step| format!(": {step}")).unwrap_or_default();
             let _ = writeln!(text, "FAILED {subject}{step}: {reason}");
@@ -191,15 +197,22 @@ impl Report {
 
     /// One object; the schema is in docs/reconcile.md.
     pub fn json(&self) -> String {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            version: u32,
-            #[serde(flatten)]
-            report: &'a Report,
-        }
         let document = serde_json::to_string(&Document { version: 1, report: self });
         format!("{}\n", document.expect("strings and numbers have a JSON form"))
     }
+
+    /// The same, to stand in the document of somebody else.
+    pub fn document(&self) -> serde_json::Value {
+        let document = serde_json::to_value(Document { version: 1, report: self });
+        document.expect("strings and numbers have a JSON form")
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 fn counted(number: usize, what: &str) -> String {

@@ -3,6 +3,7 @@
 //! Knows what ours looks like and reads what others wrote; nothing here judges. Reads only.
 
 mod foreign;
+mod listing;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

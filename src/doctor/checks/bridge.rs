@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 
+use super::RECONCILE;
 use crate::datapath::mark::BridgeMark;
 use crate::datapath::survey::{Link, Network, OperState};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
@@ -58,9 +59,6 @@ pub(super) fn object(name: &IfName) -> String {
     format!("bridge {name}")
 }
 
-/// What puts back whatever pods of a bridge share.
-const NEXT_POD: &str = "the next pod that starts puts it back";
-
 fn missing(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
     let attachments = evidence.attachments()?;
@@ -71,8 +69,7 @@ fn missing(evidence: &Evidence) -> Verdict {
         Finding::problem(
             object(&name),
             format!("there is no such link, and {pods} running {} hang on it", plural(pods, "pod", "pods")),
-            "a pod that is started now makes the bridge anew; pods that hung on the old one must be restarted: \
-             kubectl delete pod, or crictl rmp -f",
+            format!("{RECONCILE}\nmakes it anew, and puts the pods back on it"),
         )
     });
     Ok(findings.collect())
@@ -95,10 +92,14 @@ fn kind(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("bridge {}", link.name),
             format!("the link of that name is {kind} and no bridge: no pod can be attached"),
-            format!(
-                "ip link del {0}, or ip link set {0} name other0; or give the network another bridge",
-                link.name
-            ),
+            match link.kind {
+                Some(_) => format!(
+                    "ip link del {0} && {RECONCILE}\nif nobody needs it; or: ip link set {0} down name other0; or give \
+                     the network another bridge",
+                    link.name
+                ),
+                None => "give the network another bridge in its configuration, or the interface another name".to_owned(),
+            },
         )
     });
     Ok(findings.collect())
@@ -106,10 +107,8 @@ fn kind(evidence: &Evidence) -> Verdict {
 
 fn down(evidence: &Evidence) -> Verdict {
     let down = bridges(evidence)?.into_iter().filter(|(.., link)| !link.up);
-    let findings = down.map(|(name, ..)| {
-        let fix = format!("ip link set {name} up; {NEXT_POD}");
-        Finding::problem(object(&name), "it is down: no packet passes", fix)
-    });
+    let findings =
+        down.map(|(name, ..)| Finding::problem(object(&name), "it is down: no packet passes", RECONCILE));
     Ok(findings.collect())
 }
 
@@ -130,13 +129,21 @@ fn carrier(evidence: &Evidence) -> Verdict {
                     "it has no carrier (state {}), though {usable} of its ports have: no port forwards yet",
                     link.state
                 ),
-                format!(
-                    "bridge link show shows the ports' states; ip link set {name} type bridge stp_state 0"
-                ),
+                let_pass(&name, link, &ports),
             ));
         }
     }
     Ok(findings)
+}
+
+/// Without the spanning tree protocol a port forwards as soon as it may.
+fn let_pass(name: &IfName, bridge: &Link, ports: &[&Link]) -> String {
+    if bridge.spanning_tree == Some(true) {
+        return format!("ip link set {name} type bridge stp_state 0");
+    }
+    let held = ports.iter().filter(|port| port.forwarding == Some(false));
+    let commands: Vec<_> = held.map(|port| format!("bridge link set dev {} state 3", port.name)).collect();
+    format!("{}\nand keep whoever blocked them away from pods' ports", commands.join(" && "))
 }
 
 pub(super) fn ports<'a>(network: &'a Network, bridge: &Link) -> Vec<&'a Link> {
@@ -158,7 +165,7 @@ fn gateway(evidence: &Evidence) -> Verdict {
                 findings.push(Finding::problem(
                     object(name),
                     "the interface that has the gateway address of a VLAN is missing",
-                    NEXT_POD,
+                    RECONCILE,
                 ));
                 continue;
             };
@@ -186,7 +193,7 @@ fn gateway(evidence: &Evidence) -> Verdict {
                         "the gateway address {address} is missing{instead}: pods reach nothing beyond their \
                          subnet"
                     ),
-                    format!("ip addr add {address} dev {name}; {NEXT_POD}"),
+                    RECONCILE,
                 ));
             }
         }
@@ -225,7 +232,7 @@ fn foreign_address(evidence: &Evidence) -> Verdict {
                     format!("bridge {name}"),
                     format!("it has {address}, which no pod was promised{whose}"),
                     format!(
-                        "ip addr del {address} dev {name}, and keep whoever put it there away from the bridge"
+                        "ip addr del {address} dev {name}\nand keep whoever put it there away from the bridge"
                     ),
                 ));
             }
@@ -265,7 +272,7 @@ fn mac(evidence: &Evidence) -> Verdict {
                         gateway.ip()
                     ),
                     format!(
-                        "ip link set {name} address {remembered}; whoever changes MACs of bridges (a network \
+                        "ip link set {name} address {remembered}\nwhoever changes MACs of bridges (a network \
                          manager, MACAddressPolicy= of systemd.link) must leave this one alone"
                     ),
                 ));
@@ -305,8 +312,8 @@ fn mtu(evidence: &Evidence) -> Verdict {
                  ICMP comes back",
                 link.mtu, uplink.name
             ),
-            format!("\"mtu\": \"auto\" in the network's configuration, then ip link del {name} while no pod \
-                     runs, or a reboot"),
+            format!("write \"mtu\": \"auto\" into the network's configuration, then ip link del {name} while no pod \
+                     runs, or reboot"),
         )
     });
     Ok(findings.collect())

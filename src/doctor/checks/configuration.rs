@@ -1,9 +1,12 @@
 //! The network configurations that runtimes read.
 
+use super::INSTALL;
+use crate::conflist::FILE_NAME;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory};
+use crate::doctor::evidence::installed::Installed;
 
 use Severity::{Broken, Warning};
 
@@ -71,14 +74,24 @@ fn missing(evidence: &Evidence) -> Verdict {
             format!("directory {}", directory.path.display()),
             "there is no network configuration in it: the runtime says that the CNI plugin is not initialised, and \
              the node is not ready",
-            if directory.reader.is_some() {
-                "smarter-cni install"
-            } else {
-                "smarter-cni install; where the runtime reads another directory, name it: --conf-dir"
-            },
+            first_installation(installed, directory),
         ));
     }
     Ok(findings)
+}
+
+/// What it takes where nothing, or nothing any more, is known of an installation.
+fn first_installation(installed: &Installed, directory: &Directory) -> String {
+    let mut fix = INSTALL.to_owned();
+    if installed.conf_dirs.is_empty() {
+        fix.push_str(
+            "\nwith --subnet and the pod range of the cluster (cluster-cidr), where that is not the default",
+        );
+    }
+    if directory.reader.is_none() {
+        fix.push_str("\nwhere the runtime reads another directory, name it: --conf-dir");
+    }
+    fix
 }
 
 fn invalid(evidence: &Evidence) -> Verdict {
@@ -88,7 +101,11 @@ fn invalid(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 format!("file {}", file.path),
                 format!("{why}: the runtime passes over it, or refuses to start pods"),
-                "smarter-cni install writes it anew; remove it if nobody needs it",
+                if file.path.ends_with(FILE_NAME) {
+                    INSTALL.to_owned()
+                } else {
+                    format!("mv {0} {0}.disabled\nif nobody needs it; else write it anew", file.path)
+                },
             ));
         }
     }
@@ -120,7 +137,7 @@ fn not_first(evidence: &Evidence) -> Verdict {
                     "it comes before {}: runtimes take the first by name, so new pods get network {} and not ours",
                     file.path, network.name
                 ),
-                format!("mv {0} {0}.disabled, and restart the pods that it attached", first.path),
+                format!("mv {0} {0}.disabled\nand restart the pods that it attached", first.path),
             ));
         }
     }

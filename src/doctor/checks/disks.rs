@@ -45,7 +45,10 @@ fn disk_read_only(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("directory {}", place.path),
             "its file system is mounted read-only: no pod can be attached",
-            "mount it writable; after a fault of the disk: fsck, then reboot",
+            format!(
+                "mount -o remount,rw $(findmnt -no TARGET -T {})\nafter a fault of the disk: fsck, then reboot",
+                place.path
+            ),
         )
     });
     Ok(findings.collect())
@@ -58,7 +61,7 @@ fn disk_noexec(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("directory {}", place.path),
             "its file system is mounted noexec: the runtime cannot execute the plugins there",
-            format!("mount -o remount,exec $(findmnt -no TARGET -T {}), and change /etc/fstab", place.path),
+            format!("mount -o remount,exec $(findmnt -no TARGET -T {})\nand change /etc/fstab", place.path),
         )
     });
     Ok(findings.collect())

@@ -1,5 +1,6 @@
 //! Packet filters of others that stand in the way of what pods send.
 
+use super::RECONCILE;
 use super::host::{gateway_links, routed};
 use crate::datapath::firewall::{ForwardChain, legacy};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
@@ -68,11 +69,12 @@ fn owner(evidence: &Evidence, chain: &ForwardChain) -> &'static str {
 
 fn remedy(chain: &ForwardChain, link: &IfName, owned: bool) -> String {
     if owned || chain.name.table == "firewalld" {
-        return format!(
+        let told = format!(
             "firewall-cmd --permanent --zone=trusted --add-interface={link} && firewall-cmd --reload"
         );
+        return if owned { told } else { format!("{RECONCILE}\nuntil it is reloaded; for good: {told}") };
     }
-    let again = "the next pod that starts puts the accepts there; now, by hand:\n";
+    let again = format!("{RECONCILE}\nputs the accepts there, as every pod that starts does; by hand:\n");
     if chain.name.is_iptables() {
         let program = if chain.name.sees(Family::V4) { "iptables" } else { "ip6tables" };
         return format!("{again}{}", legacy::commands(program, link).replace("; ", "\n"));

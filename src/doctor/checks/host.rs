@@ -1,5 +1,6 @@
 //! Switches of the kernel that decide whether pods' packets pass the node, and the files that set them.
 
+use super::RECONCILE;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::{Evidence, sysctls};
 use crate::net::{Family, IfName};
@@ -47,13 +48,17 @@ pub(super) fn dotted(key: &str) -> String {
 
 /// `sysctl -w x=1`, and what to do about a file that says something else.
 pub(super) fn turn(evidence: &Evidence, key: &str, value: &str) -> (String, String) {
+    turn_by(evidence, key, value, format!("sysctl -w {}={value}", dotted(key)))
+}
+
+/// As [`turn`], with another command.
+pub(super) fn turn_by(evidence: &Evidence, key: &str, value: &str, command: String) -> (String, String) {
     let files = evidence.files();
     let setter = files.ok().and_then(|files| sysctls::setter(&files.sysctls, key));
-    let command = format!("sysctl -w {}={value}", dotted(key));
     match setter.filter(|setter| setter.value() != value) {
         Some(setter) => (
             format!(", and {} sets it to {}", setter.place(), setter.value()),
-            format!("{command}, and change {}", setter.place()),
+            format!("{command}\nand change {}, which is applied again with the next boot", setter.place()),
         ),
         None => (String::new(), command),
     }
@@ -67,7 +72,8 @@ fn forwarding(evidence: &Evidence) -> Verdict {
         match node.switch(key) {
             Some("1") | None => {}
             Some(value) => {
-                let (setter, fix) = turn(evidence, key, "1");
+                // Forwarding by hand would be for everybody; ours comes with the guard.
+                let (setter, fix) = turn_by(evidence, key, "1", RECONCILE.to_owned());
                 findings.push(Finding::problem(
                     format!("sysctl {}", dotted(key)),
                     format!("{} is {value}{setter}: pods reach nothing beyond the node", dotted(key)),
@@ -128,7 +134,10 @@ fn forwarding_reset(evidence: &Evidence) -> Verdict {
                     setter.place(),
                     dotted(key)
                 ),
-                format!("remove the line, or write {} = 1 to /etc/sysctl.d/99-zz-pods.conf", dotted(key)),
+                format!(
+                    "echo '{} = 1' >> /etc/sysctl.d/99-zz-pods.conf\nor remove that line, if nobody needs it",
+                    dotted(key)
+                ),
             ));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::datapath::hostports::{Mapping, Owner, Protocol};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
-use crate::doctor::checks::rules::RECONCILE;
+use crate::doctor::checks::RECONCILE;
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Ported, words};
 use crate::net::Family;
@@ -115,7 +115,7 @@ fn shadowed(evidence: &Evidence) -> Verdict {
                     theirs.place
                 ),
                 format!(
-                    "nft -a list chain {}, and remove that rule; or give the pod another hostPort",
+                    "nft -a list chain {}\nand remove that rule; or give the pod another hostPort",
                     theirs.place
                 ),
             ));
@@ -175,7 +175,7 @@ fn localhost(evidence: &Evidence) -> Verdict {
                     format!(
                         "net.ipv4.conf.{link}.route_localnet is 0: host ports do not answer on 127.0.0.1"
                     ),
-                    format!("sysctl -w net.ipv4.conf.{link}.route_localnet=1"),
+                    RECONCILE,
                 ));
             }
         }

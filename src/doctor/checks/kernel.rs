@@ -138,15 +138,15 @@ fn remedy(known: &Known, evidence: &Evidence) -> String {
     let blocked = files.iter().flat_map(|files| &files.blocked);
     if let Some(blocked) = blocked.clone().find(|blocked| known.modules.contains(&blocked.module.as_str())) {
         return format!(
-            "{} keeps module {} from being loaded: remove that line",
+            "{} keeps module {} from being loaded: remove that line there",
             blocked.file, blocked.module
         );
     }
     if known.option.starts_with("Linux") {
-        return format!("needs {} or newer", known.option);
+        return format!("install a kernel of {} or newer", known.option);
     }
     format!(
-        "modprobe {}; where there is no such module, install the distribution's extra modules (Ubuntu: \
+        "modprobe -a {}\nwhere there is no such module, install the distribution's extra modules (Ubuntu: \
          linux-modules-extra-…) or a kernel with {}",
         known.modules.join(" "),
         known.option
@@ -232,14 +232,14 @@ fn br_netfilter(evidence: &Evidence) -> Verdict {
             Some("0") => findings.push(Finding::problem(
                 format!("sysctl {dotted}"),
                 format!("{dotted} is 0: {consequence}"),
-                format!("sysctl -w {dotted}=1, and the same in /etc/sysctl.d"),
+                format!("sysctl -w {dotted}=1\nand the same in /etc/sysctl.d, for the next boot"),
             )),
             Some(_) => {}
             None => {
                 findings.push(Finding::problem(
                     "module br_netfilter",
                     format!("the module is not loaded: {consequence}"),
-                    "modprobe br_netfilter, and write br_netfilter to /etc/modules-load.d/br_netfilter.conf",
+                    "modprobe br_netfilter\nand for the next boot: echo br_netfilter > /etc/modules-load.d/br_netfilter.conf",
                 ));
                 break;
             }
@@ -296,7 +296,10 @@ fn conntrack_full(evidence: &Evidence) -> Verdict {
             "{count} of {max} entries are in use; when none is left, new connections of pods and of the node are \
              dropped"
         ),
-        format!("sysctl -w net.netfilter.nf_conntrack_max={}, and the same in /etc/sysctl.d", max * 4),
+        format!(
+            "sysctl -w net.netfilter.nf_conntrack_max={}\nand the same in /etc/sysctl.d, for the next boot",
+            max * 4
+        ),
     )])
 }
 
@@ -312,6 +315,9 @@ fn neighbours_full(evidence: &Evidence) -> Verdict {
     Ok(vec![Finding::problem(
         "sysctl net.ipv4.neigh.default.gc_thresh3",
         format!("{count} of {max} neighbours are known; when none is free, new pods do not answer"),
-        format!("sysctl -w net.ipv4.neigh.default.gc_thresh3={}, and the same in /etc/sysctl.d", max * 4),
+        format!(
+            "sysctl -w net.ipv4.neigh.default.gc_thresh3={}\nand the same in /etc/sysctl.d, for the next boot",
+            max * 4
+        ),
     )])
 }

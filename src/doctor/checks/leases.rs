@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::RECONCILE;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::leases::LeaseDirectory;
@@ -72,7 +73,7 @@ fn other_boot(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("network {}", directory.network),
             format!("the {} leases in {} are of another boot", directory.leases.len(), directory.path),
-            "nothing: the next pod that starts removes them; a dataDir below /run does not keep them at all",
+            "nothing has to be done: the next pod that starts removes them; a dataDir below /run does not keep them at all",
         )
     });
     Ok(findings.collect())
@@ -121,7 +122,7 @@ fn dead(evidence: &Evidence) -> Verdict {
                     "{} holds it, and its network namespace is gone: the runtime never sent DEL",
                     pod.words()
                 ),
-                "smarter-cni reconcile; an ADD takes the address when no other is free",
+                format!("{RECONCILE}\nor nothing: an ADD takes the address when no other is free"),
             ));
         }
     }
@@ -155,7 +156,7 @@ fn orphan(evidence: &Evidence) -> Verdict {
                     short(&holder.container)
                 ),
                 format!(
-                    "if no such container runs (crictl pods --id {}): rm {}/{address}",
+                    "crictl pods --id {}\nif it shows no such pod: rm {}/{address}",
                     short(&holder.container),
                     directory.path
                 ),
@@ -182,7 +183,7 @@ fn missing(evidence: &Evidence) -> Verdict {
                 findings.push(Finding::problem(
                     format!("lease {path}/{address}"),
                     format!("there is none, and {} has the address: another pod may get it", pod.words()),
-                    "smarter-cni reconcile; the next pod that starts makes the lease again, too",
+                    RECONCILE,
                 ));
             }
         }
@@ -236,7 +237,7 @@ fn twice(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 file(directory, **spare),
                 format!("container {} holds {} leases of one range", short(&container), addresses.len()),
-                format!("rm {}/{spare}, which its pod does not use", directory.path),
+                format!("rm {}/{spare}\nwhich its pod does not use", directory.path),
             ));
         }
     }
@@ -285,10 +286,13 @@ fn lock_held(evidence: &Evidence) -> Verdict {
                 lock.pid,
                 lock.age.as_secs()
             ),
-            format!(
-                "look at what it does (cat /proc/{0}/stack; ls -l /proc/{0}/fd), then: kill {0}",
-                lock.pid
-            ),
+            match lock.pid {
+                // Of another process namespace; `kill 0` would be for ourselves.
+                0 => format!("find out who has it open, in its container: fuser -v {}", lock.path),
+                pid => format!(
+                    "cat /proc/{pid}/stack; ls -l /proc/{pid}/fd\nshow what it does; then: kill {pid}"
+                ),
+            },
         )
     });
     Ok(findings.collect())
@@ -302,7 +306,7 @@ fn record_damaged(evidence: &Evidence) -> Verdict {
                 "it cannot be read: {why}; the attachment counts as unknown, and is neither checked nor \
                  repaired"
             ),
-            format!("rm {path}; restarting its pod makes a new one"),
+            format!("rm {path}\nrestarting its pod makes a new one"),
         )
     });
     Ok(findings.collect())

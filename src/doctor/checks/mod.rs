@@ -21,8 +21,10 @@ mod uplinks;
 
 use super::check::Check;
 
-/// What brings back whatever an installation puts on a node.
-const INSTALL: &str = "smarter-cni install, with the settings that this node has";
+/// What brings back whatever an installation puts on a node; without options it does what it did last.
+const INSTALL: &str = "smarter-cni install";
+/// What brings back everything that records tell of.
+const RECONCILE: &str = "smarter-cni reconcile";
 
 /// In the order in which they are shown.
 pub fn all() -> impl Iterator<Item = &'static Check> {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::INSTALL;
 use super::configuration::readable;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
@@ -82,10 +83,9 @@ fn missing(evidence: &Evidence) -> Verdict {
             let fix = if !name.starts_with("smarter-") {
                 format!("install the package that has the plugin {name}, or take it out of {}", file.path)
             } else if search.searcher.is_some() {
-                super::INSTALL.to_owned()
+                INSTALL.to_owned()
             } else {
-                "smarter-cni install; where the runtime has another directory for plugins, name it: --bin-dir"
-                    .to_owned()
+                format!("{INSTALL}\nwhere the runtime has another directory for plugins, name it: --bin-dir")
             };
             findings.push(Finding::problem(
                 format!("plugin {name}"),
@@ -153,7 +153,7 @@ fn damaged(evidence: &Evidence) -> Verdict {
             Condition::Sound(_) | Condition::NotExecutable => continue,
         };
         let fix = if file.is_installed() {
-            super::INSTALL.to_owned()
+            INSTALL.to_owned()
         } else {
             format!("install the package that has the plugin {} once more", file.names.join(", "))
         };
@@ -187,7 +187,7 @@ fn version(evidence: &Evidence) -> Verdict {
             Condition::Sound(None) => "it is not a build of smarter-cni".to_owned(),
             _ => continue,
         };
-        findings.push(file.problem(&format!("{found}{}", file.of_names()), super::INSTALL.to_owned()));
+        findings.push(file.problem(&format!("{found}{}", file.of_names()), INSTALL.to_owned()));
     }
     Ok(findings)
 }
@@ -202,7 +202,7 @@ fn loopback(evidence: &Evidence) -> Verdict {
         findings.push(Finding::problem(
             "plugin loopback",
             format!("there is none in {}: containerd executes it for every pod", search.in_words()),
-            format!("smarter-cni install, or: ln -s smarter-cni {first}/loopback"),
+            format!("{INSTALL}\nor: ln -s smarter-cni {first}/loopback"),
         ));
     }
     Ok(findings)

@@ -4,6 +4,7 @@
 
 use ipnetwork::IpNetwork;
 
+use super::RECONCILE;
 use crate::datapath::survey::packets::Reach;
 use crate::datapath::survey::{Link, Network};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
@@ -86,7 +87,7 @@ fn namespace(evidence: &Evidence) -> Verdict {
         Finding::problem(
             pod.words(),
             format!("its network namespace {path} is gone, and the runtime never sent DEL"),
-            "smarter-cni reconcile removes what is left of it",
+            format!("{RECONCILE}\nremoves what is left of it"),
         )
     });
     Ok(findings.collect())
@@ -98,7 +99,7 @@ fn unfinished(evidence: &Evidence) -> Verdict {
         Finding::problem(
             pod.words(),
             "its ADD began and never ended: killed, or the answer did not reach the runtime",
-            format!("{RESTART}; smarter-cni reconcile removes what is left of it"),
+            format!("{RESTART}\nonce its namespace is gone, {RECONCILE} removes what is left of it"),
         )
     });
     Ok(findings.collect())
@@ -112,7 +113,7 @@ fn port(evidence: &Evidence) -> Verdict {
     each(evidence, |pod, node| {
         let name = pod.record.promised.host_if.as_ref()?;
         let Some(host) = host_end(pod, node) else {
-            return Some((format!("its interface {name} on the node is missing"), RESTART.to_owned()));
+            return Some((format!("its interface {name} on the node is missing"), RECONCILE.to_owned()));
         };
         // The two ends name each other's index.
         let inside = pod.pod()?.link(pod.record.if_name.as_str())?;
@@ -141,7 +142,7 @@ fn detached(evidence: &Evidence) -> Verdict {
                     "{name} is not a port of {bridge_name}{elsewhere}: a network manager or a restart of the \
                      network took it out"
                 ),
-                format!("ip link set {name} master {bridge_name}"),
+                RECONCILE.to_owned(),
             )
         })
     })
@@ -150,7 +151,7 @@ fn detached(evidence: &Evidence) -> Verdict {
 fn port_down(evidence: &Evidence) -> Verdict {
     each(evidence, |pod, node| {
         let host = host_end(pod, node).filter(|host| !host.up)?;
-        Some((format!("{} is down", host.name), format!("ip link set {} up", host.name)))
+        Some((format!("{} is down", host.name), RECONCILE.to_owned()))
     })
 }
 
@@ -166,10 +167,9 @@ fn interface(evidence: &Evidence) -> Verdict {
         let renamed =
             inside.links.iter().find(|link| link.peer == Some(host.index) && host.peer == Some(link.index));
         Some(match renamed {
-            Some(link) => (
-                format!("its interface {name} was renamed to {}", link.name),
-                within(pod, &format!("ip link set {} name {name}, while it is down", link.name)),
-            ),
+            Some(link) => {
+                (format!("its interface {name} was renamed to {}", link.name), RECONCILE.to_owned())
+            }
             None => (format!("it has no interface {name}"), RESTART.to_owned()),
         })
     })
@@ -178,9 +178,7 @@ fn interface(evidence: &Evidence) -> Verdict {
 fn interface_down(evidence: &Evidence) -> Verdict {
     each_inside(evidence, |pod, _, link| {
         let wanted = !pod.record.promised.flags.container_interface_disabled;
-        (wanted && !link.up).then(|| {
-            (format!("its {} is down", link.name), within(pod, &format!("ip link set {} up", link.name)))
-        })
+        (wanted && !link.up).then(|| (format!("its {} is down", link.name), RECONCILE.to_owned()))
     })
 }
 
@@ -190,7 +188,7 @@ fn loopback(evidence: &Evidence) -> Verdict {
         down.then(|| {
             (
                 "its lo is down: what its containers say to themselves at 127.0.0.1 is lost".to_owned(),
-                format!("{}; is there a plugin named loopback?", within(pod, "ip link set lo up")),
+                format!("{}\nis there a plugin named loopback?", within(pod, "ip link set lo up")),
             )
         })
     })
@@ -207,8 +205,7 @@ fn address(evidence: &Evidence) -> Verdict {
             .collect();
         let instead =
             if instead.is_empty() { String::new() } else { format!(", but {}", instead.join(", ")) };
-        let command = format!("ip addr add {missing} dev {}", link.name);
-        Some((format!("its {} does not have {missing}{instead}", link.name), within(pod, &command)))
+        Some((format!("its {} does not have {missing}{instead}", link.name), RECONCILE.to_owned()))
     })
 }
 
@@ -234,7 +231,7 @@ fn route(evidence: &Evidence) -> Verdict {
             let version = if family == Family::V4 { "" } else { " -6" };
             let command = within(pod, &format!("ip{version} route replace default{via} dev {}", link.name));
             let Some(first) = defaults.first() else {
-                return Some((format!("its default route{via} is missing"), command));
+                return Some((format!("its default route{via} is missing"), RECONCILE.to_owned()));
             };
             let same = defaults.iter().any(|route| route.gw == wanted.gw || route.index != Some(link.index));
             (!same).then(|| {
@@ -260,7 +257,7 @@ fn gateway(evidence: &Evidence) -> Verdict {
             }
             Reach::Small => (
                 format!("its gateway {gateway} answers small packets, and none of {mtu} bytes"),
-                "compare the MTUs of the pod, its port and the bridge: ip link".to_owned(),
+                "compare the MTUs of the pod, its port and the bridge (ip link)".to_owned(),
             ),
             Reach::Nothing => (
                 format!("its gateway {gateway} does not answer"),

@@ -1,5 +1,6 @@
 //! Who is on a bridge: ports of pods, with what they were promised, and strangers.
 
+use super::RECONCILE;
 use super::bridge::{bridges, is_link_local, object, ports};
 use crate::datapath::mark::OWNER;
 use crate::datapath::survey::Link;
@@ -84,7 +85,7 @@ fn foreign_port(evidence: &Evidence) -> Verdict {
                     "its port {} belongs to no pod of ours: whoever is behind it is in the pods' network",
                     port.name
                 ),
-                format!("ip link set {} nomaster, unless you put it there", port.name),
+                format!("ip link set {} nomaster\nunless you put it there", port.name),
             ));
         }
     }
@@ -143,7 +144,7 @@ fn hairpin(evidence: &Evidence) -> Verdict {
                 format!(
                     "hairpin mode of its port {port} is off: it does not reach itself through a host port"
                 ),
-                format!("bridge link set dev {port} hairpin on"),
+                RECONCILE,
             )
         },
     )
@@ -158,7 +159,7 @@ fn isolation(evidence: &Evidence) -> Verdict {
             Finding::problem(
                 pod,
                 format!("its port {port} is not isolated: other isolated pods reach it"),
-                format!("bridge link set dev {port} isolated on"),
+                RECONCILE,
             )
         },
     )

@@ -158,7 +158,7 @@ fn policy_rule(evidence: &Evidence) -> Verdict {
                 format!("range {subnet}"),
                 format!("the policy rule \"{rule}\" comes before the route through {link}; {}", way_words(node, subnet)),
                 format!(
-                    "ip{version} rule add to {subnet} lookup main priority {}, or ip{version} rule del priority {}",
+                    "ip{version} rule add to {subnet} lookup main priority {}\nor: ip{version} rule del priority {}",
                     rule.priority.saturating_sub(1).max(1),
                     rule.priority
                 ),

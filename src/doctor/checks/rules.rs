@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::RECONCILE;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::net::Family;
@@ -61,9 +62,6 @@ fn families(evidence: &Evidence) -> Result<Vec<Family>, Pass> {
         .collect())
 }
 
-/// What brings back everything that records tell of.
-pub(super) const RECONCILE: &str = "smarter-cni reconcile";
-
 fn missing(evidence: &Evidence) -> Verdict {
     let filter = evidence.filter()?;
     let gone = families(evidence)?.into_iter().filter(|family| !filter.has_table(*family));
@@ -72,7 +70,7 @@ fn missing(evidence: &Evidence) -> Verdict {
         None => "; somebody deleted it, for instance with nft flush ruleset".to_owned(),
     };
     let afterwards = match evidence.files().ok().and_then(|files| files.flusher.as_ref()) {
-        Some(file) => format!(", and delete only your own tables in {file} instead of \"flush ruleset\""),
+        Some(file) => format!("\nand delete only your own tables in {file} instead of \"flush ruleset\""),
         None => String::new(),
     };
     let findings = gone.map(|family| {
@@ -177,7 +175,7 @@ fn leftovers(evidence: &Evidence) -> Verdict {
             addresses.join(", ")
         ),
         format!(
-            "nft -a list chain {}, then for each: nft delete rule {} handle <number>; a reboot removes all of them",
+            "nft -a list chain {}\nthen for each: nft delete rule {} handle <number>; a reboot removes all of them",
             first.place, first.place
         ),
     )])

@@ -92,7 +92,7 @@ fn revival(runtime: &Runtime, reason: &Reason) -> String {
                 listed(&runtime.config)
             )
         }
-        _ => format!("{restart}; if that does not help, see {log}"),
+        _ => format!("{restart}\nif that does not help, see {log}"),
     }
 }
 
@@ -120,7 +120,8 @@ fn ready(evidence: &Evidence) -> Verdict {
     let unready =
         answering(evidence)?.into_iter().filter_map(|(asked, status)| Some((asked, unready(status)?)));
     let findings = unready.map(|(asked, why)| {
-        let fix = format!("see {}, and then {}", asked.runtime.kind.log(), asked.runtime.kind.restart());
+        let fix =
+            format!("{}\nwhat it says is in {}", asked.runtime.kind.restart(), asked.runtime.kind.log());
         Finding::problem(object(asked), format!("{why}: no new pod starts"), fix)
     });
     Ok(findings.collect())
@@ -160,7 +161,7 @@ fn directories(evidence: &Evidence) -> Verdict {
                 object(asked),
                 format!("it {found}, though its configuration says otherwise"),
                 format!(
-                    "{}, if its configuration was changed since it was started; else smarter-cni install --conf-dir {} \
+                    "{}\nif its configuration was changed since it was started; else: smarter-cni install --conf-dir {} \
                      --bin-dir {first}",
                     kind.restart(),
                     conf_dir.display(),

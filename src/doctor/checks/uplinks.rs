@@ -1,6 +1,7 @@
 //! The ways out of the node, in both families.
 
-use super::host::{SWITCHES, dotted, turn};
+use super::RECONCILE;
+use super::host::{SWITCHES, dotted, turn, turn_by};
 use crate::datapath::survey::{Link, OperState};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
@@ -30,7 +31,7 @@ fn uplink_missing(evidence: &Evidence) -> Verdict {
     Ok(vec![Finding::problem(
         "default route",
         "the node has none: pods reach each other and the node, nothing else; kubelet and k3s may refuse to start",
-        "bring an uplink up; for a node that stays alone: ip link add dummy0 type dummy && ip link set dummy0 up \
+        "bring an uplink up\nfor a node that stays alone: ip link add dummy0 type dummy && ip link set dummy0 up \
          && ip route add default dev dummy0 metric 65535",
     )])
 }
@@ -56,7 +57,7 @@ fn uplink_twice(evidence: &Evidence) -> Verdict {
                     other.name, link.name
                 ),
                 format!(
-                    "take one of the two down, or give them networks of their own: ip link set {} down",
+                    "take one of the two down, or give them networks of their own\nfor instance: ip link set {} down",
                     link.name
                 ),
             )),
@@ -93,11 +94,12 @@ fn ipv6_disabled(evidence: &Evidence) -> Verdict {
         for link in promise.gateways.keys() {
             let key = format!("net/ipv6/conf/{link}/disable_ipv6");
             if node.switch(&key) == Some("1") {
-                let (setter, fix) = turn(evidence, &key, "0");
+                let command = format!("sysctl -w {}=0 && {RECONCILE}", dotted(&key));
+                let (setter, fix) = turn_by(evidence, &key, "0", command);
                 findings.push(Finding::problem(
                     format!("bridge {link}"),
                     format!("{} is 1{setter}: it has lost its IPv6 addresses", dotted(&key)),
-                    format!("{fix}; the next pod that starts brings the gateway address back"),
+                    fix,
                 ));
             }
         }

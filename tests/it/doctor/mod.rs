@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod bundle;
 mod faults;
+mod fix;
 mod healthy;
 mod node;
 mod runtime;
 mod schema;
+mod typed;
 
 use std::collections::BTreeSet;
 use std::fs;

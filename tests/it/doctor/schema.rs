@@ -16,7 +16,7 @@ fn check(schema: &Value, value: &Value, place: &str, wrong: &mut Vec<String>) {
     let mut refuse = |why: String| wrong.push(format!("{place}: {why}"));
     for (word, wanted) in schema.as_object().expect("a schema is an object") {
         let right = match word.as_str() {
-            "$schema" | "title" | "items" | "properties" => true,
+            "$schema" | "$defs" | "$ref" | "title" | "items" | "properties" => true,
             "type" => has_type(value, wanted.as_str().unwrap()),
             "const" => value == wanted,
             "enum" => wanted.as_array().unwrap().contains(value),
@@ -40,6 +40,11 @@ fn check(schema: &Value, value: &Value, place: &str, wrong: &mut Vec<String>) {
             refuse(format!("{word} {wanted}: {value}"));
         }
     }
+    if let Some(name) = schema.get("$ref") {
+        let name = name.as_str().and_then(|name| name.strip_prefix("#/$defs/")).expect("a name in $defs");
+        let whole: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+        check(&whole["$defs"][name], value, place, wrong);
+    }
     for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
         if let Some(value) = value.get(key) {
             check(schema, value, &format!("{place}.{key}"), wrong);
@@ -58,6 +63,7 @@ fn has_type(value: &Value, name: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
+        "boolean" => value.is_boolean(),
         other => panic!("type {other:?} is not known here"),
     }
 }
@@ -73,6 +79,17 @@ fn a_wrong_document_is_refused() {
         serde_json::json!({"version": 1, "findings": [row], "summary": summary})
     };
     validate(&row("id", "x-1".into()));
+    let after = |key: &str, value: Value| {
+        let mut document = row("id", "x-1".into());
+        document["before"] = document["findings"].clone();
+        document["repair"] = serde_json::json!({
+            "version": 1, "dry_run": false, "attachments": 0, "changes": [], "failures": [], "notes": []
+        });
+        document["repair"][key] = value;
+        document
+    };
+    validate(&after("attachments", 1.into()));
+    assert!(std::panic::catch_unwind(|| validate(&after("dry_run", 1.into()))).is_err());
     for (key, value) in [
         ("id", "X 1".into()),
         ("status", "fine".into()),

@@ -20,7 +20,7 @@ fn manager(trace: &str, file: &str, text: &str) {
 }
 
 faults! {
-    forwarding_is_off: [("forwarding", "sysctl net.ipv4.ip_forward")] => 1, |_| {
+    forwarding_is_off [behind: &[("forwarding-reset", "file /etc/sysctl.d/99-hardening.conf")]]: [("forwarding", "sysctl net.ipv4.ip_forward")] => 1, |_| {
         write("/etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\n");
         sh("sysctl -q -w net.ipv4.ip_forward=0");
     };

@@ -29,10 +29,10 @@ faults! {
     br_netfilter_is_off: [("kernel-br-netfilter", "sysctl net.bridge.bridge-nf-call-iptables")] => 0, |_| {
         sh("sysctl -q -w net.bridge.bridge-nf-call-iptables=0");
     };
-    br_netfilter_is_not_loaded: [("kernel-br-netfilter", "module br_netfilter")] => 0, |_| {
+    br_netfilter_is_not_loaded [by_hand: false]: [("kernel-br-netfilter", "module br_netfilter")] => 0, |_| {
         sh("mkdir /run/empty; mount --bind /run/empty /proc/sys/net/bridge");
     };
-    br_netfilter_is_blocked: [
+    br_netfilter_is_blocked [by_hand: false]: [
         ("kernel-br-netfilter", "module br_netfilter"), ("kernel-module-blocked", "module br_netfilter"),
     ] => 0, |_| {
         sh("mkdir /run/empty; mount --bind /run/empty /proc/sys/net/bridge");
@@ -136,7 +136,7 @@ fn a_module_that_is_blocked_is_named_with_the_file() {
         assert!(text.starts_with('✓'), "what works cannot be blocked: {text}");
         let (text, status) = refused(MASQUERADE_V4, "ENOENT");
         assert!(
-            text.contains("fix:   /etc/modprobe.d/hardening.conf keeps module nft_masq from being loaded"),
+            text.contains("fix:   /etc/modprobe.d/hardening.conf keeps module nft_masq from being loaded: remove that line there"),
             "{text}"
         );
         assert!(text.contains("! kernel-module-blocked  module nft_masq:"), "{text}");

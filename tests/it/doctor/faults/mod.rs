@@ -16,8 +16,10 @@ mod runtime;
 
 use std::collections::BTreeSet;
 
-use super::diagnose;
+use serde_json::Value;
+
 use super::node::{Kind, Lab};
+use super::{Diagnosis, diagnose, typed};
 
 /// One row of the matrix.
 pub(super) struct Fault<'a> {
@@ -29,6 +31,10 @@ pub(super) struct Fault<'a> {
     /// The findings: id and object.
     pub(super) expect: &'a [(&'a str, &'a str)],
     pub(super) status: i32,
+    /// What is seen only once the rest is repaired.
+    pub(super) behind: &'a [(&'a str, &'a str)],
+    /// The commands that it prints can be typed here, and are enough.
+    pub(super) by_hand: bool,
 }
 
 impl Fault<'_> {
@@ -49,7 +55,28 @@ impl Fault<'_> {
             );
         }
         assert_eq!(sick.status, self.status, "\n{}", sick.words());
+        self.repair(&sick);
+        if self.by_hand {
+            typed::follow(self.options);
+        }
         drop(lab);
+    }
+
+    /// `--fix` repairs what says that reconcile does, and nothing else.
+    fn repair(&self, sick: &Diagnosis) {
+        let promised = |row: &&Value| row["fix"].as_str().unwrap().starts_with("smarter-cni reconcile");
+        let problem = |row: &Value| {
+            (row["id"].as_str().unwrap().to_owned(), row["object"].as_str().unwrap().to_owned())
+        };
+        let promised: BTreeSet<_> = sick.rows("problem").filter(promised).map(problem).collect();
+        let fixed = diagnose(&format!("--fix {}", self.options));
+        let before: BTreeSet<_> = fixed.json["before"].as_array().unwrap().iter().map(problem).collect();
+        assert_eq!(before, sick.problems());
+        let behind = self.behind.iter().map(|(id, object)| ((*id).to_owned(), (*object).to_owned()));
+        let left: BTreeSet<_> = sick.problems().difference(&promised).cloned().chain(behind).collect();
+        assert_eq!(fixed.problems(), left, "after {:#}\n{}", fixed.json["repair"], fixed.words());
+        let broken = fixed.rows("problem").any(|row| row["severity"] == "broken");
+        assert_eq!(fixed.status, i32::from(broken), "the exit code is that of the second look");
     }
 }
 
@@ -78,7 +105,16 @@ pub(super) use faults;
 
 /// Three pods of IPv4.
 pub(super) fn usual() -> Fault<'static> {
-    Fault { kind: Kind::default(), pods: 3, inject: &|_| {}, options: "", expect: &[], status: 0 }
+    Fault {
+        kind: Kind::default(),
+        pods: 3,
+        inject: &|_| {},
+        options: "",
+        expect: &[],
+        status: 0,
+        behind: &[],
+        by_hand: true,
+    }
 }
 
 pub(super) fn dual() -> Kind {

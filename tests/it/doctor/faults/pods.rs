@@ -15,7 +15,11 @@ faults! {
     a_pod_is_gone_without_a_word: [
         ("pod-namespace", "pod default/web-1"), ("hostport-stale", "port 8081/tcp"),
         ("lease-dead", "lease /run/cni/networks/smartnet/10.7.0.3"),
-    ] => 0, |_| sh("ip netns del web-1");
+    ] => 0, |_| {
+        sh("ip netns del web-1");
+        // In the first seconds after its ADD an attachment is left alone.
+        std::thread::sleep(std::time::Duration::from_secs(6));
+    };
     a_pods_port_is_gone: [("pod-port", "pod default/web-0")] => 1, |lab: &Lab| sh(&format!("ip link del {}", lab.port(0)));
     a_pods_port_is_off_the_bridge: [("pod-port-detached", "pod default/web-1")] => 1, |lab: &Lab| {
         sh(&format!("ip link set {} nomaster", lab.port(1)));

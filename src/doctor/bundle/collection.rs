@@ -1,0 +1,208 @@
+//! What has been collected, within bounds: no file and no bundle grows beyond what can be mailed, and what could not be had
+//! is said in the bundle itself. Pure.
+//!
+//! Everything passes here on its way into the archive, so this is where other names are given when that was asked for.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::pseudonyms::Pseudonyms;
+use super::secrets;
+
+/// Of one file.
+pub(super) const LARGEST: usize = 512 << 10;
+/// Of all together; the archive adds less than 1 KiB for each.
+const ALL: usize = 4 << 20;
+/// Kept free for the list of what is missing.
+const ERRORS: usize = 64 << 10;
+const BLOCK: usize = 512;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Collection {
+    entries: Vec<Entry>,
+    errors: String,
+    missing: usize,
+    size: usize,
+    pseudonyms: Option<Pseudonyms>,
+}
+
+impl Collection {
+    /// With `pseudonyms`, addresses, MACs and the host get those.
+    pub(super) fn new(pseudonyms: Option<Pseudonyms>) -> Self {
+        Self { pseudonyms, ..Self::default() }
+    }
+
+    pub(super) fn text(&mut self, name: &str, text: &str) {
+        let text = match &mut self.pseudonyms {
+            Some(pseudonyms) => pseudonyms.text(text),
+            None => text.to_owned(),
+        };
+        self.keep(name, text);
+    }
+
+    pub(super) fn json(&mut self, name: &str, mut value: Value) {
+        if let Some(pseudonyms) = &mut self.pseudonyms {
+            pseudonyms.json(&mut value);
+        }
+        let mut text = format!("{value:#}");
+        text.push('\n');
+        self.keep(name, text);
+    }
+
+    /// A document that was rendered already.
+    pub(super) fn document(&mut self, name: &str, text: &str) {
+        match serde_json::from_str(text) {
+            Ok(value) => self.json(name, value),
+            Err(error) => self.missing(name, error),
+        }
+    }
+
+    /// One JSON object a line. A line that is none, as after a power cut, is kept as text.
+    pub(super) fn lines(&mut self, name: &str, text: &str) {
+        let mut clean = String::new();
+        for line in text.lines() {
+            let line = if let Ok(mut value) = serde_json::from_str::<Value>(line) {
+                secrets::scrub(&mut value);
+                if let Some(pseudonyms) = &mut self.pseudonyms {
+                    pseudonyms.json(&mut value);
+                }
+                value.to_string()
+            } else {
+                let line = secrets::scrub_text(line);
+                self.pseudonyms.as_mut().map_or(line.clone(), |pseudonyms| pseudonyms.text(&line))
+            };
+            clean.push_str(&line);
+            clean.push('\n');
+        }
+        self.keep(name, clean);
+    }
+
+    /// Text, or why there is none.
+    pub(super) fn take(&mut self, name: &str, text: Result<String, impl fmt::Display>) {
+        match text {
+            Ok(text) => self.text(name, &text),
+            Err(why) => self.missing(name, why),
+        }
+    }
+
+    pub(super) fn missing(&mut self, what: &str, why: impl fmt::Display) {
+        self.missing += 1;
+        let mut line = format!("{what}: {why}\n");
+        if let Some(pseudonyms) = &mut self.pseudonyms {
+            line = pseudonyms.text(&line);
+        }
+        if self.errors.len() + line.len() < ERRORS {
+            self.errors.push_str(&line);
+        }
+    }
+
+    fn keep(&mut self, name: &str, text: String) {
+        let name = self.pseudonyms.as_mut().map_or(name.to_owned(), |pseudonyms| pseudonyms.text(name));
+        let text = cut(text);
+        // What is cut off is no JSON any more, and a reader should not try.
+        let (name, text) = match text {
+            Whole(text) => (name, text),
+            Cut(text) => (format!("{name}.cut"), text),
+        };
+        let size = BLOCK + text.len().next_multiple_of(BLOCK);
+        if self.size + size > ALL - ERRORS - 4 * BLOCK {
+            return self.missing(
+                &name,
+                format_args!("left out: all files together would be larger than {ALL} bytes"),
+            );
+        }
+        self.size += size;
+        self.entries.push(Entry { name, text });
+    }
+
+    /// How many things could not be had.
+    pub(super) fn missed(&self) -> usize {
+        self.missing
+    }
+
+    /// All files, the list of what is missing last.
+    pub(super) fn finish(mut self) -> Vec<Entry> {
+        let text =
+            if self.errors.is_empty() { "everything could be collected\n".to_owned() } else { self.errors };
+        self.entries.push(Entry { name: "errors.txt".to_owned(), text });
+        self.entries
+    }
+}
+
+enum Length {
+    Whole(String),
+    Cut(String),
+}
+use Length::{Cut, Whole};
+
+fn cut(mut text: String) -> Length {
+    if text.len() <= LARGEST {
+        return Whole(text);
+    }
+    let words = format!("\n(cut off here; {} bytes in all)\n", text.len());
+    text.truncate(text.floor_char_boundary(LARGEST - words.len()));
+    Cut(text + &words)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_cut_off_and_says_so() {
+        let mut collection = Collection::default();
+        collection.text("long", &"ä".repeat(LARGEST));
+        collection.json("long.json", json!("x".repeat(LARGEST)));
+        collection.text("short", "x");
+        let files = collection.finish();
+        let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["long.cut", "long.json.cut", "short", "errors.txt"]);
+        assert!(
+            files[0].text.len() <= LARGEST
+                && files[0].text.ends_with("(cut off here; 1048576 bytes in all)\n")
+        );
+        assert_eq!(files[3].text, "everything could be collected\n");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_named() {
+        let mut collection = Collection::default();
+        for number in 0..20 {
+            collection.text(&format!("file-{number}"), &"x".repeat(LARGEST));
+        }
+        collection.missing("the moon", "too far");
+        assert_eq!(collection.missed(), 14);
+        let files = collection.finish();
+        let size: usize = files.iter().map(|file| BLOCK + file.text.len().next_multiple_of(BLOCK)).sum();
+        assert!(size + 3 * BLOCK <= ALL, "{size}");
+        let errors = &files.last().unwrap().text;
+        assert!(errors.contains("file-7: left out") && errors.ends_with("the moon: too far\n"), "{errors}");
+    }
+
+    #[test]
+    fn names_are_hidden_everywhere() {
+        let mut collection = Collection::new(Some(Pseudonyms::new(["edge-1"])));
+        collection.text("a/10.7.0.1", "edge-1 has 10.7.0.1");
+        collection.lines("log", "{\"msg\":\"\\b10.7.0.1\",\"token\":\"abc\"}\n10.7.0.1 \"cut\n");
+        collection.missing("10.7.0.1", "gone from edge-1");
+        let files = collection.finish();
+        let all: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+        assert_eq!(
+            all,
+            [
+                ("a/ip4-1", "node has ip4-1"),
+                ("log", "{\"msg\":\"\\bip4-1\",\"token\":\"(removed)\"}\nip4-1 \"cut\n"),
+                ("errors.txt", "ip4-1: gone from node\n"),
+            ]
+        );
+    }
+}
