@@ -57,7 +57,8 @@ impl Pass<'_> {
         if self.session.pod.is_none()
             && let Some(step) = steps.iter().find(|step| step.needs_pod())
         {
-            let reason = "this can only be done by whoever may enter the pod's network namespace";
+            let reason = "this can only be done by whoever may enter the pod's network namespace: run smarter-cni \
+                          reconcile on the node, or restart the pod";
             self.report.failure(subject, Some(step.to_string()), reason);
             steps.retain(|step| !step.needs_pod() && !step.is_about(&want.port.name));
         }

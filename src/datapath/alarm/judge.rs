@@ -114,9 +114,12 @@ impl Judge {
             }
             return false;
         };
-        let lost = is_less(&known.role, &known.link, &link) || role.is_none() && known.role != Role::Guest;
         let before = known.role.clone();
-        *known = Known { role: role.unwrap_or_else(|| before.clone()), link };
+        let unmarked = before != Role::Guest && role.as_ref() != Some(&before);
+        let lost = unmarked || is_less(&before, &known.link, &link);
+        // A port without its mark is no guest: it gets the mark back.
+        *known =
+            Known { role: role.filter(|role| *role != Role::Guest).unwrap_or_else(|| before.clone()), link };
         lost && self.suspect(before)
     }
 

@@ -55,6 +55,7 @@ fn all_faults(watch: &Watch) {
         "ip addr flush dev house0 scope global".to_owned(),
         format!("ip link set {port} nomaster; ip addr add 169.254.7.8/16 dev {port}"),
         format!("ip link set {port} down"),
+        format!("ip link set {port} alias mine"),
         format!("bridge link set dev {port} hairpin off"),
         format!("bridge link set dev {port} isolated on"),
         format!("ip addr add 169.254.7.8/16 dev {port}"),

@@ -34,7 +34,7 @@ impl Watch {
         let shared = Arc::clone(&said);
         let listener = thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                *shared.lock().expect("no panic there") += &format!("{line}\n");
+                shared.lock().expect("no panic there").extend([line.as_str(), "\n"]);
             }
         });
         eventually("the first installation", PATIENCE, || last.exists());
