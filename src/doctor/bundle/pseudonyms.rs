@@ -55,7 +55,9 @@ impl Pseudonyms {
     }
 
     pub(super) fn text(&mut self, text: &str) -> String {
-        let text = self.without_host(text);
+        // A host may be called as a part of an address is, and an address may be a part of a host's name.
+        let plain = |host: &str| host.chars().all(is_of_address);
+        let text = self.without_host(text, |host| !plain(host));
         let mut hidden = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while !rest.is_empty() {
@@ -66,13 +68,13 @@ impl Pseudonyms {
             self.hide_run(&mut hidden, &rest[..end]);
             rest = &rest[end..];
         }
-        hidden
+        self.without_host(&hidden, plain)
     }
 
     /// As a word of its own, in whatever case.
-    fn without_host(&self, text: &str) -> String {
+    fn without_host(&self, text: &str, which: impl Fn(&str) -> bool) -> String {
         let mut text = text.to_owned();
-        for host in &self.hosts {
+        for host in self.hosts.iter().filter(|host| which(host)) {
             let lower = text.to_ascii_lowercase();
             let mut clean = String::with_capacity(text.len());
             let mut done = 0;
@@ -119,16 +121,19 @@ impl Pseudonyms {
             return None;
         }
         match run.len() {
-            8 if !named => u32::from_str_radix(run, 16).ok().map(|bits| self.of(Ipv4Addr::from(bits).into())),
+            8 if !named => self.of_bits(Ipv4Addr::from(u32::from_str_radix(run, 16).ok()?).into()),
             12 => {
                 let bytes = u64::from_str_radix(run, 16).ok()?.to_be_bytes();
                 Some(self.of_mac(bytes[2..].try_into().ok()?, run))
             }
-            32 if !named => {
-                u128::from_str_radix(run, 16).ok().map(|bits| self.of(Ipv6Addr::from(bits).into()))
-            }
+            32 if !named => self.of_bits(Ipv6Addr::from(u128::from_str_radix(run, 16).ok()?).into()),
             _ => None,
         }
+    }
+
+    /// As written where it is no address of anybody: a mark, a mask.
+    fn of_bits(&mut self, address: IpAddr) -> Option<String> {
+        (!is_public_knowledge(address)).then(|| self.of(address))
     }
 
     fn mac(&mut self, rest: &str) -> Option<(usize, String)> {

@@ -57,6 +57,7 @@ pub(super) fn scrub_text(text: &str) -> String {
     }
     let mut clean = String::with_capacity(text.len());
     let mut next_is_secret = false;
+    let mut before = "";
     for piece in
         text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&'))
     {
@@ -69,7 +70,9 @@ pub(super) fn scrub_text(text: &str) -> String {
         let (kept, announces) = scrub_word(word, next_is_secret);
         clean.push_str(&kept);
         clean.push_str(&piece[word.len()..]);
-        next_is_secret = announces;
+        // `secret = …`
+        next_is_secret = announces || (matches!(word, "=" | ":") && is_secret(before));
+        before = word;
     }
     clean
 }
@@ -150,7 +153,7 @@ mod tests {
             ("kubelet --token abc --v 2", "kubelet --token (removed) --v 2"),
             ("password: hunter2, mtu: 1400", "password: (removed), mtu: 1400"),
             ("secret = x y", "secret = (removed) y"),
-            ("Authorization: Bearer abc.def", "Authorization: (removed) abc.def"),
+            ("Authorization: Bearer abc.def", "Authorization: Bearer (removed)"),
             ("with bearer abc", "with bearer (removed)"),
             ("from https://me:pw@host:443/x", "from https://(removed)@host:443/x"),
             ("eyJhbGciOi.J9.x", "(removed)"),

@@ -37,7 +37,13 @@ pub(super) fn versions(root: &Root, into: &mut Collection) {
     line("kernel build", fs::read_to_string("/proc/sys/kernel/version"));
     line("boot", BootId::current().map(|boot| boot.as_str().to_owned()));
     line("seconds since the boot", Ok(boottime().as_secs().to_string()));
-    for runtime in runtimes::find(root).runtimes {
+    let found = runtimes::find(root);
+    for problem in &found.problems {
+        // What is wrong with it may quote it.
+        let words = format_args!("could not be understood; taken instead: {}", problem.assumed);
+        into.missing(&problem.file.display().to_string(), words);
+    }
+    for runtime in found.runtimes {
         let said = root.locate(&runtime.socket).map_err(|error| error.to_string());
         let said = said.and_then(|socket| cri::status(&socket, PATIENCE).map_err(|error| error.to_string()));
         let said = match said {
