@@ -14,6 +14,8 @@ use crate::state::results;
 
 /// A containerd that works answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// On a small board that starts its pods it takes longer: whoever was late at the first look gets this at the second.
+const SECOND_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default)]
 pub struct Runtimes {
@@ -56,26 +58,26 @@ impl Runtimes {
     }
 }
 
-/// `earlier` is what was found a moment ago: whoever did not answer in time then is not waited for again.
+/// `earlier` is what was found a moment ago: whoever did not answer in time then gets more time now.
 pub(super) fn load(
     root: &Root,
     found: &Found,
     networks: &BTreeSet<String>,
     earlier: Option<&Runtimes>,
 ) -> Runtimes {
-    let late = |runtime: &&Runtime| {
-        let known = earlier.into_iter().flat_map(|earlier| &earlier.all);
-        known.filter(|asked| asked.is_late()).find(|asked| asked.runtime == **runtime).cloned()
+    let patience = |runtime: &Runtime| {
+        let mut known = earlier.into_iter().flat_map(|earlier| &earlier.all);
+        let late = known.any(|asked| asked.is_late() && asked.runtime == *runtime);
+        if late { SECOND_PATIENCE } else { PATIENCE }
     };
     // All at once: several may be silent.
     let all: Vec<Asked> = thread::scope(|scope| {
-        let asking: Vec<_> = found
-            .runtimes
-            .iter()
-            .map(|runtime| late(&runtime).ok_or_else(|| scope.spawn(|| ask(root, runtime))))
-            .collect();
-        let answers = asking.into_iter().map(|asked| asked.or_else(thread::ScopedJoinHandle::join));
-        answers.map(|asked| asked.expect("asking does not panic")).collect()
+        let ask = |runtime| {
+            let patience = patience(runtime);
+            scope.spawn(move || ask(root, runtime, patience))
+        };
+        let asking: Vec<_> = found.runtimes.iter().map(ask).collect();
+        asking.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect()
     });
     let mut runtimes = Runtimes {
         places: places(root, &all),
@@ -91,13 +93,13 @@ pub(super) fn load(
     runtimes
 }
 
-fn ask(root: &Root, runtime: &Runtime) -> Asked {
+fn ask(root: &Root, runtime: &Runtime, patience: Duration) -> Asked {
     let unreachable = |error: io::Error| Error {
         socket: runtime.socket.clone(),
         reason: Reason::Failed(error.to_string()),
     };
     let socket = root.locate(&runtime.socket).map_err(unreachable);
-    Asked { runtime: runtime.clone(), answer: socket.and_then(|socket| cri::status(&socket, PATIENCE)) }
+    Asked { runtime: runtime.clone(), answer: socket.and_then(|socket| cri::status(&socket, patience)) }
 }
 
 fn places(root: &Root, all: &[Asked]) -> BTreeMap<PathBuf, PathBuf> {
