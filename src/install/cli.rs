@@ -3,10 +3,12 @@
 //! A flag counts more than a variable of the environment, a variable under its new name more than one under the name that
 //! Arm's smarter-cni used. Refuses to understand the words: that is `settings`'.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::Parser;
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -15,7 +17,8 @@ use clap::Parser;
     after_help = "Each setting can also be given in the environment, in upper or lower case, which is how the keys of a \
                   ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, HOST_PORTS, \
                   HOST_PORT_SNAT, HOST_PORT_STRICT, HOST_PORT_INTERFACES, DENY_HOST_PORT_INTERFACES, NETWORK, BRIDGE, \
-                  BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more.\n\n\
+                  BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more. Without any \
+                  setting those of the last installation count again.\n\n\
                   Exit code 0: installed, or nothing to do; 1: refused or failed, the reason is printed; 2: a word that \
                   makes no sense."
 )]
@@ -119,12 +122,25 @@ pub(super) struct Uninstall {
     pub(super) json: bool,
 }
 
-/// A word and where it was said, for refusals.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A word and where it was said, for refusals. Written down it is its text alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub(super) struct Word {
     pub(super) text: String,
     /// `--subnet`, `CIDR`…
     pub(super) source: String,
+}
+
+impl From<String> for Word {
+    fn from(text: String) -> Self {
+        Self { text, source: "the earlier installation's setting".to_owned() }
+    }
+}
+
+impl From<Word> for String {
+    fn from(word: Word) -> Self {
+        word.text
+    }
 }
 
 /// Where words come from: the environment, read once at the edge.
@@ -148,24 +164,59 @@ impl Environment {
 }
 
 /// Every setting by its word.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Words {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) subnet: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) gateway: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mtu: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hairpin: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) masquerade: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_ports: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_port_snat: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_port_strict: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_port_interfaces: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) deny_host_port_interfaces: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bridge: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bin_dir: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conf_dir: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) take_over: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log_level: Option<Word>,
+}
+
+impl Words {
+    /// As they are written down: each setting with its text.
+    pub(super) fn written(&self) -> BTreeMap<String, String> {
+        let object = serde_json::to_value(self).and_then(serde_json::from_value);
+        object.expect("an object of texts")
+    }
+
+    /// Of what was written down. A setting that only a newer program knows is left to that.
+    pub(super) fn of_written(settings: &BTreeMap<String, String>) -> Self {
+        serde_json::to_value(settings).and_then(serde_json::from_value).unwrap_or_default()
+    }
+
+    /// Nobody said anything.
+    pub(super) fn is_silent(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Install {
@@ -254,6 +305,21 @@ mod tests {
         );
         assert_eq!(words(&[], &[("TAKE_OVER", "")]).take_over, None);
         assert_eq!(words(&["--take-over"], &[]).take_over, word("true", "--take-over"));
+    }
+
+    #[test]
+    fn what_was_said_is_said_again() {
+        let said = words(&["--subnet", "10.3.0.0/16", "--take-over"], &[("MTU", "1400")]);
+        let written = said.written();
+        let texts: Vec<_> = written.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        assert_eq!(texts, [("mtu", "1400"), ("subnet", "10.3.0.0/16"), ("take_over", "true")]);
+        let again = Words::of_written(&written);
+        assert_eq!(again.subnet, word("10.3.0.0/16", "the earlier installation's setting"));
+        assert_eq!(again.written(), written);
+        assert!(words(&[], &[]).is_silent() && !again.is_silent());
+        let newer = [("subnet", "10.3.0.0/16"), ("colour", "blue")];
+        let newer = newer.map(|(key, text)| (key.to_owned(), text.to_owned())).into();
+        assert_eq!(Words::of_written(&newer).subnet, again.subnet);
     }
 
     #[test]

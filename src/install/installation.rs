@@ -3,7 +3,7 @@
 //!
 //! Written before the first effect and removed after the last one. Refuses to know what is there now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
@@ -29,6 +29,8 @@ pub(crate) struct Installation {
     pub(crate) bridge_is_foreign: bool,
     /// The network had leases before us: what belongs to their bookkeeping stays when we go.
     pub(crate) leases_are_foreign: bool,
+    /// What was said, for an installation that says nothing: whoever repairs a node does not know its settings.
+    pub(crate) settings: BTreeMap<String, String>,
     /// What `--subnet auto` picked.
     pub(crate) automatic: Option<IpNetwork>,
     /// Programs and their names, ours to remove.

@@ -30,6 +30,7 @@ use std::path::Path;
 use clap::Parser;
 
 pub use self::cli::Environment;
+use self::cli::Words;
 pub use self::installation::FILE as RECORD;
 /// What the last installation wrote down about itself, for whoever compares it with the node.
 pub(crate) use self::observe::installation as remembered;
@@ -51,7 +52,8 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
         Ok(options) => options,
         Err(outcome) => return *outcome,
     };
-    let settings = match settings::settings(&options.words(environment)) {
+    let root = cli::root(options.root.as_ref(), environment);
+    let settings = match settings::settings(&said(&options, environment, &root)) {
         Ok(settings) => settings,
         Err(wrong) => {
             let stderr =
@@ -59,7 +61,6 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
             return Outcome { stderr, status: USAGE, ..Outcome::default() };
         }
     };
-    let root = cli::root(options.root.as_ref(), environment);
     if options.watch {
         return match caught(true) {
             Ok(Some(signals)) => watch::watch(arguments, root, signals),
@@ -87,6 +88,17 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
     }
     let report = pass.run(options.dry_run);
     report.outcome(options.json).logged(report.entry("install").map(|entry| kept_below(&pass.root, entry)))
+}
+
+/// The settings; when there is none, those of the installation that is there.
+fn said(options: &cli::Install, environment: &Environment, root: &Path) -> Words {
+    let words = options.words(environment);
+    if !words.is_silent() {
+        return words;
+    }
+    // Whatever is wrong with the file is said by whoever needs more of it.
+    let known = remembered(&Root::at(root)).ok().flatten();
+    known.map(|installation| Words::of_written(&installation.settings)).unwrap_or_default()
 }
 
 /// In a container the log is on the host, and the container's own output is already kept by somebody.

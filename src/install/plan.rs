@@ -88,7 +88,7 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         steps: have.leftovers.iter().cloned().map(Step::RemoveLeftover).collect(),
         notes: Vec::new(),
         refusals: Vec::new(),
-        installation: intended(have, &network),
+        installation: intended(want, have, &network),
     };
     have.bin_dirs.iter().for_each(|dir| planning.plugins(dir));
     let bytes = render(&network);
@@ -131,7 +131,7 @@ fn predecessor(have: &Have) -> Option<&ConfFile> {
     })
 }
 
-fn intended(have: &Have, network: &Network) -> Installation {
+fn intended(want: &Settings, have: &Have, network: &Network) -> Installation {
     let earlier = have.installation.clone();
     let unmarked =
         |bridge: &crate::datapath::ground::Bridge| bridge.name == network.bridge.as_str() && !bridge.marked;
@@ -147,6 +147,7 @@ fn intended(have: &Have, network: &Network) -> Installation {
         network: network.name.to_string(),
         bridge: network.bridge.to_string(),
         bridge_is_foreign,
+        settings: want.words.written(),
         ..earlier.unwrap_or_default()
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::conflist::Range;
 use crate::datapath::ground::{Bridge, By, Taken};
+use crate::install::cli::Words;
 use crate::install::have::ProgramIdentity;
 use crate::install::settings::Wish;
 
@@ -14,6 +15,7 @@ fn settings() -> Settings {
         bin_dirs: vec![],
         conf_dirs: vec![],
         take_over: false,
+        words: Words::default(),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Settings {
     pub(super) bin_dirs: Vec<PathBuf>,
     pub(super) conf_dirs: Vec<PathBuf>,
     pub(super) take_over: bool,
+    /// The words that all of this was made of, to be written down.
+    pub(super) words: Words,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         bin_dirs: named(words.bin_dir.as_ref(), directories)?.unwrap_or_default(),
         conf_dirs: named(words.conf_dir.as_ref(), directories)?.unwrap_or_default(),
         take_over: named(words.take_over.as_ref(), boolean)?.unwrap_or(false),
+        words: words.clone(),
     })
 }
 

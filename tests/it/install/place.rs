@@ -52,6 +52,26 @@ fn a_second_installation_writes_nothing() {
     });
 }
 
+/// Whoever repairs a node does not know with which settings it was installed.
+#[test]
+fn without_settings_those_of_the_last_installation_count() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("--subnet 10.38.0.0/16 --bridge edge0 --mtu 1400");
+        let list = host.read(CONFLIST);
+        host.write(CONFLIST, "");
+        fs::remove_file(host.path(BIN).join("smarter-ipam")).unwrap();
+        let out = host.installed("");
+        assert!(out.stdout.contains("network smartnet on bridge edge0, 10.38.0.0/16"), "{out}");
+        assert_eq!(host.read(CONFLIST), list);
+        works(&host).expect("all of it is back");
+        // One setting is an installation of its own.
+        let out = host.installed("--subnet 10.39.0.0/16");
+        assert!(out.stdout.contains("network smartnet on bridge smartnet0, 10.39.0.0/16"), "{out}");
+        assert!(host.installed("").stdout.starts_with("nothing to do: network smartnet on bridge smartnet0"));
+    });
+}
+
 #[test]
 fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     sandboxed(|| {
