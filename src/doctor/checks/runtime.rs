@@ -239,7 +239,7 @@ fn not_loaded(
     // Ours is the first by now: what it has loaded instead is what it saw before.
     let loaded = status.cni.as_ref().and_then(|cni| cni.networks.first());
     let next_move = match loaded {
-        Some(first) if first.name != network => format!("restart it: {}", kind.restart()),
+        Some(first) if first.name != network => kind.restart().to_owned(),
         _ => next_move,
     };
     Ok(Some(Finding::problem(object(asked), why, next_move)))

@@ -135,12 +135,7 @@ fn a_network_that_is_not_loaded_has_a_reason() {
     let evidence = node(runtime(Kind::Containerd), Ok(status(true, Some(loaded(NETWORKS, &[])))));
     assert_only(&evidence, "runtime-network", "has not noticed the network", "systemctl restart containerd");
     let evidence = node(runtime(Kind::Containerd), Ok(status(true, Some(loaded(NETWORKS, &["cbr0"])))));
-    assert_only(
-        &evidence,
-        "runtime-network",
-        "the network cbr0 instead",
-        "restart it: systemctl restart containerd",
-    );
+    assert_only(&evidence, "runtime-network", "the network cbr0 instead", "systemctl restart containerd");
     let one = Runtime { only_network: Some("crio".into()), ..runtime(Kind::Crio) };
     assert_only(
         &node(one, Ok(status(true, None))),

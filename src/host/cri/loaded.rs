@@ -97,14 +97,14 @@ fn by_networks(cni: &Cni, ready: Option<&Condition>, wanted: &Wanted<'_>) -> Loa
             format!("{kind} cannot load any network: {error}"),
             "repair or remove the file that it names; it looks again when a file there changes",
         ),
-        // Its view of the directory is older than our file (field note N4, and a file that was renamed into the directory
-        // from another one: only writes, renames within it and removals make containerd look).
+        // Its view of the directory is older than our file (containerd issues 6490 and 7196; and a file that was renamed into
+        // the directory from another one: only writes, renames within it and removals make containerd look).
         (None, _) => no(
             format!(
                 "{kind} has not noticed the network in {conf_dir}: it does not when the directory was removed and made \
                  again, or when a file is moved there from another directory"
             ),
-            format!("restart it: {}", kind.restart()),
+            kind.restart(),
         ),
     }
 }

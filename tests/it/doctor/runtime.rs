@@ -2,7 +2,9 @@
 //! us: each fault is named by one id, and the fix that is printed heals it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::healthy::files;
@@ -18,10 +20,11 @@ const NETWORKS: &str = "/etc/cni/net.d";
 const CONFLIST: &str = "/etc/cni/net.d/0-smarter-bridge.conflist";
 const PROGRAM: &str = "/opt/cni/bin/smarter-cni";
 const CONFIG: &str = "/etc/containerd/config.toml";
-/// As the fixes have it. This node's setting is its range: the default one is public.
-const INSTALL: &str = "smarter-cni install, with the settings that this node has";
-const SETTINGS: &str = "--subnet 10.38.0.0/16";
+/// As the fixes have them.
+const INSTALL: &str = "smarter-cni install";
 const RESTART: &str = "systemctl restart containerd";
+/// Where a shell finds the program.
+const TYPED: &str = "/mnt/typed";
 
 struct RuntimeNode {
     containerd: Containerd,
@@ -29,22 +32,38 @@ struct RuntimeNode {
     _world: lab::Netns,
 }
 
+/// The line of a fix that is typed: the first.
+fn typed(fix: &str) -> &str {
+    fix.lines().next().unwrap_or_default()
+}
+
 impl RuntimeNode {
     fn new() -> Self {
         as_a_node();
         let world = lab::world();
         let containerd = Containerd::start_on_bare_node();
-        Self { containerd, program: stripped(&lab::binary()), _world: world }
+        let program = stripped(&lab::binary());
+        fs::create_dir(TYPED).unwrap();
+        symlink(&program, Path::new(TYPED).join("smarter-cni")).unwrap();
+        Self { containerd, program, _world: world }
     }
 
+    /// The first installation has a setting: the default range is public.
     fn install(&self) {
-        let said = Node.run(&format!("{} install {SETTINGS}", self.program.display()));
+        let said = Node.run(&format!("{} install --subnet 10.38.0.0/16", self.program.display()));
         assert!(said.contains("installed: network smartnet"), "{said}");
     }
 
-    fn restart(&mut self) {
-        self.containerd.kill();
-        self.containerd.start_again();
+    /// Types what is printed. There is no systemd here, so its part is done for it.
+    fn heal(&mut self, fix: &str) {
+        let line = typed(fix);
+        if line == RESTART {
+            self.containerd.kill();
+            return self.containerd.start_again();
+        }
+        let path = format!("{TYPED}:/usr/sbin:/usr/bin:/sbin:/bin");
+        let out = Command::new("sh").args(["-c", line]).env("PATH", path).output().unwrap();
+        assert!(out.status.success(), "`{line}`: {out:?}");
     }
 
     fn run_pod(&self, name: &str) -> Sandbox {
@@ -94,17 +113,17 @@ fn every_fault_between_the_runtime_and_us_has_one_name_and_a_fix_that_heals_it()
     sandboxed_daemons(|| {
         let mut node = RuntimeNode::new();
         let fix = names("conflist-missing", &format!("directory {NETWORKS}"));
-        assert_eq!(fix, "smarter-cni install");
+        assert!(fix.starts_with("smarter-cni install\nwith --subnet"), "{fix}");
         node.install();
         let pods = ["one", "two"].map(|name| node.run_pod(name));
         is_healthy();
 
         directory_made_anew(&mut node);
         containerd_stopped(&mut node);
-        configuration_at_fault(&node);
+        configuration_at_fault(&mut node);
         other_directories(&mut node);
-        damaged_result(&pods[0]);
-        program_cut_short(&node);
+        damaged_result(&mut node, &pods[0]);
+        program_cut_short(&mut node);
         unseen_without_rights(&node);
 
         for pod in &pods {
@@ -123,36 +142,35 @@ fn directory_made_anew(node: &mut RuntimeNode) {
     fs::create_dir(NETWORKS).unwrap();
     fs::write(CONFLIST, list).unwrap();
     let fix = names("runtime-network", "runtime containerd");
-    assert_eq!(fix, format!("restart it: {RESTART}"));
-    node.restart();
+    assert_eq!(fix, RESTART);
+    node.heal(&fix);
     is_healthy();
 }
 
 fn containerd_stopped(node: &mut RuntimeNode) {
     node.containerd.kill();
     let fix = names("runtime-socket", "runtime containerd");
-    assert!(fix.starts_with(RESTART), "{fix}");
-    node.containerd.start_again();
+    assert_eq!(typed(&fix), RESTART);
+    node.heal(&fix);
     is_healthy();
 }
 
 /// Then containerd has not loaded our network either, which is nothing to say once more.
-fn configuration_at_fault(node: &RuntimeNode) {
+fn configuration_at_fault(node: &mut RuntimeNode) {
     let list = fs::read(CONFLIST).unwrap();
     fs::write(CONFLIST, &list[..list.len() / 2]).unwrap();
     eventually("containerd has lost the network", PATIENCE, || !node.containerd.cri.ready());
     let fix = names("conflist-invalid", &format!("file {CONFLIST}"));
-    assert!(fix.starts_with("smarter-cni install writes it anew"), "{fix}");
-    node.install();
+    assert_eq!(fix, INSTALL);
+    node.heal(&fix);
     eventually("containerd has the network", PATIENCE, || node.containerd.cri.ready());
     is_healthy();
 
     let other = "/etc/cni/net.d/0-other.conflist";
     fs::write(other, r#"{"cniVersion":"1.0.0","name":"other","plugins":[{"type":"loopback"}]}"#).unwrap();
     let fix = names("conflist-not-first", &format!("file {other}"));
-    let command = fix.split_once(", and ").unwrap().0;
-    assert_eq!(command, format!("mv {other} {other}.disabled"));
-    Node.run(command);
+    assert_eq!(typed(&fix), format!("mv {other} {other}.disabled"));
+    node.heal(&fix);
     is_healthy();
 }
 
@@ -162,9 +180,9 @@ fn other_directories(node: &mut RuntimeNode) {
     let cni = "conf_dir = \"/etc/elsewhere/net.d\"\nbin_dir = \"/opt/elsewhere/bin\"\n";
     fs::write(CONFIG, format!("{config}[plugins.\"io.containerd.grpc.v1.cri\".cni]\n{cni}")).unwrap();
     assert_eq!(names("runtime-directories", "runtime containerd"), INSTALL);
-    node.restart();
+    node.heal(RESTART);
     assert_eq!(names("runtime-directories", "runtime containerd"), INSTALL);
-    node.install();
+    node.heal(INSTALL);
     let pod = node.run_pod("elsewhere");
     is_healthy();
     node.containerd.remove_pod(&pod);
@@ -177,24 +195,24 @@ fn other_directories(node: &mut RuntimeNode) {
     fs::write("/var/lib/smarter-cni/install.json", forgotten).unwrap();
     fs::write(CONFIG, &config).unwrap();
     assert_eq!(names("runtime-directories", "runtime containerd"), INSTALL);
-    node.install();
-    node.restart();
+    node.heal(INSTALL);
+    node.heal(RESTART);
     is_healthy();
 }
 
-fn damaged_result(pod: &Sandbox) {
+fn damaged_result(node: &mut RuntimeNode, pod: &Sandbox) {
     let path = format!("/var/lib/cni/results/smartnet-{}-eth0", pod.id);
     assert!(fs::metadata(&path).unwrap().len() > 0, "libcni has written it");
     fs::write(&path, "").unwrap();
     let fix = names("cache-damaged", &format!("file {path}"));
-    Node.run(&fix);
+    node.heal(&fix);
     is_healthy();
 }
 
-fn program_cut_short(node: &RuntimeNode) {
+fn program_cut_short(node: &mut RuntimeNode) {
     Node.run(&format!("truncate -s 5000 {PROGRAM}"));
     assert_eq!(names("plugin-damaged", &format!("file {PROGRAM}")), INSTALL);
-    node.install();
+    node.heal(INSTALL);
     is_healthy();
 }
 
