@@ -30,7 +30,6 @@ fn heals(watch: &Watch, fault: &str) {
     let said = watch.said().len();
     let begun = Instant::now();
     sh(fault);
-    assert!(!House::is_whole() || watch.said().len() > said, "{fault}: did nothing");
     eventually(fault, PROMISED, || House::is_whole() && watch.said().len() > said);
     eprintln!("{:>5} ms  {fault}", begun.elapsed().as_millis());
 }
@@ -135,11 +134,13 @@ fn with_pods_attached_it_is_idle_whatever_others_do() {
             ip addr add 198.51.100.1/24 dev foreign; ip link set f0 nomaster; ip link del f0; ip link del foreign; \
             nft add table ip other; nft add chain ip other c '{ type filter hook input priority 0; }'; \
             nft add rule ip other c counter; nft delete table ip other; done");
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(watch.looks(), before, "neither does somebody else: {}", watch.said());
         client.del();
-        thread::sleep(Duration::from_secs(2));
-        assert_eq!(watch.looks(), before, "neither does a DEL, nor somebody else: {}", watch.said());
+        thread::sleep(Duration::from_secs(1));
         eprintln!("resident with pods: {}", watch.status("VmRSS"));
         web.check();
+        // A DEL that takes longer than usual is looked at, and left alone.
         assert_eq!(ends_well(watch), "");
     });
 }
