@@ -57,6 +57,16 @@ impl Run {
 
 /// Begins the run: from now on its time counts. `environment` is SMARTER_CNI_LOG, `directory` where the log is kept.
 pub fn start(directory: &Path, environment: Option<&str>) {
+    begin(directory, environment, collector::stderr_level(environment));
+}
+
+/// As [`start`], for a command whose answer names whatever there is to warn of: standard error gets errors only, unless
+/// `environment` asks for more.
+pub fn start_quietly(directory: &Path, environment: Option<&str>) {
+    begin(directory, environment, collector::stderr_level(environment.or(Some("error"))));
+}
+
+fn begin(directory: &Path, environment: Option<&str>, stderr: tracing::Level) {
     let mut clock = Clock::begin(Instant::now());
     let file = ring::word(&directory.join(LEVEL_FILE));
     let (level, refused) = level::first(&[(LEVEL_FILE, file.as_deref()), ("SMARTER_CNI_LOG", environment)]);
@@ -64,7 +74,7 @@ pub fn start(directory: &Path, environment: Option<&str>) {
     clock.warnings.extend(refused);
     let run = Run {
         directory: directory.to_owned(),
-        stderr: collector::stderr_level(environment),
+        stderr,
         level: AtomicU8::new(level.unwrap_or_default() as u8),
         settled: level.is_some(),
         clock: Mutex::new(clock),

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
         Choice::Run(Applet::Doctor, rest) => {
+            log::start_quietly(Path::new(record::ROOT), log_level().as_deref());
             let outcome = doctor::run(rest, wants_colours(), &mut io::stdout());
             say(outcome)
         }
@@ -125,7 +126,11 @@ fn answer_panics(entry: log::Entry) {
 
 /// Warnings to standard error; SMARTER_CNI_LOG=info|debug shows more: every step, as the command a person would type. What
 /// happens goes to the log, too.
-#[expect(clippy::disallowed_methods, reason = "the environment is read here, at the edge")]
 fn start_log() {
-    log::start(Path::new(record::ROOT), std::env::var("SMARTER_CNI_LOG").ok().as_deref());
+    log::start(Path::new(record::ROOT), log_level().as_deref());
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment is read here, at the edge")]
+fn log_level() -> Option<String> {
+    std::env::var("SMARTER_CNI_LOG").ok()
 }

@@ -10,6 +10,7 @@ use super::cli::Options;
 use super::report::{Report, Style};
 use super::{Look, refused};
 use crate::Outcome;
+use crate::log::Entry;
 use crate::reconcile::{self, Scope};
 
 pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl Write) -> Outcome {
@@ -45,7 +46,8 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
         let made = if repair.changes == plan.changes { repair.ending() } else { repair.text() };
         format!("{made}\nafterwards\n{}{}", after.text(style), ending(&before, &after))
     };
-    Outcome { stdout, status: after.status(options.strict), ..Outcome::default() }
+    let entry = repair.entry().map(|entry| Entry { verb: "doctor --fix".to_owned(), ..entry });
+    Outcome { stdout, status: after.status(options.strict), ..Outcome::default() }.logged(entry)
 }
 
 fn allowed(options: &Options) -> Result<(), String> {

@@ -69,7 +69,7 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
         };
     }
     if options.repair && !options.look {
-        return Outcome::printed(Look::of_network(&root).render());
+        return seen(Look::of_network(&root));
     }
     let pass = match Pass::new(root.clone(), settings) {
         Ok(pass) => pass,
@@ -82,12 +82,20 @@ pub fn install(arguments: &[OsString], environment: &Environment) -> Outcome {
         }
     };
     if options.look {
-        let files = Look::of_files(&pass);
-        let look = if options.repair { files.with_network(&root) } else { files };
-        return Outcome::printed(look.render());
+        let report = pass.repair();
+        // Before the host's tree becomes our own, and paths other ones.
+        if let Some(entry) = report.entry("install") {
+            log::write(&kept_below(&pass.root, entry));
+        }
+        let files = Look::of_files(&pass, report);
+        return seen(if options.repair { files.with_network(&root) } else { files });
     }
     let report = pass.run(options.dry_run);
     report.outcome(options.json).logged(report.entry("install").map(|entry| kept_below(&pass.root, entry)))
+}
+
+fn seen(look: Look) -> Outcome {
+    Outcome::printed(look.render()).logged(look.entry)
 }
 
 /// The settings; when there is none, those of the installation that is there.

@@ -105,9 +105,10 @@ fn look(arguments: &[&OsString], due: Due, waiter: &Waiter) -> io::Result<Option
 fn trouble(due: Due, what: String) -> Look {
     let troubles = vec![what];
     if due.files {
-        return Look { files: Some(Files { troubles, ..Files::default() }), network: None };
+        return Look { files: Some(Files { troubles, ..Files::default() }), ..Look::default() };
     }
-    Look { files: None, network: Some(Network { troubles, unfinished: true, ..Network::default() }) }
+    let network = Network { troubles, unfinished: true, ..Network::default() };
+    Look { network: Some(network), ..Look::default() }
 }
 
 /// What was said already, and is not said again as long as it is the same.

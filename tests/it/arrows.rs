@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "net",
             "applet",
             "conflist",
+            "log",
             "cni",
             "state",
             "host",

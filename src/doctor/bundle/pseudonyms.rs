@@ -103,7 +103,9 @@ impl Pseudonyms {
         let mut at = 0;
         while at < run.len() {
             let rest = &run[at..];
-            let found = if v6 { self.mac(rest).or_else(|| self.v6(rest)) } else { None };
+            // The first letter may be the rest of `\f`: then this is no multicast address.
+            let escaped = at == 0 && hidden.ends_with('\\');
+            let found = if v6 { self.mac(rest).or_else(|| self.v6(rest, escaped)) } else { None };
             if let Some((length, name)) = found.or_else(|| self.v4(rest)) {
                 hidden.push_str(&name);
                 at += length;
@@ -146,11 +148,17 @@ impl Pseudonyms {
         Some((MAC, self.of_mac(bytes, text)))
     }
 
-    fn v6(&mut self, rest: &str) -> Option<(usize, String)> {
+    fn v6(&mut self, rest: &str, escaped: bool) -> Option<(usize, String)> {
         let (length, address) = longest::<Ipv6Addr>(rest, LONGEST)?;
-        // As written: `::` is also a part of other things.
-        let kept = is_public_knowledge(address.into());
-        Some((length, if kept { rest[..length].to_owned() } else { self.of(address.into()) }))
+        Some((
+            length,
+            match IpAddr::from(address) {
+                address if is_public_knowledge(address) && escaped => self.named(address),
+                // As written: `::` is also a part of other things.
+                address if is_public_knowledge(address) => rest[..length].to_owned(),
+                address => self.of(address),
+            },
+        ))
     }
 
     fn v4(&mut self, rest: &str) -> Option<(usize, String)> {
@@ -167,6 +175,10 @@ impl Pseudonyms {
         {
             return format!("::ffff:{}", self.of(v4.into()));
         }
+        self.named(address)
+    }
+
+    fn named(&mut self, address: IpAddr) -> String {
         let family = if address.is_ipv4() { "ip4" } else { "ip6" };
         let next = self.addresses.len() + 1;
         self.addresses.entry(address).or_insert_with(|| format!("{family}-{next}")).clone()

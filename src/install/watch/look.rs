@@ -9,7 +9,8 @@ use crate::host::root::Root;
 use crate::install::apply::Lock;
 use crate::install::enter::enter;
 use crate::install::pass::Pass;
-use crate::install::report::Result as Outcome;
+use crate::install::report::{Report as InstallReport, Result as Outcome};
+use crate::log::Entry;
 use crate::reconcile::{self, Action, Report, Scope};
 use crate::state::{BootId, Records, record};
 
@@ -17,6 +18,9 @@ use crate::state::{BootId, Records, record};
 pub(in crate::install) struct Look {
     pub(super) files: Option<Files>,
     pub(super) network: Option<Network>,
+    /// What the log is to say of the repair of the network.
+    #[serde(skip)]
+    pub(in crate::install) entry: Option<Entry>,
 }
 
 /// The installation: plugins, names, configuration.
@@ -44,8 +48,7 @@ pub(super) struct Network {
 }
 
 impl Look {
-    pub(in crate::install) fn of_files(pass: &Pass) -> Self {
-        let report = pass.repair();
+    pub(in crate::install) fn of_files(pass: &Pass, report: InstallReport) -> Self {
         let superseded = matches!(report.result, Outcome::Superseded);
         let troubles = match report.result {
             Outcome::Refused | Outcome::Failed => report.errors,
@@ -53,11 +56,11 @@ impl Look {
             _ => Vec::new(),
         };
         let files = Files { watched: pass.watched(), repaired: report.steps, troubles, superseded };
-        Self { files: Some(files), network: None }
+        Self { files: Some(files), ..Self::default() }
     }
 
     pub(in crate::install) fn of_network(root: &Path) -> Self {
-        Self { files: None, network: Some(Network::look(root)) }
+        Self::default().with_network(root)
     }
 
     /// What another build installed is its own to repair.
@@ -65,7 +68,8 @@ impl Look {
         if self.files.as_ref().is_some_and(|files| files.superseded) {
             return self;
         }
-        Self { network: Some(Network::look(root)), ..self }
+        let (network, entry) = Network::look(root);
+        Self { network: Some(network), entry, ..self }
     }
 
     pub(in crate::install) fn render(&self) -> String {
@@ -74,13 +78,13 @@ impl Look {
 }
 
 impl Network {
-    fn look(root: &Path) -> Self {
+    fn look(root: &Path) -> (Self, Option<Entry>) {
         match rights().and_then(|notes| Ok((notes, reconcile(root)?))) {
-            Ok((notes, Some(report))) => Self { notes, ..Self::of(&report) },
-            Ok((notes, None)) => Self { notes, ..Self::default() },
+            Ok((notes, Some(report))) => (Self { notes, ..Self::of(&report) }, report.entry()),
+            Ok((notes, None)) => (Self { notes, ..Self::default() }, None),
             Err(why) => {
                 let trouble = format!("what pods were promised is not repaired: {why}");
-                Self { troubles: vec![trouble], ..Self::default() }
+                (Self { troubles: vec![trouble], ..Self::default() }, None)
             }
         }
     }
