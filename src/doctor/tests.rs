@@ -35,6 +35,7 @@ fn every_check_is_documented_in_its_place_and_no_other() {
         let section = explain::section(check.id).unwrap();
         assert!(section.starts_with(&format!("### {}\n", check.id)), "{section}");
         assert!(section.lines().count() >= 3 && !section.contains("\n#"), "{section}");
+        assert_eq!(section.matches("\n\nFix: ").count(), 1, "how to fix it, at the end: {section}");
         assert!(section.lines().all(|line| line.chars().count() <= 80), "{section}");
     }
     assert_eq!(explain::section("no-such-check"), None);

@@ -88,6 +88,11 @@ fn a_machine_gets_what_was_what_was_done_and_what_is() {
             fixed.json["repair"]["changes"][0]["steps"],
             json!(["node: sysctl -w net.ipv4.ip_forward=1"])
         );
+        let log = std::fs::read_to_string("/run/smarter-cni/log").unwrap();
+        let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert_eq!((&line["verb"], &line["result"]), (&json!("doctor --fix"), &json!("ok")));
+        let made = line["changes"].as_array().unwrap();
+        assert!(made.iter().all(|step| step.as_str().unwrap().ends_with("net.ipv4.ip_forward=1")), "{line}");
         let idle = diagnose("--fix");
         assert_eq!((&idle.json["before"], &idle.json["repair"]["changes"]), (&json!([]), &json!([])));
         drop(lab);

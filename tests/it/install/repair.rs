@@ -106,8 +106,14 @@ fn on_the_host_itself_it_heals_as_well() {
         command.env_clear().args(["install", "--bin-dir", "/opt/bin", "--conf-dir", "/opt/net.d"]);
         let watch = Watch::run(&mut command, Path::new("/opt/net.d/0-smarter-bridge.conflist"));
         let house = House::new();
-        for fault in ["ip link del house0", "sysctl -qw net.ipv4.ip_forward=0"] {
+        for (fault, step) in [
+            ("ip link del house0", "ip link add house0"),
+            ("sysctl -qw net.ipv4.ip_forward=0", "ip_forward=1"),
+        ] {
             heals(&watch, fault);
+            let log = fs::read_to_string("/run/smarter-cni/log").expect("the log");
+            let line = log.lines().rfind(|line| line.contains(r#""verb":"reconcile""#)).expect("a line");
+            assert!(line.contains(step), "{fault}: {line}");
             house.assert_flows(fault);
         }
         ends_well(watch);
