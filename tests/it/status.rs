@@ -135,7 +135,7 @@ fn what_became_of_pods_is_shown() {
         let debian = std::path::Path::new(lab::DEBIAN_PLUGINS);
         let ipam = json!({"cniVersion": "1.0.0", "name": "net", "ipam": config["ipam"]});
         plugin(debian, "host-local", "ADD", &theirs, &ipam).succeed();
-        thread::sleep(Duration::from_secs(6));
+        lab::grow_old();
         let shown = status("--json");
         let states: Vec<_> =
             rows(&shown, "net").iter().map(|row| (row["container"].clone(), row["state"].clone())).collect();

@@ -54,33 +54,73 @@ fn reset() {
     run("sh", &["-c", script]);
 }
 
-/// Calls `after` for every way to kill a call that `before` prepares, with the call that was killed in words.
-fn for_every_kill(call: fn(&Netns) -> Plugin, before: fn(&Netns), after: impl Fn(&Netns, &str)) {
+/// How many tests take the ways to kill a call between them, so that they run beside each other.
+const SHARES: usize = 3;
+
+/// Calls `after` for every way to kill a call that `before` prepares, with the call that was killed in words; for those of
+/// one share, which are every third.
+fn for_every_kill(
+    share: usize,
+    call: fn(&Netns) -> Plugin,
+    before: fn(&Netns),
+    after: impl Fn(&Netns, &str),
+) {
     let pod = Netns::new("pod");
     before(&pod);
     let counts = effects(call(&pod));
     del(&pod).succeed();
     let (mut kills, mut survivors) = (0, 0);
-    for (name, count) in &counts {
-        for n in 1..=*count {
-            let pod = {
-                reset();
-                Netns::new(&format!("pod-{name}-{n}"))
-            };
-            before(&pod);
-            let out = traced(call(&pod), Some(&format!("inject={name}:signal=KILL:when={n}")));
-            // The kernel may be quicker this time, so that there is less to wait for: then there is no n-th call.
-            if out.status != -1 {
-                survivors += 1;
-                del(&pod).succeed();
-                continue;
-            }
-            kills += 1;
-            after(&pod, &format!("killed before {name} {n} of {count}"));
+    let points = counts.iter().flat_map(|(name, count)| (1..=*count).map(move |n| (name, n, count)));
+    for (name, n, count) in points.skip(share).step_by(SHARES) {
+        let pod = {
+            reset();
+            Netns::new(&format!("pod-{name}-{n}"))
+        };
+        before(&pod);
+        let out = traced(call(&pod), Some(&format!("inject={name}:signal=KILL:when={n}")));
+        // The kernel may be quicker this time, so that there is less to wait for: then there is no n-th call.
+        if out.status != -1 {
+            survivors += 1;
+            del(&pod).succeed();
+            continue;
         }
+        kills += 1;
+        after(&pod, &format!("killed before {name} {n} of {count}"));
     }
-    assert!(kills > 10 && survivors < 5, "{kills} of {} runs were killed: {counts:?}", kills + survivors);
+    let all = kills + survivors;
+    assert!(
+        kills * SHARES > 10 && survivors * SHARES < 5 + SHARES,
+        "{kills} of {all} runs were killed: {counts:?}"
+    );
     eprintln!("{kills} kills, {survivors} survivors of {counts:?}");
+}
+
+/// A module for each way to go on, in it a test for each share of the kills.
+macro_rules! for_every_share {
+    ($($name:ident: $call:expr, $before:expr, $after:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            fn share(number: usize) {
+                sandboxed(|| for_every_kill(number, $call, $before, $after));
+            }
+
+            #[test]
+            fn first_third() {
+                share(0);
+            }
+
+            #[test]
+            fn second_third() {
+                share(1);
+            }
+
+            #[test]
+            fn last_third() {
+                share(2);
+            }
+        }
+    )*};
 }
 
 fn add(pod: &Netns) -> Plugin {
@@ -96,113 +136,60 @@ fn assert_nothing_remains(pod: &Netns, when: &str) {
     assert!(pod.link("eth0").is_none(), "{when}: eth0 is left in the pod");
 }
 
-#[test]
-fn del_removes_what_a_killed_add_left() {
-    sandboxed(|| {
-        for_every_kill(
-            add,
-            |_| (),
-            |pod, when| {
-                let out = del(pod).run();
-                assert_eq!(out.status, 0, "{when}: {out}");
-                assert_nothing_remains(pod, when);
-            },
-        );
-    });
-}
+for_every_share! {
+    del_removes_what_a_killed_add_left: add, |_| (), |pod, when| {
+        let out = del(pod).run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        assert_nothing_remains(pod, when);
+    };
 
-#[test]
-fn del_without_namespace_removes_what_a_killed_add_left() {
-    sandboxed(|| {
-        for_every_kill(
-            add,
-            |_| (),
-            |pod, when| {
-                let out = del(pod).env("CNI_NETNS", "").run();
-                assert_eq!(out.status, 0, "{when}: {out}");
-                assert_nothing_remains(pod, when);
-            },
-        );
-    });
-}
+    del_without_namespace_removes_what_a_killed_add_left: add, |_| (), |pod, when| {
+        let out = del(pod).env("CNI_NETNS", "").run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        assert_nothing_remains(pod, when);
+    };
 
-#[test]
-fn gc_removes_what_a_killed_add_left() {
-    sandboxed(|| {
-        for_every_kill(
-            add,
-            |_| (),
-            |pod, when| {
-                let network = network().with(&json!({"cni.dev/valid-attachments": []}));
-                let out = network.call_all("GC").run();
-                assert_eq!(out.status, 0, "{when}: {out}");
-                // A record that was never in its place names nobody: it waits for the DEL of its pod, as its lock does.
-                let nameless = |what: &String| what.starts_with("record .") || what.starts_with("lock ");
-                let left: Vec<_> = remains().into_iter().filter(|what| !nameless(what)).collect();
-                assert_eq!(left, Vec::<String>::new(), "{when}");
-                assert!(pod.link("eth0").is_none(), "{when}: eth0 is left in the pod");
-                del(pod).succeed();
-                assert_nothing_remains(pod, when);
-            },
-        );
-    });
-}
+    gc_removes_what_a_killed_add_left: add, |_| (), |pod, when| {
+        let network = network().with(&json!({"cni.dev/valid-attachments": []}));
+        let out = network.call_all("GC").run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        // A record that was never in its place names nobody: it waits for the DEL of its pod, as its lock does.
+        let nameless = |what: &String| what.starts_with("record .") || what.starts_with("lock ");
+        let left: Vec<_> = remains().into_iter().filter(|what| !nameless(what)).collect();
+        assert_eq!(left, Vec::<String>::new(), "{when}");
+        assert!(pod.link("eth0").is_none(), "{when}: eth0 is left in the pod");
+        del(pod).succeed();
+        assert_nothing_remains(pod, when);
+    };
 
-#[test]
-fn a_second_add_finishes_what_a_killed_one_began() {
-    sandboxed(|| {
-        for_every_kill(
-            add,
-            |_| (),
-            |pod, when| {
-                let network = network();
-                let out = add(pod).run();
-                assert_eq!(out.status, 0, "{when}: {out}");
-                let attached = network.attached(pod, out);
-                let check = attached.call("CHECK").run();
-                assert_eq!(check.status, 0, "{when}: {check}");
-                let addresses = [0, 1].map(|at| attached.address(at).to_string());
-                let leases = files(format!("{LEASES}/net"));
-                let leases: Vec<_> =
-                    leases.into_iter().filter(|f| f.parse::<std::net::IpAddr>().is_ok()).collect();
-                assert_eq!(leases, addresses, "{when}: more than its addresses is leased");
-                assert!(ping(&Node, &addresses[0]), "{when}: the pod is not reachable");
-                assert_eq!(Node.run("nft list ruleset").matches("comment \"net\"").count(), 2, "{when}");
-                attached.del();
-                assert_nothing_remains(pod, when);
-            },
-        );
-    });
-}
+    a_second_add_finishes_what_a_killed_one_began: add, |_| (), |pod, when| {
+        let network = network();
+        let out = add(pod).run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        let attached = network.attached(pod, out);
+        let check = attached.call("CHECK").run();
+        assert_eq!(check.status, 0, "{when}: {check}");
+        let addresses = [0, 1].map(|at| attached.address(at).to_string());
+        let leases = files(format!("{LEASES}/net"));
+        let leases: Vec<_> = leases.into_iter().filter(|f| f.parse::<std::net::IpAddr>().is_ok()).collect();
+        assert_eq!(leases, addresses, "{when}: more than its addresses is leased");
+        assert!(ping(&Node, &addresses[0]), "{when}: the pod is not reachable");
+        assert_eq!(Node.run("nft list ruleset").matches("comment \"net\"").count(), 2, "{when}");
+        attached.del();
+        assert_nothing_remains(pod, when);
+    };
 
-#[test]
-fn a_second_del_finishes_what_a_killed_one_began() {
-    sandboxed(|| {
-        for_every_kill(
-            del,
-            |pod| drop(add(pod).succeed()),
-            |pod, when| {
-                let out = del(pod).run();
-                assert_eq!(out.status, 0, "{when}: {out}");
-                assert_nothing_remains(pod, when);
-            },
-        );
-    });
-}
+    a_second_del_finishes_what_a_killed_one_began: del, |pod| drop(add(pod).succeed()), |pod, when| {
+        let out = del(pod).run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        assert_nothing_remains(pod, when);
+    };
 
-#[test]
-fn a_second_del_without_namespace_finishes_what_a_killed_one_began() {
-    sandboxed(|| {
-        for_every_kill(
-            del,
-            |pod| drop(add(pod).succeed()),
-            |pod, when| {
-                let out = del(pod).env("CNI_NETNS", "").run();
-                assert_eq!(out.status, 0, "{when}: {out}");
-                assert_nothing_remains(pod, when);
-            },
-        );
-    });
+    a_second_del_without_namespace_finishes_what_a_killed_one_began: del, |pod| drop(add(pod).succeed()), |pod, when| {
+        let out = del(pod).env("CNI_NETNS", "").run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        assert_nothing_remains(pod, when);
+    };
 }
 
 /// One process, and in it nobody else's program: a node that is short of memory cannot start another.

@@ -34,8 +34,13 @@ fn effects() -> BTreeMap<String, usize> {
     counts
 }
 
-/// Calls `check` after each kill. `reset` makes the host what it was before an undisturbed run.
+/// How many tests take the kills of a verb between them, so that they run beside each other.
+const SHARES: usize = 4;
+
+/// Calls `check` after each kill of one share, which is every fourth. `reset` makes the host what it was before an
+/// undisturbed run.
 fn for_every_kill(
+    share: usize,
     host: &Host,
     program: &Path,
     verb: &str,
@@ -48,22 +53,52 @@ fn for_every_kill(
     let counts = effects();
     assert!(counts.values().sum::<usize>() > least, "the trace shows no effects: {counts:?}");
     let mut kills = 0;
-    for (call, count) in counts {
-        // The same write again and again, of the program's pieces: a few of them tell as much as all.
-        let whens: Vec<usize> =
-            (1..=count).filter(|when| count < 40 || when % 9 == 1 || *when == count).collect();
-        for when in whens {
-            reset();
-            let inject = format!("inject={call}:signal=SIGKILL:when={when}");
-            // A run that needs fewer calls than the one before ends undisturbed.
-            let status = traced(host, program, verb, Some(&inject));
-            if status != Some(0) {
-                kills += 1;
-            }
-            check(&format!("{verb} killed at {call} number {when}"));
+    let points = counts.iter().flat_map(|(call, count)| (1..=*count).map(move |when| (call, when)));
+    for (call, when) in points.skip(share).step_by(SHARES) {
+        reset();
+        let inject = format!("inject={call}:signal=SIGKILL:when={when}");
+        // A run that needs fewer calls than the one before ends undisturbed.
+        let status = traced(host, program, verb, Some(&inject));
+        if status != Some(0) {
+            kills += 1;
         }
+        check(&format!("{verb} killed at {call} number {when}"));
     }
-    assert!(kills > least / 2, "only {kills} runs were killed");
+    assert!(kills * SHARES > least / 2, "only {kills} runs were killed");
+}
+
+/// A module for what is interrupted, in it a test for each share of the kills.
+macro_rules! for_every_share {
+    ($($name:ident: $body:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            fn share(number: usize) {
+                let interrupted: fn(usize) = $body;
+                sandboxed(|| interrupted(number));
+            }
+
+            #[test]
+            fn first_quarter() {
+                share(0);
+            }
+
+            #[test]
+            fn second_quarter() {
+                share(1);
+            }
+
+            #[test]
+            fn third_quarter() {
+                share(2);
+            }
+
+            #[test]
+            fn last_quarter() {
+                share(3);
+            }
+        }
+    )*};
 }
 
 /// Every program in place answers, and a configuration in place is whole and has its plugins.
@@ -78,19 +113,18 @@ fn nothing_is_broken(host: &Host) {
     works(host);
 }
 
-#[test]
-fn a_first_installation() {
-    sandboxed(|| {
+for_every_share! {
+    a_first_installation: |share| {
         let host = Host::new();
         let before = host.snapshot();
         let reset = || {
             for sub in [BIN, "etc/cni/net.d", "var/lib/smarter-cni"] {
                 let _ = fs::remove_dir_all(host.path(sub));
             }
-            fs::create_dir_all(host.path(BIN)).unwrap();
-            fs::create_dir_all(host.path("etc/cni/net.d")).unwrap();
+            fs::create_dir_all(host.path(BIN)).expect("a directory");
+            fs::create_dir_all(host.path("etc/cni/net.d")).expect("a directory");
         };
-        for_every_kill(&host, &lab::binary(), "install", 60, reset, |killed| {
+        for_every_kill(share, &host, &lab::binary(), "install", 60, reset, |killed| {
             nothing_is_broken(&host);
             let out = host.install("");
             assert_eq!(out.status, 0, "after {killed}: {out}");
@@ -99,33 +133,28 @@ fn a_first_installation() {
             assert_eq!(out.status, 0, "after {killed}: {out}");
             assert_eq!(host.snapshot(), before, "after {killed}");
         });
-    });
-}
+    };
 
-#[test]
-fn an_upgrade_leaves_the_old_or_the_new() {
-    sandboxed(|| {
+    an_upgrade_leaves_the_old_or_the_new: |share| {
         let host = Host::new();
         let new = another_build(&lab::binary(), &host.path("tmp"));
-        let (old_bytes, new_bytes) = (fs::read(lab::binary()).unwrap(), fs::read(&new).unwrap());
+        let bytes = |program: &Path| fs::read(program).expect("a program");
+        let (old_bytes, new_bytes) = (bytes(&lab::binary()), bytes(&new));
         let reset = || {
             host.installed("");
-            assert!(fs::read(host.path(BIN).join("smarter-cni")).unwrap() == old_bytes);
+            assert!(bytes(&host.path(BIN).join("smarter-cni")) == old_bytes);
         };
-        for_every_kill(&host, &new, "install", 20, reset, |killed| {
-            let program = fs::read(host.path(BIN).join("smarter-cni")).unwrap();
+        for_every_kill(share, &host, &new, "install", 20, reset, |killed| {
+            let program = bytes(&host.path(BIN).join("smarter-cni"));
             assert!(
                 program == old_bytes || program == new_bytes,
                 "after {killed}: neither the old nor the new"
             );
             works(&host).unwrap_or_else(|| panic!("after {killed}: the configuration is gone"));
         });
-    });
-}
+    };
 
-#[test]
-fn an_uninstallation() {
-    sandboxed(|| {
+    an_uninstallation: |share| {
         let host = Host::new();
         let foreign = r#"{"cniVersion":"0.3.1","name":"a","plugins":[{"type":"bridge"}]}"#;
         host.write("etc/cni/net.d/0-a.conflist", foreign);
@@ -136,7 +165,7 @@ fn an_uninstallation() {
             host.plugin("ADD", "c1", &pod);
             assert_eq!(host.plugin("DEL", "c1", &pod).status, 0);
         };
-        for_every_kill(&host, &lab::binary(), "uninstall", 20, reset, |killed| {
+        for_every_kill(share, &host, &lab::binary(), "uninstall", 20, reset, |killed| {
             // The configuration went first: as long as it is there, so are its plugins.
             if host.path(CONFLIST).exists() {
                 works(&host);
@@ -145,5 +174,5 @@ fn an_uninstallation() {
             assert_eq!(out.status, 0, "after {killed}: {out}");
             assert_eq!((host.snapshot(), kernel()), before, "after {killed}");
         });
-    });
+    };
 }

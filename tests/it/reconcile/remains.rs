@@ -12,11 +12,6 @@ fn leases() -> Vec<String> {
     lab::files(LEASES).into_iter().filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect()
 }
 
-/// Longer than an attachment is left alone after its ADD began.
-fn grow_old() {
-    std::thread::sleep(std::time::Duration::from_secs(6));
-}
-
 #[test]
 fn pods_whose_namespace_is_gone_leave_nothing() {
     sandboxed(|| {
@@ -28,7 +23,7 @@ fn pods_whose_namespace_is_gone_leave_nothing() {
         // In its first seconds an attachment is left alone: its ADD may still run.
         let early = reconcile();
         assert_eq!(steps(&early), Vec::<String>::new());
-        grow_old();
+        lab::grow_old();
         let planned = steps(&command("reconcile --json --dry-run"));
         let made = steps(&reconcile());
         assert_eq!(planned, made);
@@ -58,7 +53,7 @@ fn pods_whose_namespace_is_gone_leave_nothing() {
 fn a_path_that_is_no_namespace_is_no_proof_of_death() {
     sandboxed(|| {
         let house = House::new();
-        grow_old();
+        lab::grow_old();
         let script = format!("umount /run/netns/web && exec {} reconcile --json", lab::binary().display());
         let out = run("unshare", &["--mount", "sh", "-c", &script]);
         let report: Value = serde_json::from_str(&out).unwrap();
@@ -76,7 +71,7 @@ fn a_pod_that_lives_without_its_path_is_left_alone() {
         let pod = Pod::new("pod", &[("tcp", 8080, 80)]);
         let mut lives = pod.netns.command("sleep 60").spawn().unwrap();
         run("sh", &["-c", "umount /run/netns/pod && rm /run/netns/pod"]);
-        grow_old();
+        lab::grow_old();
         let out = reconcile();
         assert_eq!(steps(&out), Vec::<String>::new(), "{out}");
         assert!(out.json["notes"].to_string().contains("processes live in its namespace"), "{out}");
@@ -252,7 +247,7 @@ fn an_interrupted_add_is_left_to_its_runtime() {
             ])
             .run();
         assert_eq!(killed.status, -1, "{killed}");
-        grow_old();
+        lab::grow_old();
         let out = reconcile();
         assert_eq!(steps(&out), Vec::<String>::new(), "{out}");
         assert!(out.json["notes"].to_string().contains("its ADD was interrupted"), "{out}");

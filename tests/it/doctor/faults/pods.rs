@@ -2,7 +2,7 @@ use std::fs;
 
 use super::faults;
 use crate::doctor::node::{Kind, Lab, sh};
-use crate::lab::Place;
+use crate::lab::{self, Place};
 
 /// A rule that only who sends a packet notices.
 fn drop_frames(rule: &str) {
@@ -18,7 +18,7 @@ faults! {
     ] => 0, |_| {
         sh("ip netns del web-1");
         // In the first seconds after its ADD an attachment is left alone.
-        std::thread::sleep(std::time::Duration::from_secs(6));
+        lab::grow_old();
     };
     a_pods_port_is_gone: [("pod-port", "pod default/web-0")] => 1, |lab: &Lab| sh(&format!("ip link del {}", lab.port(0)));
     a_pods_port_is_off_the_bridge: [("pod-port-detached", "pod default/web-1")] => 1, |lab: &Lab| {
@@ -89,7 +89,7 @@ fn a_default_route_through_another_interface_is_somebodys_wish() {
 fn an_attachment_that_was_left_half_way_is_named_once_it_is_old() {
     crate::sandbox::sandboxed(|| {
         let lab = Lab::new(&Kind::default(), 1);
-        let name = crate::lab::files("/run/smarter-cni/attachments")
+        let name = lab::files("/run/smarter-cni/attachments")
             .into_iter()
             .find(|name| name.ends_with(".bridge.json"));
         let path = format!("/run/smarter-cni/attachments/{}", name.unwrap());
