@@ -121,7 +121,7 @@ fn try_programs(root: &Root, directory: &Path) -> io::Result<()> {
 
 /// What whoever reads the error can do about it.
 pub(super) fn next_move(error: &io::Error) -> &'static str {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
+    match Errno::from_io_error(error) {
         Some(Errno::ROFS) => {
             "; mount it writable, or give writable directories with --bin-dir and --conf-dir"
         }

@@ -4,6 +4,7 @@
 //! Input: a file's content. It is read as each of them.
 #![no_main]
 
+use std::fs;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
@@ -16,20 +17,30 @@ use smarter_cni::state::record::{Record, Records};
 use smarter_cni::state::{BootId, holders, results};
 use smarter_cni_fuzz::{Place, bounded};
 
-static PLACE: LazyLock<Place> = LazyLock::new(Place::new);
+/// One file under each of the names that are read.
+static PLACE: LazyLock<Place> = LazyLock::new(|| {
+    let place = Place::new();
+    let file = place.put(NAMES[0], b"");
+    for name in &NAMES[1..] {
+        let other = place.put(name, b"");
+        fs::remove_file(&other).expect("just made");
+        fs::hard_link(&file, &other).expect("another name");
+    }
+    place
+});
+
+const NAMES: [&str; 6] = [
+    "attachments/0-0.bridge.json",
+    "host.json",
+    "results/net-c1-eth0",
+    "leases/.boot_id",
+    "leases/10.0.0.1",
+    "leases/last_reserved_ip.0",
+];
 
 fuzz_target!(|input: &[u8]| {
     let root = PLACE.path();
-    for name in [
-        "attachments/0-0.bridge.json",
-        "host.json",
-        "results/net-c1-eth0",
-        "leases/.boot_id",
-        "leases/10.0.0.1",
-    ] {
-        PLACE.put(name, input);
-    }
-    PLACE.put("leases/last_reserved_ip.0", input);
+    fs::write(root.join(NAMES[0]), input).expect("a file");
     bounded(input, || {
         let boot = BootId::parse(&"0".repeat(36)).expect("a boot");
         let records = Records::at(root, boot.clone());
