@@ -288,6 +288,7 @@ const PLAIN_READS: &[&str] = &[
 const READERS: &[(&str, &str)] = &[
     ("state/directory.rs", "opens by directory and name, and reads with `file::bytes_of`"),
     ("log/ring.rs", "writes; reads one word and the end of its own lines, without waiting"),
+    ("log/syslog.rs", "opens the kernel's log to write and reads nothing"),
     ("kernel/netns.rs", "opens namespaces and reads nothing"),
     ("kernel/sysctl.rs", "/proc/sys, the kernel's"),
     ("kernel/conntrack.rs", "/proc/sys, the kernel's"),

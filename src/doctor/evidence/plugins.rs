@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(found(b"smarter-cni 1.2\n"), None);
         assert_eq!(found(b"#!/bin/sh\n"), None);
         for before in [PIECE - 40, PIECE - 12, PIECE, 3 * PIECE - 30] {
-            let bytes = [&vec![0; before][..], ours, &[0; 2 * PIECE]].concat();
+            let bytes = [&vec![0; before][..], ours, &vec![0; 2 * PIECE]].concat();
             assert_eq!(found(&bytes).as_deref(), Some("1.2.3-rc.1"), "behind {before} bytes");
         }
     }
