@@ -5,6 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use smarter_cni::cni::address::{parse_cidr, parse_ip};
 use smarter_cni::cni::args::Args;
 use smarter_cni::datapath::hostports::Owner;
+use smarter_cni::doctor::evidence::dropins::TextFile;
+use smarter_cni::doctor::evidence::{pattern, sysctls};
 use smarter_cni::net::{IfName, Mac};
 use smarter_cni::plugins::host_local;
 use smarter_cni_fuzz::{bounded, pieces, text};
@@ -24,6 +26,11 @@ fuzz_target!(|input: &[u8]| {
         let _ = Args::parse(&word, &["IP", "MAC"]);
         let _ = Args::parse_lenient(&word);
         let _ = host_local::parse_resolv_conf(&word);
+
+        if word.len() <= 256 && other.len() <= 256 {
+            let _ = pattern::matches(&word, &other);
+        }
+        let _ = sysctls::parse(&[TextFile { path: "/etc/sysctl.conf".into(), text: word.clone() }]);
 
         let owner = Owner { container: word.clone(), pod: Some(other) };
         let comment = owner.comment();

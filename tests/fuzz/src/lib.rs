@@ -6,6 +6,7 @@
 use std::alloc::System;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use cap::Cap;
 
@@ -18,10 +19,15 @@ const ROOM: usize = 512 * 1024;
 /// double.
 const TIMES: usize = 400;
 
+/// A bound that nobody enforces proves nothing.
+static TRIED: Once = Once::new();
+
 /// Runs a reader, which may have as much memory as an input of that length justifies.
 pub fn bounded<T>(input: &[u8], read: impl FnOnce() -> T) -> T {
     let limit = ALLOCATOR.allocated() + ROOM + TIMES * input.len();
     ALLOCATOR.set_limit(limit).expect("more than there is");
+    TRIED
+        .call_once(|| assert!(Vec::<u8>::new().try_reserve_exact(limit).is_err(), "the bound does not hold"));
     let value = read();
     ALLOCATOR.set_limit(usize::MAX).expect("any number");
     value
