@@ -161,9 +161,9 @@ fn questions(mut connection: Connection) -> Result<Status, Reason> {
             }
             Answer::Refusal { code, message } => return Err(Reason::Refused { code, message }),
         };
-        let status = StatusResponse::decode(&message[..]).map_err(|_| nonsense())?;
+        let status = of(StatusResponse::decode(&message[..]).map_err(|_| nonsense())?)?;
         let (name, version) = version(&mut connection, &service).unwrap_or_default();
-        return of(status, name, version);
+        return Ok(Status { name, version, ..status });
     }
     Err(Reason::NotCri(nobody))
 }
@@ -180,7 +180,7 @@ fn version(connection: &mut Connection, service: &str) -> Option<(String, String
     }
 }
 
-fn of(response: StatusResponse, name: String, version: String) -> Result<Status, Reason> {
+fn of(response: StatusResponse) -> Result<Status, Reason> {
     let conditions = response.status.unwrap_or_default().conditions;
     let condition = |bytes: &Vec<u8>| {
         let condition = RuntimeCondition::decode(&bytes[..]).map_err(|_| nonsense())?;
@@ -188,7 +188,7 @@ fn of(response: StatusResponse, name: String, version: String) -> Result<Status,
         Ok(Condition { kind, met, reason, message })
     };
     let conditions = conditions.iter().take(MOST_CONDITIONS).map(condition).collect::<Result<_, Reason>>()?;
-    Ok(Status { name, version, conditions, cni: verbose::cni(&response.info) })
+    Ok(Status { conditions, cni: verbose::cni(&response.info), ..Status::default() })
 }
 
 fn nonsense() -> Reason {
