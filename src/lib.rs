@@ -6,7 +6,7 @@
 //!              plugins
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
-//!  nouns       net   applet   conflist   log
+//!  nouns       net   file   applet   conflist   log
 //! ```
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them.
@@ -39,6 +39,7 @@ pub mod cni;
 pub mod conflist;
 pub mod datapath;
 pub mod doctor;
+pub mod file;
 pub mod host;
 pub mod install;
 pub mod kernel;

@@ -152,6 +152,9 @@ impl Request {
     }
 }
 
+/// Of standard input: GC names every attachment of a node in 100 bytes each.
+const LONGEST: u64 = 16 << 20;
+
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum Call {
@@ -175,9 +178,15 @@ pub fn read(environment: Vec<(OsString, OsString)>, mut stdin: impl Read) -> Res
         None => None,
     };
     let mut bytes = Vec::with_capacity(4096);
-    stdin.read_to_end(&mut bytes).map_err(|error| {
+    stdin.by_ref().take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| {
         Error::new(Code::Io, format_args!("error reading from stdin: {}", reason(&error)))
     })?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Error::new(
+            Code::Io,
+            format_args!("error reading from stdin: more than {LONGEST} bytes"),
+        ));
+    }
     let config = document(&bytes)?;
     let network = network(&config)?;
     let Some(verb) = verb else {

@@ -155,7 +155,8 @@ fn short(container: &str) -> String {
     if container.len() <= CONTAINER {
         return container.to_owned();
     }
-    format!("{}~{:016x}", &container[..CONTAINER - 17], stable_hash(&[container]))
+    let kept = container.floor_char_boundary(CONTAINER - 17);
+    format!("{}~{:016x}", &container[..kept], stable_hash(&[container]))
 }
 
 /// All that one attachment promises of ports.
@@ -267,6 +268,12 @@ mod tests {
         let (a, b) = (format!("{}a", "x".repeat(100)), format!("{}b", "x".repeat(100)));
         let owner = Owner { container: a.clone(), pod: None };
         assert!(Owner::is_named_by(&a, &owner.comment()) && !Owner::is_named_by(&b, &owner.comment()));
+        // A damaged record may say anything.
+        for letters in 0..4 {
+            let container = format!("{}{}", "x".repeat(letters), "é€".repeat(40));
+            let owner = Owner { container: container.clone(), pod: None };
+            assert!(owner.comment().len() <= CONTAINER && Owner::is_named_by(&container, &owner.comment()));
+        }
     }
 
     #[test]

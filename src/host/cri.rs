@@ -19,7 +19,7 @@ use prost::Message as _;
 
 use connection::Connection;
 pub use loaded::{Loaded, Wanted, network_loaded};
-use message::{StatusRequest, StatusResponse, VersionRequest, VersionResponse};
+use message::{RuntimeCondition, StatusRequest, StatusResponse, VersionRequest, VersionResponse};
 use reply::Answer;
 pub use verbose::{Cni, Network};
 
@@ -28,6 +28,9 @@ const UNIMPLEMENTED: u32 = 12;
 
 /// What containerd before 1.6, and k3s with it, speaks. Only the name differs from `runtime.v1`.
 const PACKAGES: [&str; 2] = ["runtime.v1", "runtime.v1alpha2"];
+
+/// containerd and CRI-O have two or three.
+const MOST_CONDITIONS: usize = 100;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -135,8 +138,17 @@ pub fn status(socket: &Path, patience: Duration) -> Result<Status, Error> {
     ask(socket, patience).map_err(|reason| Error { socket: socket.to_owned(), reason })
 }
 
+/// The same, of whoever is at the other end of a stream: for fuzz targets, which are both ends.
+#[cfg(fuzzing)]
+pub fn status_over(stream: std::os::unix::net::UnixStream, patience: Duration) -> Result<Status, Reason> {
+    questions(Connection::over(stream, std::time::Instant::now() + patience, patience)?)
+}
+
 fn ask(socket: &Path, patience: Duration) -> Result<Status, Reason> {
-    let mut connection = Connection::open(socket, patience)?;
+    questions(Connection::open(socket, patience)?)
+}
+
+fn questions(mut connection: Connection) -> Result<Status, Reason> {
     let request = StatusRequest { verbose: true }.encode_to_vec();
     let mut nobody = String::new();
     for package in PACKAGES {
@@ -149,10 +161,9 @@ fn ask(socket: &Path, patience: Duration) -> Result<Status, Reason> {
             }
             Answer::Refusal { code, message } => return Err(Reason::Refused { code, message }),
         };
-        let status =
-            StatusResponse::decode(&message[..]).map_err(|_| garbage("its status makes no sense"))?;
+        let status = of(StatusResponse::decode(&message[..]).map_err(|_| nonsense())?)?;
         let (name, version) = version(&mut connection, &service).unwrap_or_default();
-        return Ok(of(status, name, version));
+        return Ok(Status { name, version, ..status });
     }
     Err(Reason::NotCri(nobody))
 }
@@ -169,13 +180,17 @@ fn version(connection: &mut Connection, service: &str) -> Option<(String, String
     }
 }
 
-fn of(response: StatusResponse, name: String, version: String) -> Status {
-    let conditions = response.status.unwrap_or_default().conditions.into_iter();
-    let conditions = conditions.map(|condition| Condition {
-        kind: condition.kind,
-        met: condition.status,
-        reason: condition.reason,
-        message: condition.message,
-    });
-    Status { name, version, conditions: conditions.collect(), cni: verbose::cni(&response.info) }
+fn of(response: StatusResponse) -> Result<Status, Reason> {
+    let conditions = response.status.unwrap_or_default().conditions;
+    let condition = |bytes: &Vec<u8>| {
+        let condition = RuntimeCondition::decode(&bytes[..]).map_err(|_| nonsense())?;
+        let RuntimeCondition { kind, status: met, reason, message } = condition;
+        Ok(Condition { kind, met, reason, message })
+    };
+    let conditions = conditions.iter().take(MOST_CONDITIONS).map(condition).collect::<Result<_, Reason>>()?;
+    Ok(Status { conditions, cni: verbose::cni(&response.info), ..Status::default() })
+}
+
+fn nonsense() -> Reason {
+    garbage("its status makes no sense")
 }

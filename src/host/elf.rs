@@ -20,6 +20,7 @@ const EI_CLASS: usize = 4;
 const EI_DATA: usize = 5;
 const LITTLE_ENDIAN: u8 = 1;
 const PT_LOAD: u32 = 1;
+const MOST_HEADERS: usize = 64 * 1024;
 
 /// What this program was built for: word size in bits, `e_machine` (elf.h), and its name.
 const HERE: (u8, u16, &str) = if cfg!(target_arch = "x86_64") {
@@ -54,7 +55,10 @@ pub fn judge(file: &File) -> io::Result<Soundness> {
         Ok(header) => header,
         Err(why) => return Ok(Soundness::Broken(why)),
     };
-    let mut table = vec![0; usize::from(header.entry) * usize::from(header.entries)];
+    let Some(length) = header.table_length() else {
+        return broken("has program headers that no kernel takes");
+    };
+    let mut table = vec![0; length];
     if file.read_exact_at(&mut table, header.table).is_err() {
         return broken("is cut short: its program headers are missing");
     }
@@ -104,12 +108,16 @@ impl Header {
         })
     }
 
+    /// Of all program headers. `None` when the kernel would not even read them: it takes one size of header, and 64 KiB of
+    /// them (load_elf_phdrs, fs/binfmt_elf.c).
+    fn table_length(&self) -> Option<usize> {
+        let size = if self.wide { 56 } else { 32 };
+        let length = size * usize::from(self.entries);
+        (usize::from(self.entry) == size && (1..=MOST_HEADERS).contains(&length)).then_some(length)
+    }
+
     /// How long the file must be for everything that is loaded.
     fn end(&self, table: &[u8]) -> Option<u64> {
-        let smallest = if self.wide { 56 } else { 32 };
-        if usize::from(self.entry) < smallest {
-            return None;
-        }
         let segments =
             table.chunks_exact(usize::from(self.entry)).filter(|segment| u32_at(segment, 0) == PT_LOAD);
         let end = |segment: &[u8]| {
@@ -181,5 +189,22 @@ mod tests {
         let Soundness::Broken(reason) = judged(directory.path(), &other, 0o755) else { panic!("MIPS") };
         assert!(reason.starts_with("is a program for another machine (ELF machine 8;"), "{reason}");
         assert_eq!(judge(&File::open(directory.path()).unwrap()).unwrap(), broken("is not a file"));
+    }
+
+    #[test]
+    fn no_header_makes_it_take_more_memory_than_the_kernel_would() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = fs::read("/proc/self/exe").unwrap()[..5000].to_vec();
+        let sizes = if own[EI_CLASS] == 2 { 54 } else { 42 };
+        for (size, count) in
+            [(0xffff, 0xffff), (0, 0xffff), (56, 0), (32, 0), (57, 1), (56, 2000), (32, 2049)]
+        {
+            let mut hostile = own.clone();
+            hostile[sizes..sizes + 2].copy_from_slice(&u16::to_le_bytes(size));
+            hostile[sizes + 2..sizes + 4].copy_from_slice(&u16::to_le_bytes(count));
+            let found = judged(directory.path(), &hostile, 0o755);
+            let broken = Soundness::Broken("has program headers that no kernel takes".to_owned());
+            assert_eq!(found, broken, "{count} of {size} bytes");
+        }
     }
 }

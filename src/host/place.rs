@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::file;
+
 /// What a name begins with while its file is being made. Nobody else's names do, so leftovers can be removed.
 pub const TEMPORARY: &str = ".smarter-cni-new.";
 
@@ -111,7 +113,7 @@ pub fn remove_empty_directory(path: &Path) -> io::Result<bool> {
 
 fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(parent)?.sync_all() {
+    match file::directory(parent)?.sync_all() {
         // A file system that cannot sync a directory has nothing to sync (EINVAL, fsync(2)).
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         other => other,

@@ -6,9 +6,10 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Component, Path, PathBuf};
+
+use crate::file;
 
 /// Linux gives up after as many links (`MAXSYMLINKS`, include/linux/namei.h).
 const MOST_LINKS: usize = 40;
@@ -67,15 +68,9 @@ impl Root {
         Ok(self.below(&self.resolve(path)?))
     }
 
-    /// `None` when there is nothing.
+    /// `None` when there is nothing; an error when it is no plain file, or has more than [`file::MOST`].
     pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        // A pipe that somebody put there is empty, and holds nobody up.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let open = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(self.locate(path)?);
-        let Some(mut file) = missing_is_none(open)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        missing_is_none(file::bytes(&self.locate(path)?, file::MOST))
     }
 
     /// As [`Self::read`]; bytes that are no UTF-8 become U+FFFD.
@@ -132,6 +127,8 @@ fn missing_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     fn tree() -> (tempfile::TempDir, Root) {
@@ -167,6 +164,16 @@ mod tests {
         let error = root.resolve(Path::new("/a/x")).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
         assert_eq!(root.resolve(Path::new("etc")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_pipe_or_an_endless_file_is_an_error() {
+        let (directory, root) = tree();
+        let at = |name: &str| directory.path().join("opt").join(name);
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::File::create(at("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(root.read(Path::new("/opt/pipe")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(root.read(Path::new("/opt/sparse")).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 mod containerd;
 mod crio;
 mod document;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod glob;
 mod microk8s;
 mod options;

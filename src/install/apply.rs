@@ -11,6 +11,7 @@ use super::have::{OWN, PROGRAM};
 use super::installation::{self, Installation, Kept};
 use super::plan::Step;
 use super::program::{self, Program};
+use crate::file;
 use crate::host::place;
 use crate::host::root::Root;
 
@@ -26,7 +27,7 @@ impl Lock {
             if !here.is_dir() {
                 place::directory(&here)?;
             }
-            let directory = File::open(&here)?;
+            let directory = file::directory(&here)?;
             flock(&directory)?;
             // An uninstallation may have removed the directory while we waited.
             if here.exists() {
@@ -96,7 +97,7 @@ fn keep(root: &Root, kept: &Kept) -> io::Result<()> {
             if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) =>
         {
             use std::os::unix::fs::PermissionsExt;
-            let mut file = File::open(&original)?;
+            let mut file = file::open(&original)?;
             let mode = file.metadata()?.permissions().mode() & 0o7777;
             place::file(&kept_as, mode, &mut file, |_| Ok(()))
         }
@@ -120,7 +121,7 @@ fn try_programs(root: &Root, directory: &Path) -> io::Result<()> {
 
 /// What whoever reads the error can do about it.
 pub(super) fn next_move(error: &io::Error) -> &'static str {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
+    match Errno::from_io_error(error) {
         Some(Errno::ROFS) => {
             "; mount it writable, or give writable directories with --bin-dir and --conf-dir"
         }

@@ -8,6 +8,8 @@
 mod apply;
 mod cli;
 mod enter;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod have;
 mod installation;
 mod loaded;

@@ -15,6 +15,7 @@ use super::installation::{self, Installation};
 use super::program::{self, Program};
 use crate::conflist::{DATA_DIR, Range, Ranges};
 use crate::datapath::ground;
+use crate::file;
 use crate::host::elf::{self, Soundness};
 use crate::host::place;
 use crate::host::root::Root;
@@ -23,8 +24,6 @@ use crate::state::results;
 
 /// What libcni reads in a configuration directory (libcni `ConfFiles`, as all runtimes call it).
 const EXTENSIONS: &[&str] = &["conf", "conflist", "json"];
-/// More than any configuration has.
-const LARGEST_CONFIGURATION: u64 = 1 << 20;
 
 /// Directories as the host sees them. The text of an error names what could not be looked at.
 pub(super) fn observe(
@@ -125,7 +124,7 @@ pub(super) fn found(root: &Root, program: &Program, path: &Path, is_program: boo
         if !is_program && target == Path::new(PROGRAM) {
             return Ok(Found::Same);
         }
-        return match File::open(root.locate(path)?) {
+        return match file::open(&root.locate(path)?) {
             Ok(file) => judged(&file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(Found::Broken(format!("is a link to {}, which is not there", target.display())))
@@ -136,7 +135,7 @@ pub(super) fn found(root: &Root, program: &Program, path: &Path, is_program: boo
     if !metadata.is_file() {
         return Ok(Found::Foreign);
     }
-    let file = File::open(&here)?;
+    let file = file::open(&here)?;
     if is_program
         && metadata.len() == program.identity.size
         && metadata.permissions().mode() & 0o111 == 0o111
@@ -144,7 +143,7 @@ pub(super) fn found(root: &Root, program: &Program, path: &Path, is_program: boo
     {
         return Ok(Found::Same);
     }
-    judged(&File::open(&here)?)
+    judged(&file::open(&here)?)
 }
 
 fn judged(file: &File) -> io::Result<Found> {
@@ -164,22 +163,23 @@ fn conf_dir(root: &Root, path: PathBuf, leftovers: &mut Vec<PathBuf>) -> Result<
             continue;
         }
         let here = root.locate(&at).map_err(failed(&at))?;
-        match fs::metadata(&here) {
-            // libcni passes over sub-directories.
-            Ok(metadata) if metadata.is_dir() => continue,
-            Ok(metadata) if metadata.len() > LARGEST_CONFIGURATION => {
-                let content = Content::Broken("is too large".to_owned());
-                files.push(ConfFile { name, bytes: Vec::new(), content });
-                continue;
-            }
-            _ => {}
+        // libcni passes over sub-directories.
+        if here.is_dir() {
+            continue;
         }
-        let (bytes, content) = match root.read(&at).map_err(failed(&at))? {
-            Some(bytes) => {
+        let (bytes, content) = match root.read(&at) {
+            Ok(Some(bytes)) => {
                 let content = content(&bytes);
                 (bytes, content)
             }
-            None => (Vec::new(), Content::Broken("is a link that leads nowhere".to_owned())),
+            Ok(None) => (Vec::new(), Content::Broken("is a link that leads nowhere".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                (Vec::new(), Content::Broken("is too large".to_owned()))
+            }
+            Err(error) if file::is_no_file_of_ours(&error) => {
+                (Vec::new(), Content::Broken("is no plain file".to_owned()))
+            }
+            Err(error) => return Err(failed(&at)(error)),
         };
         files.push(ConfFile { name, bytes, content });
     }

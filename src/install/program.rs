@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use super::have::ProgramIdentity;
 use crate::applet::ABOUT;
 use crate::conflist::CNI_VERSION;
+use crate::file;
 
 /// Larger than any build of ours: what is longer is somebody else's and not worth reading.
 const LARGEST: u64 = 64 << 20;
@@ -27,7 +28,7 @@ impl Program {
     }
 
     fn at(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = file::open(path)?;
         // Not for secrets: it only has to differ between builds.
         let mut digest = std::hash::DefaultHasher::new();
         let mut buffer = vec![0; CHUNK];
@@ -50,7 +51,7 @@ impl Program {
     }
 
     pub(super) fn open(&self) -> io::Result<File> {
-        File::open(&self.path)
+        file::open(&self.path)
     }
 }
 

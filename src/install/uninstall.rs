@@ -160,7 +160,7 @@ fn conflists(root: &Root, known: &Installation, seen: &Seen) -> Result<Vec<PathB
 }
 
 /// The configuration with its first plugin told to take no new pods; `None` when it cannot be read.
-fn drained(bytes: &[u8]) -> Option<Value> {
+pub(super) fn drained(bytes: &[u8]) -> Option<Value> {
     let mut list: Value = serde_json::from_slice(bytes).ok()?;
     let plugin = list.get_mut("plugins")?.get_mut(0)?.as_object_mut()?;
     plugin.insert("drain".to_owned(), Value::Bool(true));

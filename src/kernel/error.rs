@@ -42,7 +42,8 @@ impl Error {
     }
 
     pub fn errno(&self) -> Option<rustix::io::Errno> {
-        self.cause.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
+        // A number in a message may be any; one that no system call returns has no name.
+        rustix::io::Errno::from_io_error(&self.cause)
     }
 
     /// The object is already there.
@@ -113,5 +114,14 @@ mod tests {
             refused().with_hint("this kernel lacks CONFIG_BRIDGE").to_string(),
             "ip link add cni0 type bridge: operation not supported (Unknown device type); this kernel lacks CONFIG_BRIDGE"
         );
+    }
+
+    #[test]
+    fn a_number_that_is_no_errno_is_a_reason_all_the_same() {
+        for number in [i32::MIN, -1, 4096, i32::MAX] {
+            let error = Error::new("ip link show", io::Error::from_raw_os_error(number));
+            assert!(!error.is_missing() && !error.is_exists() && !error.is_unsupported(), "{number}");
+            assert!(error.to_string().starts_with("ip link show: "), "{error}");
+        }
     }
 }

@@ -205,6 +205,17 @@ impl Feed {
     }
 }
 
+/// For fuzz targets: what is made of a datagram of either kind.
+#[cfg(fuzzing)]
+pub fn replay(datagram: &[u8]) {
+    for message in Messages(datagram) {
+        let _ = parse_route(message.kind, message.payload);
+        if let Some(Event::Rules(change)) = parse_rules(message.kind, message.payload) {
+            let _ = change.mentions("smarter-cni");
+        }
+    }
+}
+
 fn parse_route(kind: u16, payload: &[u8]) -> Option<Event<'_>> {
     match kind {
         RTM_NEWLINK if u8_at(payload, 0)? == AF_BRIDGE => {

@@ -45,6 +45,9 @@ pub struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
     buffer: Vec<u8>,
+    /// Read instead of the kernel's answers, once.
+    #[cfg(fuzzing)]
+    replayed: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -90,7 +93,20 @@ impl Socket {
             Ok(inner)
         };
         let inner = open().map_err(|e| Error::new(operation, e))?;
-        Ok(Self { inner, sequence: 1, buffer: Vec::with_capacity(BUFFER) })
+        Ok(Self {
+            inner,
+            sequence: 1,
+            buffer: Vec::with_capacity(BUFFER),
+            #[cfg(fuzzing)]
+            replayed: None,
+        })
+    }
+
+    /// For fuzz targets: the next question is not sent, and answered by this datagram, whatever its number.
+    #[cfg(fuzzing)]
+    pub fn replay(&mut self, datagram: &[u8]) {
+        self.sequence = Messages(datagram).next().map_or(1, |message| message.sequence).wrapping_sub(1);
+        self.replayed = Some(datagram.to_vec());
     }
 
     /// Asks for a change and waits until the kernel has made it.
@@ -198,7 +214,11 @@ impl Socket {
     }
 
     fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<u32> {
-        self.sequence += 1;
+        self.sequence = self.sequence.wrapping_add(1);
+        #[cfg(fuzzing)]
+        if self.replayed.is_some() {
+            return Ok(self.sequence);
+        }
         let mut message = Vec::with_capacity(HEADER + payload.len());
         push_header(&mut message, kind, flags, self.sequence, payload.len());
         message.extend_from_slice(payload);
@@ -232,6 +252,14 @@ impl Socket {
 
     fn read_datagram(&mut self) -> io::Result<Messages<'_>> {
         self.buffer.clear();
+        #[cfg(fuzzing)]
+        if let Some(datagram) = &mut self.replayed {
+            if datagram.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.append(datagram);
+            return Ok(Messages(&self.buffer));
+        }
         loop {
             match self.inner.recv(&mut self.buffer, 0) {
                 Ok(_) => return Ok(Messages(&self.buffer)),

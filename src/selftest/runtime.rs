@@ -13,6 +13,7 @@ use super::world::{Host, World, plugin_directory};
 use super::{Result, tried};
 use crate::applet::{APPLETS, Applet};
 use crate::conflist::DATA_DIR;
+use crate::file;
 use crate::kernel::{Socket, link};
 
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Runtime {
     }
 
     fn recall(&self, pod: &Host) -> Option<Value> {
-        serde_json::from_slice(&fs::read(self.result_file(pod)).ok()?).ok()
+        serde_json::from_slice(&file::bytes(&self.result_file(pod), file::MOST).ok()?).ok()
     }
 
     fn result_file(&self, pod: &Host) -> PathBuf {

@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -18,9 +18,10 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
+use crate::file;
 
 /// Longer than any file kept here, short enough to read whatever lies about under a name of ours.
-const LONGEST: u64 = 256 * 1024;
+const LONGEST: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -67,16 +68,23 @@ impl Directory {
             .map_err(|errno| self.error("open", name, errno))
     }
 
-    /// `None` when there is no such file.
+    /// `None` when there is no such file. What is no plain file, or longer than any of ours, was not written by us: nothing is
+    /// taken of it, so that it is as damaged as an empty one, and in nobody's way.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let file = match self.open(name, OFlags::RDONLY, 0) {
             Ok(file) => file,
             Err(error) if error.is_missing() => return Ok(None),
+            // A symbolic link, or a socket.
+            Err(error) if matches!(error.errno(), Some(Errno::LOOP | Errno::NXIO)) => {
+                return Ok(Some(Vec::new()));
+            }
             Err(error) => return Err(error),
         };
-        let mut bytes = Vec::with_capacity(256);
-        file.take(LONGEST).read_to_end(&mut bytes).map_err(|error| self.error("read", name, error))?;
-        Ok(Some(bytes))
+        match file::bytes_of(&file, LONGEST) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if file::is_no_file_of_ours(&error) => Ok(Some(Vec::new())),
+            Err(error) => Err(self.error("read", name, error)),
+        }
     }
 
     /// Truncates and writes in place; a reader may see it half done.

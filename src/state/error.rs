@@ -24,7 +24,7 @@ impl Error {
     }
 
     pub fn errno(&self) -> Option<Errno> {
-        self.cause.raw_os_error().map(Errno::from_raw_os_error)
+        Errno::from_io_error(&self.cause)
     }
 
     pub fn is_missing(&self) -> bool {

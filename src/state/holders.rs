@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::lease::Holder;
 use super::record::Record;
+use crate::file;
 
 /// How long an attachment is left alone after its ADD began. CLOCK_BOOTTIME.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -85,7 +86,8 @@ pub fn whereabouts(record: &Record) -> Whereabouts {
 pub fn of_cache(results: &Path, network: &str, holder: &Holder) -> Liveness {
     let Some(if_name) = &holder.if_name else { return Liveness::Unknown };
     let name = format!("{network}-{}-{if_name}", holder.container);
-    let Ok(bytes) = std::fs::read(results.join(name)) else { return Liveness::Unknown };
+    // Asked with the lease lock held: whatever somebody put there must not keep all pods waiting.
+    let Ok(bytes) = file::bytes(&results.join(name), file::MOST) else { return Liveness::Unknown };
     match cached_netns(&bytes) {
         Some(path) if is_namespace(&path) => Liveness::Alive,
         Some(_) => Liveness::Dead,
@@ -112,6 +114,9 @@ fn is_namespace(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
     use crate::state::boot::{BootId, boottime};
@@ -185,5 +190,19 @@ mod tests {
         }
         let legacy = Holder { container: "cid".into(), if_name: None };
         assert_eq!(of_cache(results.path(), "net", &legacy), Liveness::Unknown);
+    }
+
+    #[test]
+    fn whatever_stands_in_the_cache_nobody_waits_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        mknodat(CWD, at("net-pipe-eth0"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        symlink("/dev/zero", at("net-endless-eth0")).unwrap();
+        fs::File::create(at("net-sparse-eth0")).unwrap().set_len(1 << 40).unwrap();
+        fs::create_dir(at("net-directory-eth0")).unwrap();
+        for container in ["pipe", "endless", "sparse", "directory", "none"] {
+            let holder = Holder::new(container, &"eth0".parse().unwrap());
+            assert_eq!(of_cache(directory.path(), "net", &holder), Liveness::Unknown, "{container}");
+        }
     }
 }

@@ -328,12 +328,7 @@ impl Drop for Locked<'_> {
 }
 
 fn lease(directory: &Directory, address: IpAddr) -> Result<Option<Lease>> {
-    match directory.read(&address.to_string()) {
-        Ok(bytes) => Ok(bytes.map(|bytes| Lease::parse(&bytes))),
-        // A symbolic link is no lease, and removing it harms nobody.
-        Err(error) if error.errno() == Some(Errno::LOOP) => Ok(Some(Lease::Damaged)),
-        Err(error) => Err(error),
-    }
+    Ok(directory.read(&address.to_string())?.map(|bytes| Lease::parse(&bytes)))
 }
 
 fn last_reserved(directory: &Directory, set: usize) -> Option<IpAddr> {

@@ -9,24 +9,38 @@ use std::path::Path;
 /// Room → the rooms that it may mention. The edge, `main.rs` and `lib.rs`, wires all of them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("net", &[]),
+    ("file", &[]),
     ("log", &[]),
     ("applet", &["net"]),
     ("conflist", &["net", "applet", "log"]),
     ("cni", &["net", "applet"]),
     ("kernel", &["net"]),
-    ("state", &["net"]),
-    ("host", &["net"]),
+    ("state", &["net", "file"]),
+    ("host", &["net", "file"]),
     ("datapath", &["net", "state"]),
-    ("plugins", &["net", "applet", "conflist", "log", "cni", "state", "datapath"]),
-    ("reconcile", &["net", "applet", "conflist", "log", "cni", "state", "datapath", "plugins"]),
+    ("plugins", &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath"]),
+    ("reconcile", &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath", "plugins"]),
     (
         "install",
-        &["net", "applet", "conflist", "log", "cni", "state", "host", "datapath", "plugins", "reconcile"],
+        &[
+            "net",
+            "file",
+            "applet",
+            "conflist",
+            "log",
+            "cni",
+            "state",
+            "host",
+            "datapath",
+            "plugins",
+            "reconcile",
+        ],
     ),
     (
         "doctor",
         &[
             "net",
+            "file",
             "applet",
             "conflist",
             "log",
@@ -42,7 +56,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
-    ("selftest", &["net", "applet", "conflist", "log", "cni", "state", "datapath", "plugins", "kernel"]),
+    (
+        "selftest",
+        &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath", "plugins", "kernel"],
+    ),
 ];
 
 /// The files of the datapath in which it speaks to the kernel; all others decide.
@@ -255,6 +272,64 @@ fn word(text: &str) -> Option<String> {
     let word: String = text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
     let whole = !text[word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
     (whole && !word.is_empty()).then_some(word)
+}
+
+/// Ways to read a file without asking what it is and how much there is of it.
+const PLAIN_READS: &[&str] = &[
+    "fs::read(",
+    "fs::read_to_string(",
+    "File::open(",
+    ".read(true)",
+    "fs::open(",
+    "fs::openat(",
+    "rustix::fs::open",
+];
+/// Who may, beside `file.rs`, and why: everybody else reads with `crate::file`.
+const READERS: &[(&str, &str)] = &[
+    ("state/directory.rs", "opens by directory and name, and reads with `file::bytes_of`"),
+    ("log/ring.rs", "writes; reads one word and the end of its own lines, without waiting"),
+    ("log/syslog.rs", "opens the kernel's log to write and reads nothing"),
+    ("kernel/netns.rs", "opens namespaces and reads nothing"),
+    ("kernel/sysctl.rs", "/proc/sys, the kernel's"),
+    ("kernel/conntrack.rs", "/proc/sys, the kernel's"),
+    ("datapath/withdraw.rs", "/proc/net, the kernel's"),
+    ("datapath/firewall/observe.rs", "/proc/net, the kernel's"),
+    ("datapath/hostports/listeners.rs", "/proc/net, the kernel's"),
+    ("doctor/bundle/system.rs", "/proc and /dev/kmsg, the kernel's"),
+];
+
+#[test]
+fn what_somebody_else_may_have_written_is_read_by_one_function() {
+    let mut found = Vec::new();
+    each_file(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "", &mut |path, source| {
+        if path != "file.rs" && !READERS.iter().any(|(reader, _)| *reader == path) {
+            found.extend(plain_reads(path, source));
+        }
+    });
+    assert!(found.is_empty(), "read with crate::file, or say in READERS why not:\n{}", found.join("\n"));
+}
+
+/// Lines that name a file of the kernel's below /proc are fine.
+fn plain_reads(path: &str, source: &str) -> Vec<String> {
+    let code = without_tests_and_comments(path, source);
+    let plain = |line: &&str| PLAIN_READS.iter().any(|way| line.contains(way)) && !line.contains("\"/proc/");
+    code.lines().filter(plain).map(|line| format!("src/{path}: {}", line.trim())).collect()
+}
+
+#[test]
+fn plain_reads_are_seen_however_they_are_written() {
+    for line in [
+        "let text = std::fs::read_to_string(path)?;",
+        "let bytes = fs::read(path)?;",
+        "let file = File::open(path)?;",
+        "OpenOptions::new().read(true).custom_flags(flags).open(path)",
+        "rustix::fs::openat(dir, name, flags, mode)",
+    ] {
+        assert_eq!(plain_reads("host/x.rs", &format!("fn f() {{\n    {line}\n}}")).len(), 1, "{line}");
+        assert_eq!(plain_reads("host/x.rs", &format!("// {line}")).len(), 0, "{line}");
+    }
+    assert_eq!(plain_reads("host/x.rs", "let text = fs::read_to_string(\"/proc/modules\")?;").len(), 0);
+    assert_eq!(plain_reads("host/x.rs", "let target = fs::read_link(path)?; fs::read_dir(path)?;").len(), 0);
 }
 
 #[test]

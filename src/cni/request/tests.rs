@@ -104,6 +104,12 @@ fn version_needs_nothing_and_does_not_read_stdin() {
 }
 
 #[test]
+fn a_stdin_that_does_not_end_is_refused() {
+    let error = read(environment(&[]), io::repeat(b' ')).unwrap_err();
+    assert_eq!((error.code, &*error.msg), (Code::Io, "error reading from stdin: more than 16777216 bytes"));
+}
+
+#[test]
 fn missing_variables_are_named_together_in_their_order_before_stdin_is_read() {
     let missing = |verb: &str| {
         let error = read(vec![("CNI_COMMAND".into(), verb.into())], Untouchable).unwrap_err();

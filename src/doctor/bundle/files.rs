@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::collection::{Collection, LARGEST};
 use super::secrets;
 use crate::conflist;
 use crate::doctor::evidence::Given;
+use crate::file;
 use crate::host::root::Root;
 use crate::install;
 use crate::plugins::host_local;
@@ -28,14 +29,9 @@ const MOST_FILES: usize = 2000;
 
 /// The bytes of a plain file, or why not.
 fn read(here: &Path) -> io::Result<Vec<u8>> {
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(here)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
-    }
     let mut bytes = Vec::new();
     // One more, so that what is too long is seen to be.
-    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    file::open(here)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

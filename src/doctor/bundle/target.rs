@@ -1,11 +1,11 @@
 //! Where a bundle goes: a new file, in place of an earlier bundle, or standard output. Refuses everything else that may
 //! stand there, because whoever runs this is root and may have mistyped.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::file;
 use crate::host::place;
 
 /// It names pods, addresses and paths: nobody else's business.
@@ -36,9 +36,8 @@ pub(super) fn judge(path: &Path) -> Result<(), String> {
 
 /// By the first name in it and the word that every ustar archive has (pax(1)).
 fn is_bundle(path: &Path) -> io::Result<bool> {
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
     let mut head = Vec::new();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)?.take(512).read_to_end(&mut head)?;
+    file::open(path)?.take(512).read_to_end(&mut head)?;
     Ok(head.len() == 512 && head.starts_with(NAME.as_bytes()) && &head[257..262] == b"ustar")
 }
 

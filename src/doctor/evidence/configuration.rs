@@ -170,7 +170,7 @@ fn search(root: &Root, directory: &Directory, lookup: &Lookup) -> Search {
 }
 
 /// A file of one network. `list`: it must be a list of plugins, else it may be a single one.
-fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
+pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());
     }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::applet;
+use crate::file;
 use crate::host::elf::{self, Soundness};
 use crate::host::root::Root;
 
@@ -63,7 +64,7 @@ fn is_link(root: &Root, path: &Path) -> bool {
 
 fn condition(root: &Root, path: &Path, name: &str, versions: &mut Versions) -> Condition {
     let mut judged = |here: &Path| -> io::Result<Condition> {
-        let file = File::open(here)?;
+        let file = file::open(here)?;
         if file.metadata()?.permissions().mode() & 0o111 == 0 {
             return Ok(Condition::NotExecutable);
         }
@@ -71,7 +72,7 @@ fn condition(root: &Root, path: &Path, name: &str, versions: &mut Versions) -> C
             Soundness::Broken(why) => Condition::Damaged(why),
             Soundness::Sound if applet::plugin(name).is_none() => Condition::Sound(None),
             Soundness::Sound => {
-                Condition::Sound(versions.entry(here.to_owned()).or_insert_with(|| version(here)).clone())
+                Condition::Sound(versions.entry(here.to_owned()).or_insert_with(|| version(&file)).clone())
             }
         })
     };
@@ -87,15 +88,35 @@ pub(super) type Versions = BTreeMap<PathBuf, Option<String>>;
 const LARGEST: u64 = 128 << 20;
 
 /// What `--version` prints stands in the binary as one piece: `smarter-cni 0.1.0` and a line break.
-fn version(path: &Path) -> Option<String> {
-    if fs::metadata(path).ok()?.len() > LARGEST {
-        return None;
-    }
-    find_version(&fs::read(path).ok()?)
+fn version(file: &File) -> Option<String> {
+    let mut file = file;
+    file.seek(SeekFrom::Start(0)).ok()?;
+    find_version(file.take(LARGEST)).ok()?
 }
 
-fn find_version(bytes: &[u8]) -> Option<String> {
-    const NAME: &[u8] = b"smarter-cni ";
+const NAME: &[u8] = b"smarter-cni ";
+/// Longer than the name and any version.
+const LINE: usize = 64;
+const PIECE: usize = 64 * 1024;
+
+/// Piece by piece: somebody else's plugin may be a tenth of the node's memory.
+fn find_version(mut from: impl Read) -> io::Result<Option<String>> {
+    let mut window = Vec::with_capacity(PIECE + LINE);
+    loop {
+        let before = window.len();
+        from.by_ref().take(PIECE as u64).read_to_end(&mut window)?;
+        if let Some(version) = version_in(&window) {
+            return Ok(Some(version));
+        }
+        if window.len() == before {
+            return Ok(None);
+        }
+        // What could be its beginning stays for the next piece.
+        window.drain(..window.len().saturating_sub(LINE));
+    }
+}
+
+fn version_in(bytes: &[u8]) -> Option<String> {
     let candidates = bytes.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME);
     candidates.map(|(at, _)| &bytes[at + NAME.len()..]).find_map(|rest| {
         let end = rest.iter().take(32).position(|byte| *byte == b'\n')?;
@@ -139,11 +160,14 @@ mod tests {
 
     #[test]
     fn a_build_of_ours_says_its_version() {
-        assert_eq!(
-            find_version(b"..smarter-cni bridge\n..smarter-cni 1.2.3-rc.1\n").as_deref(),
-            Some("1.2.3-rc.1")
-        );
-        assert_eq!(find_version(b"smarter-cni 1.2\n"), None);
-        assert_eq!(find_version(b"#!/bin/sh\n"), None);
+        let found = |bytes: &[u8]| find_version(bytes).unwrap();
+        let ours = b"..smarter-cni bridge\n..smarter-cni 1.2.3-rc.1\n";
+        assert_eq!(found(ours).as_deref(), Some("1.2.3-rc.1"));
+        assert_eq!(found(b"smarter-cni 1.2\n"), None);
+        assert_eq!(found(b"#!/bin/sh\n"), None);
+        for before in [PIECE - 40, PIECE - 12, PIECE, 3 * PIECE - 30] {
+            let bytes = [&vec![0; before][..], ours, &vec![0; 2 * PIECE]].concat();
+            assert_eq!(found(&bytes).as_deref(), Some("1.2.3-rc.1"), "behind {before} bytes");
+        }
     }
 }

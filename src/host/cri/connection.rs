@@ -33,7 +33,10 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn open(socket: &Path, patience: Duration) -> Result<Self, Reason> {
         let deadline = Instant::now() + patience;
-        let stream = connected(socket, deadline, patience)?;
+        Self::over(connected(socket, deadline, patience)?, deadline, patience)
+    }
+
+    pub(super) fn over(stream: UnixStream, deadline: Instant, patience: Duration) -> Result<Self, Reason> {
         let mut connection = Self { stream, deadline, patience, next: 1 };
         connection.send(&frame::opening(ROOM))?;
         Ok(connection)

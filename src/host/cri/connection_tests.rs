@@ -157,7 +157,7 @@ fn says(said: Vec<u8>) -> (Place, mpsc::Receiver<Vec<u8>>) {
 
 fn ready() -> Vec<u8> {
     let condition = RuntimeCondition { kind: "NetworkReady".into(), status: true, ..Default::default() };
-    let status = RuntimeStatus { conditions: vec![condition] };
+    let status = RuntimeStatus { conditions: vec![condition.encode_to_vec()] };
     StatusResponse {
         status: Some(status),
         info: std::iter::once(("cniconfig".into(), "{}".into())).collect(),
@@ -214,6 +214,8 @@ fn refusals_are_told_apart_and_quoted() {
     let (place, _) = says(refusal(1, "2", "server is not initialized yet"));
     let refused = Reason::Refused { code: 2, message: "server is not initialized yet".into() };
     assert_eq!(place.reason(LONG), refused);
-    let (place, _) = says(message(1, &[0xff; 20]));
-    assert_eq!(place.reason(LONG), garbage("its status makes no sense"));
+    for nonsense in [&[0xff; 20][..], &[10, 3, 10, 1, 0xff]] {
+        let (place, _) = says(message(1, nonsense));
+        assert_eq!(place.reason(LONG), garbage("its status makes no sense"), "{nonsense:?}");
+    }
 }

@@ -3,8 +3,13 @@
 use super::frame::{self, Frame};
 use super::{Reason, garbage, hpack};
 
-/// No runtime has more to say about itself; what does not end is no answer.
-pub(super) const ROOM: u32 = 4 << 20;
+/// No runtime has more to say about itself, its whole configuration and every network included; what does not end is no
+/// answer. A byte of it can become forty in memory.
+pub(super) const ROOM: u32 = 1 << 20;
+
+/// Of all its headers. gRPC's own limit for a peer (`max_header_list_size`) is 8 KiB in C and 16 MiB in Go; what is read
+/// here is a number and a sentence.
+const HEADERS: usize = 64 << 10;
 
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub(super) enum Answer {
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     body: Vec<u8>,
+    /// Bytes of header blocks so far.
+    headers: usize,
     /// A header block until it is complete.
     block: Vec<u8>,
     fields: Vec<hpack::Field>,
@@ -42,6 +49,10 @@ impl Reply {
                 self.ended = frame.is(frame::END_STREAM);
             }
             frame::HEADERS | frame::CONTINUATION => {
+                self.headers += content.len();
+                if self.headers > HEADERS {
+                    return Err(garbage("its headers do not end"));
+                }
                 self.block.extend_from_slice(content);
                 self.last |= frame.kind == frame::HEADERS && frame.is(frame::END_STREAM);
                 if frame.is(frame::END_HEADERS) {
@@ -55,7 +66,7 @@ impl Reply {
             frame::RST_STREAM => return Err(garbage("it breaks the call off (RST_STREAM)")),
             _ => {}
         }
-        if self.body.len() + self.block.len() > ROOM as usize {
+        if self.body.len() > ROOM as usize {
             return Err(garbage("its answer does not end"));
         }
         Ok(())
@@ -168,6 +179,16 @@ mod tests {
         let endless = data(&vec![0; frame::MOST]);
         let refused = (0..=ROOM as usize / frame::MOST).find_map(|_| reply.add(&endless).err());
         assert_eq!(refused, Some(garbage("its answer does not end")));
+
+        // One block that goes on, and one block after the other.
+        for flags in [0, frame::END_HEADERS] {
+            let mut reply = Reply::default();
+            let endless = frame(frame::CONTINUATION, flags, &[0; 3 * 1024]);
+            let refused = (0..=HEADERS / (3 * 1024)).find_map(|_| reply.add(&endless).err());
+            assert_eq!(refused, Some(garbage("its headers do not end")));
+            let kept = reply.fields.capacity() * size_of::<hpack::Field>();
+            assert!(kept <= 64 * HEADERS, "{kept} bytes of fields");
+        }
     }
 
     proptest! {

@@ -190,8 +190,8 @@ fn field(base: u32, offset: u32, length: u32) -> String {
             return format!(
                 "@{},{},{}",
                 ["ll", "nh", "th"].get(base as usize).unwrap_or(&"?"),
-                offset * 8,
-                length * 8
+                u64::from(offset) * 8,
+                u64::from(length) * 8
             );
         }
     };
@@ -243,4 +243,19 @@ fn hex(data: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_at_any_place_has_words() {
+        let (base, offset, length) = (LINK_HEADER, u32::MAX, u32::MAX);
+        let text = text(&[
+            Instruction::Payload { base, offset, length, register: 1 },
+            Instruction::Compare { register: 1, op: super::super::Comparison(0), data: vec![1] },
+        ]);
+        assert_eq!(text, "@ll,34359738360,34359738360 0x01");
+    }
 }

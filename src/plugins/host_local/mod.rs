@@ -113,5 +113,11 @@ impl From<state::Error> for Error {
     }
 }
 
+/// For fuzz targets: a file in the format of resolv.conf(5).
+#[cfg(fuzzing)]
+pub fn parse_resolv_conf(text: &str) -> Result<crate::cni::Dns> {
+    resolv::parse(text)
+}
+
 #[cfg(test)]
 mod tests;

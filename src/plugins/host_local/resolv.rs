@@ -5,12 +5,14 @@
 use std::path::Path;
 
 use crate::cni::{Dns, Error, Result};
+use crate::file;
 
 /// A longer line cannot be read by the Go plugin either.
 const LONGEST_LINE: usize = 64 * 1024;
 
 pub(super) fn load(path: &Path) -> Result<Dns> {
-    let text = std::fs::read(path).map_err(|error| crate::state::Error::new("open", path, error))?;
+    let text =
+        file::bytes(path, file::MOST).map_err(|error| crate::state::Error::new("open", path, error))?;
     parse(&String::from_utf8_lossy(&text)).map_err(|error| error.context(path.display()))
 }
 

@@ -95,13 +95,20 @@ fn damaged_files_links_and_leftovers_are_in_nobodys_way() {
     fs::write(node.file("10.0.0.2"), [0; 11]).unwrap();
     symlink(&target, node.file("10.0.0.3")).unwrap();
     fs::create_dir(node.file("10.0.0.4")).unwrap();
+    let (pipe, socket) = (rustix::fs::FileType::Fifo, rustix::fs::FileType::Socket);
+    for (name, kind) in [("10.0.0.5", pipe), ("10.0.0.6", socket)] {
+        rustix::fs::mknodat(rustix::fs::CWD, node.file(name), kind, rustix::fs::Mode::RWXU, 0).unwrap();
+    }
+    File::create(node.file("10.0.0.7")).unwrap().set_len(1 << 40).unwrap();
+    symlink(&target, node.file(".boot_id")).unwrap();
     fs::write(node.file(TEMPORARY), "half").unwrap();
     let locked = node.store.lock().unwrap();
-    for last in 1..=3 {
-        assert!(locked.reserve(IpAddr::from([10, 0, 0, last]), &holder("a")).unwrap());
+    for last in [1, 2, 3, 5, 6, 7] {
+        assert!(locked.reserve(IpAddr::from([10, 0, 0, last]), &holder("a")).unwrap(), "{last}");
     }
     assert!(!locked.reserve(ip("10.0.0.4"), &holder("a")).unwrap());
-    assert_eq!(locked.leases().unwrap().len(), 3);
+    assert_eq!(locked.leases().unwrap().len(), 6);
+    assert_eq!(locked.enter(&boot('a'), |_, _| true).unwrap(), Entered::OtherBoot(0));
     drop(locked);
     assert_eq!(fs::read(&target).unwrap(), b"cid-x\r\neth0");
     assert!(!node.file("10.0.0.3").is_symlink() && !node.file(TEMPORARY).exists());
