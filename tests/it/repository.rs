@@ -3,6 +3,7 @@
 //! Reads files and asks cargo; needs neither the network nor the finished binary.
 
 mod dependencies;
+mod manual;
 
 use std::fs;
 use std::path::Path;
