@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod manual;
+mod pages;
 
 use std::fs;
 use std::path::Path;
