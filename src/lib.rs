@@ -97,3 +97,25 @@ const VERSION_LINE: &str = concat!("smarter-cni ", env!("CARGO_PKG_VERSION"), "\
 pub fn version_line() -> String {
     VERSION_LINE.to_owned()
 }
+
+/// The command line as one tree, for man pages and completions. The program builds only what it was called for, and as a
+/// plugin nothing of it; so this costs no byte of it.
+pub fn command_line() -> clap::Command {
+    let about = applet::ABOUT.trim_end_matches('.');
+    let whole = clap::Command::new("smarter-cni").about(about).version(env!("CARGO_PKG_VERSION"));
+    let commands = applet::APPLETS.iter().filter_map(|(name, applet, _)| {
+        let command = match applet {
+            applet::Applet::Plugin(_) => return None,
+            applet::Applet::Install => install::install_command(),
+            applet::Applet::Uninstall => install::uninstall_command(),
+            applet::Applet::Doctor => doctor::command(),
+            applet::Applet::Reconcile => reconcile::command(),
+            applet::Applet::Selftest => selftest::command(),
+            applet::Applet::Status => status::command(),
+        };
+        // Alone a command calls itself by two words, the program's and its own.
+        Some(command.name(*name).bin_name(format!("smarter-cni {name}")))
+    });
+    let whole = whole.subcommand_required(true).disable_help_subcommand(true).subcommands(commands);
+    whole.subcommand_value_name("COMMAND").subcommand_help_heading("COMMANDS")
+}

@@ -48,6 +48,11 @@ struct Options {
     json: bool,
 }
 
+/// The options, for whoever describes them.
+pub(crate) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 /// Which attachments, and whether anything is to be changed.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {

@@ -39,6 +39,11 @@ struct Options {
     json: bool,
 }
 
+/// The options, for whoever describes them.
+pub(crate) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 pub fn run(arguments: &[OsString]) -> Outcome {
     let name = std::iter::once(OsString::from("smarter-cni selftest"));
     let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {

@@ -38,6 +38,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Cursor home, and everything behind it gone.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
+/// The options, for whoever describes them.
+pub(crate) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 /// The command. `out` is written to only while it watches.
 pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outcome {
     let name = std::iter::once(OsString::from("smarter-cni status"));

@@ -82,6 +82,11 @@ impl Options {
     }
 }
 
+/// The options, for whoever describes them.
+pub(crate) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 pub(super) fn unknown(word: &str) -> String {
     format!("smarter-cni doctor: there is no check and no group {word:?}; --list lists the checks\n")
 }

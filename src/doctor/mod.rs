@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use self::check::{Check, Need};
 use self::cli::Options;
+pub(crate) use self::cli::command;
 use self::evidence::lookups::lookups;
 use self::evidence::{Evidence, Given};
 use self::report::{Report, Style};

@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 pub use self::cli::Environment;
 use self::cli::Words;
@@ -44,6 +44,16 @@ use crate::host::root::Root;
 use crate::host::runtimes;
 use crate::log;
 use crate::state::record;
+
+/// The options of `install`, for whoever describes them.
+pub(crate) fn install_command() -> clap::Command {
+    <cli::Install as CommandFactory>::command()
+}
+
+/// Those of `uninstall`.
+pub(crate) fn uninstall_command() -> clap::Command {
+    <cli::Uninstall as CommandFactory>::command()
+}
 
 /// A word that makes no sense, as `clap` has it.
 const USAGE: u8 = 2;

@@ -22,6 +22,7 @@ mod parity;
 mod podman;
 mod portmap;
 mod reconcile;
+mod repository;
 mod sandbox;
 mod status;
 mod vm;

@@ -4,6 +4,8 @@
 //! that nothing it does can reach the machine or another test. It refuses to run the body anywhere else: a skipped test
 //! looks like a passed one, and a test that runs outside would change somebody's network.
 
+mod keep;
+
 use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +32,7 @@ const DAEMONS: &[&str] = &["--net", "--mount", "--pid", "--fork", "--kill-child"
 /// Works without root and under plain `cargo test`. If the machine forbids user namespaces the test fails.
 pub(crate) fn sandboxed(body: impl FnOnce()) {
     if entered() {
-        return body();
+        return keep::held(body);
     }
     reexecute(if is_root() { &[] } else { &["--map-root-user"] }, NETWORK);
 }
@@ -38,7 +40,7 @@ pub(crate) fn sandboxed(body: impl FnOnce()) {
 /// As [`sandboxed`], for tests with daemons that insist on being root of the machine; every process ends with the test.
 pub(crate) fn sandboxed_daemons(body: impl FnOnce()) {
     if entered() {
-        return body();
+        return keep::held(body);
     }
     assert!(is_root(), "COULD NOT RUN: container runtimes need root; run tests/run as root");
     reexecute(&[], DAEMONS);
@@ -124,8 +126,12 @@ fn reexecute(user: &[&str], namespaces: &[&str]) {
     let thread = thread::current();
     let test = thread.name().expect("called from a test");
     let cgroup = format!("smarter-cni-tests-{}-{}", std::process::id(), test.replace(':', "_"));
-    let run = Command::new("timeout")
-        .args(["--kill-after=10", LIMIT, "unshare"])
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=10", LIMIT, "unshare"]);
+    if keep::wanted() {
+        command = Command::new("unshare");
+    }
+    command
         .args(user)
         .args(namespaces)
         .arg(env::current_exe().expect("this test binary"))
@@ -133,9 +139,14 @@ fn reexecute(user: &[&str], namespaces: &[&str]) {
         .env(OUTSIDE, identity("net"))
         .env(CGROUP, &cgroup)
         // The place of an assertion is enough; a backtrace through two processes buries it.
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .expect("timeout, from coreutils");
+        .env("RUST_BACKTRACE", "0");
+    if keep::wanted() {
+        let status = keep::run(command, user, namespaces);
+        remove_cgroup(&cgroup);
+        assert!(status.success(), "{test} failed in its sandbox ({status}), see above");
+        return;
+    }
+    let run = command.output().expect("timeout, from coreutils");
     remove_cgroup(&cgroup);
     let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     // A name that matches no test succeeds too: only "1 passed" means that the body ran.

@@ -40,6 +40,31 @@ fn a_bare_node_gets_everything_and_a_pod_works() {
     });
 }
 
+/// SECURITY.md promises it, also for a runtime that was started without a umask.
+#[test]
+fn nobody_but_root_can_write_what_we_leave() {
+    sandboxed(|| {
+        let host = Host::new();
+        rustix::process::umask(rustix::fs::Mode::empty());
+        host.installed("");
+        let pod = Netns::new("pod");
+        assert_eq!(host.plugin("ADD", "c1", &pod).status, 0);
+        let root = host.root.display();
+        let places = format!(
+            "{root}/opt/cni {root}/etc/cni {root}/var/lib/smarter-cni /run/smarter-cni /run/cni/networks"
+        );
+        let ours = Node.run(&format!("find {places} ! -type l -newer {root}/tmp"));
+        for file in
+            ["0-smarter-bridge.conflist", "smarter-cni", "install.json", "log", ".bridge.json", "172.38.0.2"]
+        {
+            assert!(ours.lines().any(|line| line.ends_with(file)), "{file} was not looked at:\n{ours}");
+        }
+        assert_eq!(Node.run(&format!("find {places} ! -type l -perm /022")), "");
+        // What pods were promised is nobody's business either.
+        assert_eq!(Node.run("find /run/smarter-cni -perm /077"), "");
+    });
+}
+
 #[test]
 fn a_second_installation_writes_nothing() {
     sandboxed(|| {
