@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::super::{Case, VERSIONS};
-use super::{CHECKED, LAYOUTS, bridge, dual, ipam, life, subnet, told_to_both};
+use super::{CHECKED, LAYOUTS, bridge, dual, ipam, life, subnet};
 
-pub(super) fn bridges() -> Vec<Case> {
+pub(in crate::parity) fn bridges() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     vec![
         bridge("bridge/layer2", json!({}), all, life()),
@@ -47,9 +47,4 @@ pub(super) fn bridges() -> Vec<Case> {
             life(),
         ),
     ]
-}
-
-#[test]
-fn bridge_attaches_alike() {
-    told_to_both(bridges);
 }
