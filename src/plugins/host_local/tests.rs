@@ -437,9 +437,12 @@ fn gc_frees_what_the_runtime_does_not_know() {
     node.with(Verb::Gc, "", "", gc).unwrap();
     assert_eq!(node.leases(), ["10.1.2.3"]);
     assert_eq!(node.records.all().unwrap().len(), 1);
-    node.more = r#","cni.dev/valid-attachments":[]"#.to_owned();
-    node.with(Verb::Gc, "", "", gc).unwrap();
-    assert!(node.leases().is_empty());
+    for none in ["[]", "null"] {
+        node.add("d").unwrap();
+        node.more = format!(r#","cni.dev/valid-attachments":{none}"#);
+        node.with(Verb::Gc, "", "", gc).unwrap();
+        assert!(node.leases().is_empty(), "{none}");
+    }
 }
 
 #[test]

@@ -114,7 +114,8 @@ fn gc_keeps_the_valid_attachments_and_other_networks() {
         gc(&network(), &[]).call_all("GC").succeed();
         assert_eq!(of(&first), Vec::<String>::new());
         foreign.check();
-        gc(&other(), &[]).call_all("GC").succeed();
+        // An empty list as the runtimes' library writes it.
+        other().with(&json!({"cni.dev/valid-attachments": null})).call_all("GC").succeed();
         super::assert_nothing_remains();
         network().add(b).check();
     });
