@@ -226,7 +226,11 @@ impl Place for Netns {
     }
 
     fn command(&self, line: &str) -> Command {
-        nsenter(&self.path(), line)
+        match line.strip_prefix("ip ") {
+            // It goes there by itself, which saves a program.
+            Some(rest) => Node.command(&format!("ip -n {} {rest}", self.name)),
+            None => nsenter(&self.path(), line),
+        }
     }
 }
 
@@ -337,14 +341,17 @@ impl Plugin {
     }
 
     pub(crate) fn run(&self) -> Output {
+        match &self.node {
+            Some(node) => enter(node, || self.run_here()),
+            None => self.run_here(),
+        }
+    }
+
+    fn run_here(&self) -> Output {
         let program = self.binary.clone().into_os_string();
         let mut words = self.wrapper.iter().map(Into::into).chain([program]);
-        let mut command = match &self.node {
-            Some(node) => nsenter(node, "--"),
-            None => Command::new(words.next().expect("at least the plugin")),
-        };
-        command.args(words);
-        let mut child = command
+        let mut child = Command::new(words.next().expect("at least the plugin"))
+            .args(words)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::piped())

@@ -9,6 +9,7 @@
 //! case says what both must mention. What may differ is listed in [`known`], with the reason; everything else fails.
 
 mod cases;
+mod chains;
 mod exchange;
 mod known;
 mod state;
@@ -324,6 +325,11 @@ macro_rules! with_each_build {
         mod today {
             use super::*;
             $(#[test] fn $test() { sandboxed(|| $tell(Plugins::Today)); })*
+
+            #[test]
+            fn what_is_new_is_alike() {
+                sandboxed(|| cases::tell(Plugins::Today, cases::newer::newer));
+            }
         }
     };
 }
@@ -344,6 +350,11 @@ with_each_build! {
     both_reserve_at_once_without_a_clash: exchange::both_reserve_at_once_without_a_clash;
     attachments_change_hands: exchange::attachments_change_hands;
     an_attachment_is_released_after_its_namespace_went: exchange::an_attachment_is_released_after_its_namespace_went;
+    others_behind_our_bridge: chains::others_behind_our_bridge;
+    our_portmap_behind_others: chains::our_portmap_behind_others;
+    static_addresses_under_our_bridge: chains::static_addresses_under_our_bridge;
+    source_based_routing: chains::source_based_routing;
+    nothing_is_left_of_a_forgotten_pod: chains::nothing_is_left_of_a_forgotten_pod;
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub(super) mod attach;
 pub(super) mod check;
 pub(super) mod disturbances;
 pub(super) mod leases;
+pub(super) mod newer;
 pub(super) mod portmap;
 pub(super) mod protocol;
 pub(super) mod requests;
@@ -53,6 +54,7 @@ pub(super) fn all() -> Vec<Case> {
         check::checks,
         disturbances::disturbances,
         leases::leases,
+        newer::newer,
         portmap::portmaps,
         protocol::loopbacks,
         protocol::protocol,

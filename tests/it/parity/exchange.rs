@@ -108,8 +108,7 @@ pub(super) fn both_reserve_at_once_without_a_clash(peer: Plugins) {
 /// DEL by `whose` of what `maker` attached.
 ///
 /// The Go plugin removes interface and lease, and then the iptables chain that it would have made for the pod. There is none
-/// for a pod of ours, and with the iptables of Debian 12 it reports that as an error. The runtime repeats the DEL, and that
-/// one succeeds.
+/// for a pod of ours, and it reports that as an error. The runtime repeats the DEL, and that one succeeds.
 fn remove(whose: Plugins, maker: Plugins, pod: &Netns, result: &Value) {
     let del = bridge(whose, "DEL", pod, Some(result));
     if whose != UNDER_TEST && maker == UNDER_TEST {
@@ -129,7 +128,7 @@ pub(super) fn attachments_change_hands(peer: Plugins) {
         bridge(second, "CHECK", &old, Some(&result)).succeed();
         let newer = bridge(second, "ADD", &new, None).succeed().json;
 
-        let server = SocketAddr::new(address(&result).parse().unwrap(), 7000);
+        let server = SocketAddr::new(address(&result).parse().expect("an address"), 7000);
         lab::serve_tcp(&old, server, "old");
         let answer = lab::ask_tcp(&new, server).expect("pods of both builds reach each other");
         assert_eq!((answer.token, answer.seen_as.to_string()), ("old".into(), address(&newer)));
