@@ -20,7 +20,7 @@ pub struct NetConf {
     pub dns: Option<Dns>,
     /// Not decoded: see [`super::wire::parse_prev_result`]. `{}` is present.
     pub prev_result: Option<Object>,
-    /// `cni.dev/valid-attachments` of GC: (containerID, ifname).
+    /// `cni.dev/valid-attachments` of GC: (containerID, ifname). `null` is the empty list.
     pub valid_attachments: Option<Vec<(String, String)>>,
 }
 
@@ -61,8 +61,10 @@ fn capabilities(config: &Object) -> Result<Vec<(String, bool)>> {
     object.entries().iter().map(capability).collect()
 }
 
+/// The runtimes' library writes an empty list as `null`. Only without the key nobody said which attachments are valid.
 fn valid_attachments(config: &Object) -> Result<Option<Vec<(String, String)>>> {
-    let Some(objects) = config.objects("cni.dev/valid-attachments")? else { return Ok(None) };
+    let key = "cni.dev/valid-attachments";
+    let Some(objects) = config.objects(key)? else { return Ok(config.mentions(key).then(Vec::new)) };
     let attachment = |object: &Object| {
         Ok((object.string("containerID")?.unwrap_or_default(), object.string("ifname")?.unwrap_or_default()))
     };
@@ -117,14 +119,16 @@ mod tests {
         let nothing = NetConf::default();
         assert_eq!(decode("{}").unwrap(), nothing);
         let nulls = r#"{"cniVersion":null,"name":null,"type":null,"capabilities":null,"ipam":null,"dns":null,
-                        "prevResult":null,"cni.dev/valid-attachments":null}"#;
+                        "prevResult":null}"#;
         assert_eq!(decode(nulls).unwrap(), nothing);
         assert_eq!(
             decode(r#"{"type":"","ipam":{"type":""},"dns":{"domain":""},"capabilities":{}}"#).unwrap(),
             nothing
         );
-        let none_valid = decode(r#"{"cni.dev/valid-attachments":[]}"#).unwrap();
-        assert_eq!(none_valid.valid_attachments, Some(vec![]));
+        for none in ["[]", "null"] {
+            let none_valid = decode(&format!(r#"{{"CNI.dev/valid-attachments":{none}}}"#)).unwrap();
+            assert_eq!(none_valid.valid_attachments, Some(vec![]), "{none}");
+        }
     }
 
     #[test]

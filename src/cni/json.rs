@@ -89,6 +89,11 @@ impl Object {
         (*value != Json::Null).then_some(value)
     }
 
+    /// Whether the key is there, be it `null`.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, _)| name.eq_ignore_ascii_case(key))
+    }
+
     /// All entries as written, `null` and duplicates included.
     pub fn entries(&self) -> &[(String, Json)] {
         &self.entries

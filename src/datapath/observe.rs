@@ -62,7 +62,12 @@ pub fn observe(
         pod: match (pod, &mut session.pod) {
             (Some(link), Some(pod)) => {
                 let families = Family::BOTH.into_iter().filter(|f| has_routes(&want.pod, *f));
-                Some(observe_pod(&mut pod.side, &link, &families.collect::<Vec<_>>(), false)?)
+                let mut seen = observe_pod(&mut pod.side, &link, &families.collect::<Vec<_>>(), false)?;
+                if !complete {
+                    // Nobody can have moved yet what this ADD is about to promise.
+                    seen.elsewhere.clear();
+                }
+                Some(seen)
             }
             (_, None) if connected => Some(as_promised(&want.pod)),
             _ => None,
@@ -98,6 +103,7 @@ fn as_promised(pod: &Pod) -> PodHave {
         up: pod.up,
         addresses: pod.addresses.clone(),
         routes: pod.routes.clone(),
+        elsewhere: Vec::new(),
     }
 }
 
@@ -210,12 +216,15 @@ fn observe_pod(
     families: &[Family],
     kernels_own: bool,
 ) -> kernel::Result<PodHave> {
-    let mut routes = Vec::new();
+    let (mut routes, mut elsewhere) = (Vec::new(), Vec::new());
     for family in families {
-        let entries = route::list(&mut side.route, *family)?.into_iter();
-        let wanted = entries.filter(|entry| entry.index == Some(link.index));
-        let wanted = wanted.filter(|entry| kernels_own || entry.protocol != RTPROT_KERNEL);
-        routes.extend(wanted.map(|entry| as_route(&entry)));
+        for entry in route::list(&mut side.route, *family)? {
+            if entry.index != Some(link.index) {
+                elsewhere.push(as_route(&entry));
+            } else if kernels_own || entry.protocol != RTPROT_KERNEL {
+                routes.push(as_route(&entry));
+            }
+        }
     }
     Ok(PodHave {
         mac: link.mac,
@@ -223,6 +232,7 @@ fn observe_pod(
         up: link.up,
         addresses: addresses_of(side, link.index)?,
         routes,
+        elsewhere,
     })
 }
 

@@ -105,6 +105,8 @@ pub struct PodHave {
     pub addresses: Vec<IpNetwork>,
     /// With the table filled in, and without those that the kernel made for addresses.
     pub routes: Vec<Route>,
+    /// Those that leave through the pod's other interfaces. Looked for once the attachment is complete.
+    pub elsewhere: Vec<Route>,
 }
 
 /// The missing steps, in order. Empty when the kernel carries all that was promised.
@@ -307,7 +309,10 @@ fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         steps.push(Step::PodSettle { link: link() });
     }
     for route in &want.pod.routes {
-        if !pod.is_some_and(|pod| pod.routes.iter().any(|has| same_route(route, has, have.complete))) {
+        let is_there = |pod: &PodHave| {
+            pod.routes.iter().any(|has| same_route(route, has, have.complete)) || pod.moved(route)
+        };
+        if !pod.is_some_and(is_there) {
             steps.push(Step::PodRoute { link: link(), route: route.clone() });
         }
     }
@@ -331,6 +336,15 @@ fn plan_sysctls(want: &Attachment, steps: &mut Vec<Step>) {
         set(format!("net/ipv6/conf/{name}/ndisc_notify"), "1", false);
     }
     set(format!("net/ipv4/conf/{name}/arp_notify"), "1", false);
+}
+
+impl PodHave {
+    /// Whether a plugin behind ours, which may have given the pod another interface, leads what is bound for there through
+    /// that one.
+    fn moved(&self, route: &Route) -> bool {
+        let table = |route: &Route| route.table.unwrap_or(MAIN_TABLE);
+        self.elsewhere.iter().any(|has| has.dst == route.dst && table(has) == table(route))
+    }
 }
 
 /// Whether `has` does what `want` asks. A plugin behind ours may point the default route elsewhere once ADD is done.

@@ -120,7 +120,7 @@ fn change(plugin: Plugin, request: &Request) -> Result<()> {
         (Plugin::Bridge, Verb::Gc) => bridge::gc(request),
         (Plugin::HostLocal, Verb::Del) => with_leases(|ipam| host_local::del(request, ipam)),
         (Plugin::HostLocal, Verb::Check) => with_leases(|ipam| host_local::check(request, ipam)),
-        (Plugin::HostLocal, Verb::Status) => with_leases(|ipam| host_local::status(request, ipam)),
+        (Plugin::HostLocal, Verb::Status) => host_local::status(request),
         (Plugin::HostLocal, Verb::Gc) => with_leases(|ipam| host_local::gc(request, ipam)),
         (Plugin::Loopback, Verb::Del) => loopback::del(request),
         (Plugin::Loopback, Verb::Check) => loopback::check(request),

@@ -101,7 +101,7 @@ fn of_plugins() -> Vec<Refusal> {
         bridge("\"vlan\":5000", "5000"),
         bridge("\"vlanTrunk\":[{\"minID\":9,\"maxID\":3}]", "minID"),
         bridge("\"hairpinMode\":true,\"promiscMode\":true", "hairpin mode"),
-        bridge("\"ipMasqBackend\":\"pf\"", "pf"),
+        bridge("\"ipMasq\":true,\"ipMasqBackend\":\"pf\",\"ipam\":{\"type\":\"x\"}", "pf"),
         bridge("\"runtimeConfig\":{\"mac\":\"mac\"}", "mac"),
         bridge("\"disableContainerInterface\":true,\"ipam\":{\"type\":\"x\"}", "IPAM"),
         bridge("", "/run/netns/there-is-none"),

@@ -126,16 +126,6 @@ impl Glance {
         Ok(marker::read(&self.0)?.is_some_and(|mark| mark.boot.as_ref() != Some(boot)))
     }
 
-    /// As [`Locked::last_reserved`].
-    pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        last_reserved(&self.0, set)
-    }
-
-    /// Has the address a file? Does not read it.
-    pub fn is_taken(&self, address: IpAddr) -> Result<bool> {
-        Ok(self.0.inode(&address.to_string())?.is_some())
-    }
-
     /// The addresses that have a file, in no order.
     pub fn addresses(&self) -> Result<Vec<IpAddr>> {
         survey(&self.0, usize::MAX).map(|survey| survey.addresses)

@@ -28,24 +28,52 @@ pub(crate) const DEBIAN_PLUGINS: &str = "/usr/lib/cni";
 pub(crate) enum Plugins {
     /// For telling a fault of the lab from one of ours: every test passes with them too, compared with themselves.
     Debian,
+    /// The same of Debian's sid, see [`peers`].
+    Today,
     Ours,
 }
 
-/// THE SWITCH between the two.
+/// THE SWITCH between them.
 pub(crate) const UNDER_TEST: Plugins = Plugins::Ours;
 
 impl Plugins {
     pub(crate) fn dir(self) -> &'static Path {
+        static TODAY: OnceLock<PathBuf> = OnceLock::new();
         match self {
             Self::Debian => Path::new(DEBIAN_PLUGINS),
+            Self::Today => TODAY.get_or_init(|| peers().join("usr/lib/cni")),
             Self::Ours => our_plugins(),
         }
     }
 
     /// The Go plugins leave a pod's masquerade rule when its namespace was gone before DEL.
     pub(crate) fn forgets_rules(self) -> bool {
-        self == Self::Debian
+        self != Self::Ours
     }
+
+    /// Whether these plugins are of the specification 1.1.0, by what they say of themselves: Debian builds them without
+    /// a version number.
+    pub(crate) fn speak_1_1(self) -> bool {
+        let about = Plugin::new(self.dir(), "bridge").run();
+        assert!(
+            about.stderr.contains("CNI protocol versions supported: "),
+            "{self:?} introduce themselves: {about}"
+        );
+        about.stderr.contains(" 1.1.0")
+    }
+}
+
+/// The directory that `tests/peers/fetch` prints: programs of a newer Debian.
+#[expect(clippy::disallowed_methods, reason = "tests/run says where they are")]
+pub(crate) fn peers() -> PathBuf {
+    let dir = std::env::var_os("SMARTER_CNI_PEERS").map(PathBuf::from);
+    let dir = dir.expect("COULD NOT RUN: today's Go plugins are missing: run tests/peers/fetch and set SMARTER_CNI_PEERS to what it prints");
+    assert!(
+        dir.join("usr/lib/cni/bridge").is_file(),
+        "COULD NOT RUN: {} has no plugins: run tests/peers/fetch and set SMARTER_CNI_PEERS to what it prints",
+        dir.display()
+    );
+    dir
 }
 
 /// A directory where our binary stands under the four standard names and its own.
@@ -213,7 +241,11 @@ impl Place for Netns {
     }
 
     fn command(&self, line: &str) -> Command {
-        nsenter(&self.path(), line)
+        match line.strip_prefix("ip ") {
+            // It goes there by itself, which saves a program.
+            Some(rest) => Node.command(&format!("ip -n {} {rest}", self.name)),
+            None => nsenter(&self.path(), line),
+        }
     }
 }
 
@@ -324,14 +356,17 @@ impl Plugin {
     }
 
     pub(crate) fn run(&self) -> Output {
+        match &self.node {
+            Some(node) => enter(node, || self.run_here()),
+            None => self.run_here(),
+        }
+    }
+
+    fn run_here(&self) -> Output {
         let program = self.binary.clone().into_os_string();
         let mut words = self.wrapper.iter().map(Into::into).chain([program]);
-        let mut command = match &self.node {
-            Some(node) => nsenter(node, "--"),
-            None => Command::new(words.next().expect("at least the plugin")),
-        };
-        command.args(words);
-        let mut child = command
+        let mut child = Command::new(words.next().expect("at least the plugin"))
+            .args(words)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::piped())

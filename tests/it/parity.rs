@@ -1,47 +1,54 @@
-//! The same call to Debian's build of the Go plugins and to ours: same exit status, same answer, same kernel, same leases.
+//! The same call to the Go plugins and to ours: same exit status, same answer, same kernel, same leases.
+//!
+//! Two builds of the Go plugins are asked: that of Debian 12 (1.1.1, in [`debian`]), and that of Debian's sid (1.9 and
+//! later, in [`today`]), which `tests/peers/fetch` gets. What differs between the two is decided by what a build says of
+//! itself: where sid could not be had, "today's" is 1.1.1 too, and the stories that need more say that they were not told.
 //!
 //! Each side has its own node and pod namespaces and its own lease directory. MACs, host interface names and the names
 //! of the sides are made equal before the comparison; texts of errors are ours to improve and are compared only where a
 //! case says what both must mention. What may differ is listed in [`known`], with the reason; everything else fails.
 
 mod cases;
+mod chains;
 mod exchange;
 mod known;
 mod state;
 
 use serde_json::{Map, Value, json};
 
+use self::known::Release;
 use crate::lab::{Netns, Node, Place, Plugin, Plugins, UNDER_TEST};
+use crate::sandbox::sandboxed;
 
 /// Specification versions under which every configuration is tried.
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
-/// The newest version that Debian's plugins speak. For newer ones they are asked for this one, and the label is changed.
-const NEWEST_OF_DEBIAN: &str = "1.0.0";
+/// The newest version that 1.1.1 speaks. For newer ones it is asked for this one, and the label is changed.
+const NEWEST_OF_OLD: &str = "1.0.0";
 
 /// A MAC that configurations ask for, so it must come out; all others are random.
 const CHOSEN_MAC: &str = "02:11:22:33:44:55";
 
-/// Stands for the side (`debian`, `ours`) in configurations, paths and answers.
+/// Stands for the side (`theirs`, `ours`) in configurations, paths and answers.
 const SIDE: &str = "SIDE";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
-    Debian,
+    Theirs(Plugins),
     Ours,
 }
 
 impl Side {
     fn name(self) -> &'static str {
         match self {
-            Self::Debian => "debian",
+            Self::Theirs(_) => "theirs",
             Self::Ours => "ours",
         }
     }
 
     fn plugins(self) -> Plugins {
         match self {
-            Self::Debian => Plugins::Debian,
+            Self::Theirs(plugins) => plugins,
             Self::Ours => UNDER_TEST,
         }
     }
@@ -83,6 +90,14 @@ struct Case {
     config: Value,
     versions: &'static [&'static str],
     acts: Vec<Act>,
+    /// Whether it is about something that 1.1.1 has not.
+    newer: bool,
+}
+
+impl Case {
+    fn newer(self) -> Self {
+        Self { newer: true, ..self }
+    }
 }
 
 fn call(verb: &'static str) -> Call {
@@ -119,8 +134,8 @@ impl From<Call> for Act {
 
 /// Everything one side of a story left to compare.
 fn tell(case: &Case, version: &str, side: Side) -> Value {
-    let asked =
-        if side.plugins() == Plugins::Debian && version == "1.1.0" { NEWEST_OF_DEBIAN } else { version };
+    let old = Release::of(side.plugins()) == Release::Old;
+    let asked = if old && version == "1.1.0" { NEWEST_OF_OLD } else { version };
     let node = Netns::new(&format!("node-{}", side.name()));
     let pod = Netns::new(&format!("pod-{}", side.name()));
     node.run("ip link set lo up");
@@ -275,23 +290,71 @@ fn summary(told: &Value) -> String {
 
 /// Tells every story to both sides and fails with all differences that are not known, and with all known ones that are
 /// none any more.
-fn compare(cases: &[Case]) {
-    let mut known = known::Ledger::default();
+fn compare(peer: Plugins, cases: &[Case]) {
+    let release = Release::of(peer);
+    let (told, untold): (Vec<&Case>, Vec<&Case>) =
+        cases.iter().partition(|case| !case.newer || release == Release::New);
+    for case in untold {
+        eprintln!("{}: not told, {peer:?} has 1.1.1", case.name);
+    }
+    let mut known = known::Ledger::of(release);
     let mut wrong = Vec::new();
-    for case in cases {
+    for case in &told {
         for version in case.versions {
-            let debian = tell(case, version, Side::Debian);
+            let theirs = tell(case, version, Side::Theirs(peer));
             let ours = tell(case, version, Side::Ours);
-            eprintln!("{} ({version}):{}", case.name, summary(&debian));
+            eprintln!("{} ({version}):{}", case.name, summary(&theirs));
             let mut found = Vec::new();
-            differences("", &debian, &ours, &mut found);
+            differences("", &theirs, &ours, &mut found);
             found.retain(|(path, l, r)| !known.covers(case.name, path, l, r));
-            let line = |(p, l, r)| format!("{} ({version}) {p}: Debian {l}, ours {r}", case.name);
+            let line = |(p, l, r)| format!("{} ({version}) {p}: {peer:?} {l}, ours {r}", case.name);
             wrong.extend(found.into_iter().map(line));
         }
     }
-    wrong.extend(known.not_needed(cases));
+    wrong.extend(known.not_needed(&told));
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The same tests with both builds of the Go plugins.
+macro_rules! with_each_build {
+    ($($test:ident: $tell:expr;)*) => {
+        mod debian {
+            use super::*;
+            $(#[test] fn $test() { sandboxed(|| $tell(Plugins::Debian)); })*
+        }
+        mod today {
+            use super::*;
+            $(#[test] fn $test() { sandboxed(|| $tell(Plugins::Today)); })*
+
+            #[test]
+            fn what_is_new_is_alike() {
+                sandboxed(|| cases::tell(Plugins::Today, cases::newer::newer));
+            }
+        }
+    };
+}
+
+with_each_build! {
+    bridge_attaches_alike: |peer| cases::tell(peer, cases::attach::bridges);
+    check_finds_the_same: |peer| cases::tell(peer, cases::check::checks);
+    disturbances_are_met_alike: |peer| cases::tell(peer, cases::disturbances::disturbances);
+    host_local_gives_the_same_addresses: |peer| cases::tell(peer, cases::leases::leases);
+    portmap_passes_on_and_refuses_alike: |peer| cases::tell(peer, cases::portmap::portmaps);
+    loopback_is_alike: |peer| cases::tell(peer, cases::protocol::loopbacks);
+    the_protocol_is_spoken_alike: |peer| cases::tell(peer, cases::protocol::protocol);
+    requests_of_runtimes_are_heard_alike: |peer| cases::tell(peer, cases::requests::requests);
+    addresses_routes_and_dns_are_alike: |peer| cases::tell(peer, cases::routes::addresses_and_routes);
+    without_a_command_they_introduce_themselves: cases::protocol::introductions;
+    leases_change_hands: exchange::leases_change_hands;
+    the_marker_does_not_disturb_the_go_plugin: exchange::the_marker_does_not_disturb_the_go_plugin;
+    both_reserve_at_once_without_a_clash: exchange::both_reserve_at_once_without_a_clash;
+    attachments_change_hands: exchange::attachments_change_hands;
+    an_attachment_is_released_after_its_namespace_went: exchange::an_attachment_is_released_after_its_namespace_went;
+    others_behind_our_bridge: chains::others_behind_our_bridge;
+    our_portmap_behind_others: chains::our_portmap_behind_others;
+    static_addresses_under_our_bridge: chains::static_addresses_under_our_bridge;
+    source_based_routing: chains::source_based_routing;
+    nothing_is_left_of_a_forgotten_pod: chains::nothing_is_left_of_a_forgotten_pod;
 }
 
 #[test]

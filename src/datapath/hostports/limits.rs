@@ -47,8 +47,9 @@ impl fmt::Display for Pattern {
 pub enum Match {
     /// Where it comes in. A packet of the node itself comes in nowhere.
     Interface(Pattern),
-    From(IpNetwork),
-    To(IpNetwork),
+    /// From any of them; there is at least one.
+    From(Vec<IpNetwork>),
+    To(Vec<IpNetwork>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,11 +61,17 @@ pub struct Condition {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let not = if self.negated { "!= " } else { "" };
-        let family = |network: &IpNetwork| super::family_words(Family::of(network.ip()));
-        match &self.matches {
-            Match::Interface(pattern) => write!(f, "iifname {not}{pattern}"),
-            Match::From(from) => write!(f, "{} saddr {not}{}", family(from), network_of(*from)),
-            Match::To(to) => write!(f, "{} daddr {not}{}", family(to), network_of(*to)),
+        let (field, networks) = match &self.matches {
+            Match::Interface(pattern) => return write!(f, "iifname {not}{pattern}"),
+            Match::From(networks) => ("saddr", networks),
+            Match::To(networks) => ("daddr", networks),
+        };
+        let family = networks.first().map_or(Family::V4, |network| Family::of(network.ip()));
+        let names: Vec<_> = networks.iter().map(|network| network_of(*network).to_string()).collect();
+        write!(f, "{} {field} {not}", super::family_words(family))?;
+        match names.as_slice() {
+            [one] => f.write_str(one),
+            several => write!(f, "{{ {} }}", several.join(", ")),
         }
     }
 }
@@ -127,7 +134,7 @@ mod tests {
         assert_ne!(limits.chain(Family::V4), limits.chain(Family::V6));
         let allowed = Limits { allowed: limits.denied.clone(), ..Limits::default() };
         assert_ne!(limits.chain(Family::V4), allowed.chain(Family::V4));
-        let v6 = Condition { negated: false, matches: Match::From("fd00::/8".parse().unwrap()) };
+        let v6 = Condition { negated: false, matches: Match::From(vec!["fd00::/8".parse().unwrap()]) };
         let v6 = Limits { v6: vec![v6], ..Limits::default() };
         assert_eq!(v6.chain(Family::V4), None);
         assert!(v6.chain(Family::V6).unwrap().starts_with(CHAIN));

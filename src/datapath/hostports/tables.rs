@@ -203,21 +203,26 @@ fn name_pattern(pattern: &Pattern) -> NamePattern {
     if pattern.is_prefix() { NamePattern::Prefix(name) } else { NamePattern::Exact(name) }
 }
 
-/// A packet for which the condition does not hold.
-fn broken(condition: &Condition) -> Expr {
+/// A packet for which the condition does not hold leaves the hook: that of none of the networks, in one rule, or that of
+/// any network which must not be, in a rule each.
+fn unless(condition: &Condition) -> Vec<Rule> {
     let op = if condition.negated { Op::Eq } else { Op::Ne };
-    match &condition.matches {
-        Match::Interface(pattern) => Expr::Interface(Way::In, op, name_pattern(pattern)),
-        Match::From(from) => Expr::Address(Side::Source, op, *from),
-        Match::To(to) => Expr::Address(Side::Destination, op, *to),
+    let broken: Vec<Expr> = match &condition.matches {
+        Match::Interface(pattern) => vec![Expr::Interface(Way::In, op, name_pattern(pattern))],
+        Match::From(from) => from.iter().map(|from| Expr::Address(Side::Source, op, *from)).collect(),
+        Match::To(to) => to.iter().map(|to| Expr::Address(Side::Destination, op, *to)).collect(),
+    };
+    if condition.negated {
+        return broken.into_iter().map(|broken| Rule::new([broken, Expr::Accept])).collect();
     }
+    let every_one: Vec<Expr> = broken.into_iter().chain([Expr::Accept]).collect();
+    vec![Rule::new(every_one)]
 }
 
 /// Who may not use a limited port leaves the hook (`accept` ends it) before the maps are asked; who may, returns to them.
 pub(super) fn limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
     let from = |pattern: &Pattern| Expr::Interface(Way::In, Op::Eq, name_pattern(pattern));
-    let mut rules: Vec<_> =
-        limits.conditions(family).iter().map(|c| Rule::new([broken(c), Expr::Accept])).collect();
+    let mut rules: Vec<_> = limits.conditions(family).iter().flat_map(unless).collect();
     if !limits.allowed.is_empty() || !limits.denied.is_empty() {
         let fields = vec![Field::Interface(Way::In)];
         let pods = Expr::Lookup { fields, op: Op::Eq, set: pod_links().name };
@@ -233,10 +238,10 @@ pub(super) fn limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
 
 /// The node's own packets come in nowhere: what asks for an interface never holds for them, what refuses one always does.
 pub(super) fn local_limit_rules(limits: &Limits, family: Family) -> Vec<Rule> {
-    let rules = limits.conditions(family).iter().filter_map(|condition| match condition {
-        Condition { matches: Match::Interface(_), negated: true } => None,
-        Condition { matches: Match::Interface(_), negated: false } => Some(Rule::new([Expr::Accept])),
-        other => Some(Rule::new([broken(other), Expr::Accept])),
+    let rules = limits.conditions(family).iter().flat_map(|condition| match condition {
+        Condition { matches: Match::Interface(_), negated: true } => Vec::new(),
+        Condition { matches: Match::Interface(_), negated: false } => vec![Rule::new([Expr::Accept])],
+        other => unless(other),
     });
     rules.collect()
 }
@@ -304,7 +309,20 @@ mod tests {
             allowed: vec![pattern("eth0"), pattern("lan*")],
             denied: vec![pattern("wwan*")],
             v4: vec![
-                Condition { negated: false, matches: Match::From("10.0.0.0/8".parse().unwrap()) },
+                Condition {
+                    negated: false,
+                    matches: Match::From(vec![
+                        "10.0.0.0/8".parse().unwrap(),
+                        "192.168.0.0/16".parse().unwrap(),
+                    ]),
+                },
+                Condition {
+                    negated: true,
+                    matches: Match::To(vec![
+                        "192.0.2.8/32".parse().unwrap(),
+                        "192.0.2.9/32".parse().unwrap(),
+                    ]),
+                },
                 Condition { negated: true, matches: Match::Interface(pattern("ppp*")) },
             ],
             v6: vec![],
@@ -313,10 +331,14 @@ mod tests {
             |rules: Vec<Rule>| rules.iter().fold(String::new(), |text, rule| text + &format!("{rule}\n"));
         assert_eq!(
             text(limit_rules(&limits, Family::V4)),
-            "ip saddr != 10.0.0.0/8 accept\niifname \"ppp*\" accept\niifname @pod_links return\niifname \"wwan*\" accept\n\
+            "ip saddr != 10.0.0.0/8 ip saddr != 192.168.0.0/16 accept\nip daddr 192.0.2.8 accept\n\
+             ip daddr 192.0.2.9 accept\niifname \"ppp*\" accept\niifname @pod_links return\niifname \"wwan*\" accept\n\
              iifname \"eth0\" return\niifname \"lan*\" return\naccept\n"
         );
-        assert_eq!(text(local_limit_rules(&limits, Family::V4)), "ip saddr != 10.0.0.0/8 accept\n");
+        assert_eq!(
+            text(local_limit_rules(&limits, Family::V4)),
+            "ip saddr != 10.0.0.0/8 ip saddr != 192.168.0.0/16 accept\nip daddr 192.0.2.8 accept\nip daddr 192.0.2.9 accept\n"
+        );
         assert_eq!(text(local_limit_rules(&limits, Family::V6)), "");
     }
 

@@ -169,17 +169,21 @@ fn check_pod(session: &mut Session, request: &Request, previous: &AddResult) -> 
 /// The kernel makes a route for every address but for those of one host.
 fn has_connected_route(pod: &PodHave, address: IpNetwork) -> bool {
     let one_host = if address.is_ipv4() { 32 } else { 128 };
-    address.prefix() == one_host || pod.routes.iter().any(|route| route.dst == network_of(address))
+    address.prefix() == one_host || all_routes(pod).any(|route| route.dst == network_of(address))
 }
 
-/// A later plugin may have moved a default route to another gateway.
+/// A later plugin may have moved a route to another interface, and a default route to another gateway.
 fn has_route(pod: &PodHave, wanted: &Route) -> bool {
     let main = 254;
-    pod.routes.iter().any(|route| {
+    all_routes(pod).any(|route| {
         route.dst == wanted.dst
             && route.table.unwrap_or(main) == wanted.table.unwrap_or(main)
             && (wanted.is_default() || wanted.gw.is_none() || route.gw == wanted.gw)
     })
+}
+
+fn all_routes(pod: &PodHave) -> impl Iterator<Item = &Route> {
+    pod.routes.iter().chain(&pod.elsewhere)
 }
 
 /// As Go prints a route of the CNI library.

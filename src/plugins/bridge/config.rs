@@ -64,13 +64,15 @@ impl Config {
         let keys = Keys::decode(document).context("failed to load netconf")?;
         let mac = keys.mac.or(args.mac.clone()).filter(|text| !text.is_empty());
         let mac = mac.map(|text| text.parse::<Mac>()).transpose();
+        // On layer 2 there is no address to stand in for.
+        let masquerades = keys.ip_masq && common.ipam_type.is_some();
         let config = Self {
             bridge: bridge_name(keys.bridge)?,
             is_gateway: keys.is_gateway || keys.is_default_gateway,
             is_default_gateway: keys.is_default_gateway,
             force_address: keys.force_address,
             ip_masq: keys.ip_masq,
-            asked_for_iptables: asked_for_iptables(keys.ip_masq_backend.as_deref())?,
+            asked_for_iptables: masquerades && asked_for_iptables(keys.ip_masq_backend.as_deref())?,
             mtu: u32::try_from(keys.mtu).ok().filter(|mtu| *mtu > 0),
             hairpin: keys.hairpin,
             promiscuous: keys.promiscuous,

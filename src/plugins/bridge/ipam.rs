@@ -71,7 +71,7 @@ impl<'a> Ipam<'a> {
 
     pub(super) fn status(&self) -> Result<()> {
         if self.in_process {
-            return self.local(None, |ipam| host_local::status(self.request, ipam));
+            return host_local::status(self.request);
         }
         delegate::call(self.request, self.name, Verb::Status)
     }

@@ -1,13 +1,9 @@
 //! CHECK and STATUS: looking without changing anything.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use super::add::held_by;
-use super::allocate::leap;
 use super::config::Config;
-use super::judge::{Judge, Verdict};
-use super::range::RangeSet;
 use super::{Ipam, PLUGIN};
 use crate::cni::{Code, Context, Error, Request, Result};
 use crate::plugins::next_move::CONFIGURATION;
@@ -42,55 +38,21 @@ pub fn check(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
     )))
 }
 
-/// Refuses with code 50 when an ADD would fail. Makes and locks nothing.
-pub fn status(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
-    let unavailable = |why: &dyn std::fmt::Display| Error::new(Code::PluginNotAvailable, why);
+/// Refuses with code 50 when leases cannot be written here. Makes and locks nothing.
+///
+/// A full range is no such reason: to a runtime code 50 means that the node has no network, and pods that need no new
+/// address would suffer, too. ADD says it, to the pod that comes too late.
+pub fn status(request: &Request) -> Result<()> {
     let Some(config) = Config::decode_for_status(request).hint(CONFIGURATION)? else { return Ok(()) };
-    let network = request.network.as_str();
-    let Some(glance) = Store::glance(&config.data_dir, network)? else {
-        return nearest(&config.data_dir).map_err(|error| unavailable(&error));
+    let writable = match Store::glance(&config.data_dir, request.network.as_str())? {
+        Some(glance) => glance.writable(),
+        None => nearest(&config.data_dir),
     };
-    glance.writable().map_err(|error| unavailable(&error))?;
-    if glance.is_void(ipam.records.boot())? {
-        return Ok(());
-    }
-    for (at, set) in config.sets.iter().enumerate() {
-        if !has_free(&glance, at, set)? && !has_reclaimable(&glance, set, ipam, network)? {
-            return Err(unavailable(&format_args!(
-                "no IP addresses available in range set: {set}: all {} addresses are leased to living pods; stop pods \
-                 or widen the range in the network's configuration (leases are in {})",
-                set.size(),
-                glance.path().display()
-            )));
-        }
-    }
-    Ok(())
+    writable.map_err(|error| Error::new(Code::PluginNotAvailable, error))
 }
 
 /// The closest directory above that exists must let us make the rest.
 fn nearest(data_dir: &Path) -> crate::state::Result<()> {
     let existing = data_dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     Glance::at(existing)?.writable()
-}
-
-fn has_free(glance: &Glance, at: usize, set: &RangeSet) -> Result<bool> {
-    let candidates = || set.candidates(glance.last_reserved(at));
-    if leap(candidates(), |address| Ok::<_, Error>(!glance.is_taken(address)?))?.is_some() {
-        return Ok(true);
-    }
-    let taken: HashSet<_> = glance.addresses()?.into_iter().collect();
-    Ok(candidates().any(|address| !taken.contains(&address)))
-}
-
-fn has_reclaimable(glance: &Glance, set: &RangeSet, ipam: &Ipam<'_>, network: &str) -> Result<bool> {
-    let judge = Judge::load(ipam, network)?;
-    for address in glance.addresses()?.into_iter().filter(|address| set.contains(*address)) {
-        match glance.lease(address) {
-            Ok(Some(Lease::Held(holder))) if judge.verdict(address, &holder) == Verdict::Alive => {}
-            // Cannot be read, so it cannot be handed out.
-            Err(_) => {}
-            _ => return Ok(true),
-        }
-    }
-    Ok(false)
 }

@@ -99,6 +99,14 @@ fn warn(config: &Config, want: &HostPorts) {
     if config.asked_for_iptables && !want.mappings.is_empty() {
         tracing::warn!("backend iptables: nftables maps the ports, with the same effect");
     }
+    for port in &config.outdone {
+        tracing::warn!(
+            "hostPort {}/{} is listed twice: it leads to the container port that stands first, not to {}",
+            port.host_port,
+            port.protocol,
+            port.container_port
+        );
+    }
     for port in &config.ports {
         let Some(family) = Family::BOTH.into_iter().find(|family| match port.host_ip {
             HostIp::Any => false,

@@ -36,8 +36,8 @@ fn of_iptables(family: Family, words: &[&str]) -> Result<Vec<Condition>, String>
         }
         let value = words.next().unwrap_or_default();
         let matches = match option {
-            "-s" | "--source" | "--src" => Match::From(network(family, value)?),
-            "-d" | "--destination" | "--dst" => Match::To(network(family, value)?),
+            "-s" | "--source" | "--src" => Match::From(networks(family, value)?),
+            "-d" | "--destination" | "--dst" => Match::To(networks(family, value)?),
             "-i" | "--in-interface" => Match::Interface(interface(value, '+')?),
             other => return Err(format!("iptables' {other:?} cannot be served by our nftables")),
         };
@@ -59,16 +59,35 @@ fn of_nft(family: Family, words: &[&str]) -> Result<Vec<Condition>, String> {
         };
         let negated = words.next_if_eq(&"!=").is_some();
         let _ = words.next_if_eq(&"==");
-        let value = words.next().unwrap_or_default();
+        let value = value_of_nft(&mut words);
         let matches = match field {
             Some("iifname") => Match::Interface(interface(value.trim_matches('"'), '*')?),
-            Some("saddr") => Match::From(network(family, value)?),
-            Some("daddr") => Match::To(network(family, value)?),
+            Some("saddr") => Match::From(networks(family, &value)?),
+            Some("daddr") => Match::To(networks(family, &value)?),
             _ => return Err(format!("nft's {first:?} is none of the words that our tables have")),
         };
         conditions.push(Condition { negated, matches });
     }
     Ok(conditions)
+}
+
+/// One word, or what stands between braces.
+fn value_of_nft<'a>(words: &mut impl Iterator<Item = &'a str>) -> String {
+    let first = words.next().unwrap_or_default();
+    let Some(opened) = first.strip_prefix('{') else { return first.to_owned() };
+    let mut value = opened.to_owned();
+    while !value.ends_with('}') {
+        match words.next() {
+            Some(word) => value.push_str(word),
+            None => return String::new(),
+        }
+    }
+    value.trim_end_matches('}').to_owned()
+}
+
+/// Both programs take several, with commas between them.
+fn networks(family: Family, list: &str) -> Result<Vec<IpNetwork>, String> {
+    list.split(',').map(|text| network(family, text)).collect()
 }
 
 fn network(family: Family, text: &str) -> Result<IpNetwork, String> {
@@ -104,6 +123,13 @@ mod tests {
             ("ip saddr 10.0.0.0/8|iifname != \"ppp*\"", "ip saddr 10.0.0.0/8, iifname != ppp*"),
             ("ip|daddr|!=|192.0.2.1", "ip daddr != 192.0.2.1/32"),
             ("meta|iifname|eth0", "iifname eth0"),
+            ("-s|10.0.0.0/8,192.168.0.0/16", "ip saddr { 10.0.0.0/8, 192.168.0.0/16 }"),
+            ("!|-d|192.0.2.1,192.0.2.2", "ip daddr != { 192.0.2.1/32, 192.0.2.2/32 }"),
+            (
+                "ip saddr { 10.0.0.0/8, 192.168.0.0/16 }|iifname eth0",
+                "ip saddr { 10.0.0.0/8, 192.168.0.0/16 }, iifname eth0",
+            ),
+            ("ip|daddr|!=|{192.0.2.1,192.0.2.2}", "ip daddr != { 192.0.2.1/32, 192.0.2.2/32 }"),
         ] {
             assert_eq!(read(Family::V4, text).as_deref(), Ok(means), "{text}");
         }
@@ -116,6 +142,10 @@ mod tests {
             "-m|comment|--comment|x",
             "-s",
             "-s|fd00::/8",
+            "-s|10.0.0.0/8,",
+            "-s|10.0.0.0/8,fd00::/8",
+            "ip saddr { 10.0.0.0/8",
+            "ip saddr {}",
             "ip6 saddr fd00::1",
             "ct state new",
             "-i|a+b",

@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     /// As asked for, without duplicates.
     pub ports: Vec<Port>,
+    /// Asked for behind another one of the same host port, which gets it.
+    pub outdone: Vec<Port>,
     /// The pod's addresses with prefix: the first of each family.
     pub pods: Vec<IpNetwork>,
 }
@@ -77,22 +79,21 @@ impl Config {
         let previous = previous.map(|previous| wire::parse_prev_result(previous, request.version));
         let previous = previous.transpose().context("could not parse prevResult")?;
         keys.refuse_contradictions()?;
-        let asked_for_iptables = keys.refuse_wrong_backend()?;
+        keys.refuse_wrong_backend()?;
         let ports = keys.ports.iter().map(RawPort::check).collect::<Result<Vec<_>>>()?;
+        let (ports, outdone) = first_of_each(ports);
+        // What only host ports can need is no reason to refuse a pod that has none.
+        let limits = if ports.is_empty() { Limits::default() } else { keys.limits()? };
         let if_name = request.target.as_ref().map(|target| &target.if_name);
         let pods = previous.as_ref().map(|previous| pod_addresses(previous, if_name)).unwrap_or_default();
         Ok(Self {
             snat: keys.snat,
             masq_all: keys.masq_all,
-            asked_for_iptables,
+            asked_for_iptables: keys.backend.as_deref() == Some("iptables"),
             strict: keys.strict,
-            limits: Limits {
-                allowed: patterns("hostPortInterfaces", &keys.allowed)?,
-                denied: patterns("denyHostPortInterfaces", &keys.denied)?,
-                v4: conditions_of("conditionsV4", Family::V4, keys.v4.as_deref())?,
-                v6: conditions_of("conditionsV6", Family::V6, keys.v6.as_deref())?,
-            },
-            ports: without_duplicates(ports)?,
+            limits,
+            ports,
+            outdone,
             pods,
             previous,
         })
@@ -168,8 +169,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Whether iptables was asked for.
-    fn refuse_wrong_backend(&self) -> Result<bool> {
+    fn refuse_wrong_backend(&self) -> Result<()> {
         let lists = [("conditionsV4", self.v4.as_deref()), ("conditionsV6", self.v6.as_deref())];
         let of = |iptables: bool| {
             let wrong = lists.iter().filter(|(_, list)| conditions::is_iptables(*list) == Some(iptables));
@@ -187,17 +187,19 @@ impl Keys {
         };
         match self.backend.as_deref() {
             Some("iptables") if !for_nftables.is_empty() => {
-                return contradiction("iptables", "nftables", &for_nftables);
+                contradiction("iptables", "nftables", &for_nftables)
             }
             Some("nftables") if !for_iptables.is_empty() => {
-                return contradiction("nftables", "iptables", &for_iptables);
+                contradiction("nftables", "iptables", &for_iptables)
             }
-            None | Some("" | "iptables" | "nftables") => {}
-            Some(other) => {
-                return Err(Error::internal(format!("unrecognized backend {other:?}"))
-                    .with_details("backend is nftables or iptables; our nftables serve both"));
-            }
+            None | Some("" | "iptables" | "nftables") => Ok(()),
+            Some(other) => Err(Error::internal(format!("unrecognized backend {other:?}"))
+                .with_details("backend is nftables or iptables; our nftables serve both")),
         }
+    }
+
+    /// Who may use the ports, and how: everything that iptables could and our tables cannot.
+    fn limits(&self) -> Result<Limits> {
         if let Some(chain) = &self.mark_chain {
             return Err(Error::internal(format!(
                 "externalSetMarkChain {chain} cannot be served by nftables"
@@ -206,7 +208,12 @@ impl Keys {
                 "leave it out: with \"snat\": true our tables masquerade what needs it without a mark",
             ));
         }
-        Ok(self.backend.as_deref() == Some("iptables"))
+        Ok(Limits {
+            allowed: patterns("hostPortInterfaces", &self.allowed)?,
+            denied: patterns("denyHostPortInterfaces", &self.denied)?,
+            v4: conditions_of("conditionsV4", Family::V4, self.v4.as_deref())?,
+            v6: conditions_of("conditionsV6", Family::V6, self.v6.as_deref())?,
+        })
     }
 }
 
@@ -241,9 +248,10 @@ impl RawPort {
     }
 }
 
-/// The same twice is once; two targets of one port are a mistake.
-fn without_duplicates(ports: Vec<Port>) -> Result<Vec<Port>> {
-    let mut kept: Vec<Port> = Vec::new();
+/// The same twice is once; of two targets of one port the first gets it, as with the plugin we replace, and the others are
+/// named apart.
+fn first_of_each(ports: Vec<Port>) -> (Vec<Port>, Vec<Port>) {
+    let (mut kept, mut outdone): (Vec<Port>, Vec<Port>) = (Vec::new(), Vec::new());
     for port in ports {
         let same = |other: &&Port| {
             (other.protocol, other.host_port, other.host_ip) == (port.protocol, port.host_port, port.host_ip)
@@ -251,15 +259,10 @@ fn without_duplicates(ports: Vec<Port>) -> Result<Vec<Port>> {
         match kept.iter().find(same) {
             None => kept.push(port),
             Some(other) if *other == port => {}
-            Some(other) => {
-                return Err(Error::internal(format!(
-                    "hostPort {}/{} is listed twice, for container ports {} and {}",
-                    port.host_port, port.protocol, other.container_port, port.container_port
-                )));
-            }
+            Some(_) => outdone.push(port),
         }
     }
-    Ok(kept)
+    (kept, outdone)
 }
 
 fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>> {

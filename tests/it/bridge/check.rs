@@ -131,3 +131,28 @@ fn a_default_route_that_was_moved_to_another_gateway_is_fine() {
         attached.check();
     });
 }
+
+/// Some of them give the pod another interface, and routes through it. A repair must not bring the old way back.
+#[test]
+fn routes_that_were_moved_to_another_interface_are_fine() {
+    sandboxed(|| {
+        let pod = Netns::new("pod");
+        let attached = network().add(&pod);
+        pod.run("ip link add second0 type veth peer name elsewhere0");
+        pod.run("ip addr add 10.9.9.2/24 dev second0");
+        pod.run("ip link set elsewhere0 up");
+        pod.run("ip link set second0 up");
+        for route in ["default via 10.9.9.1 dev second0", "10.7.0.0/16 dev second0"] {
+            pod.run(&format!("ip route replace {route}"));
+        }
+        let routes = || pod.run("ip -4 route");
+        let moved = routes();
+        assert!(!moved.contains("default via 10.1.2.1"), "{moved}");
+        attached.check();
+        Node.run(&format!("{} reconcile", crate::lab::binary().display()));
+        assert_eq!(routes(), moved);
+        attached.check();
+        pod.run("ip route del 10.7.0.0/16");
+        attached.check_fails("Expected Route {Dst:{IP:10.7.0.0 Mask:ffff0000}");
+    });
+}

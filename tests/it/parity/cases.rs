@@ -1,13 +1,14 @@
 //! The stories that are told to both sides.
 
-mod attach;
-mod check;
-mod disturbances;
-mod leases;
-mod portmap;
-mod protocol;
-mod requests;
-mod routes;
+pub(super) mod attach;
+pub(super) mod check;
+pub(super) mod disturbances;
+pub(super) mod leases;
+pub(super) mod newer;
+pub(super) mod portmap;
+pub(super) mod protocol;
+pub(super) mod requests;
+pub(super) mod routes;
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Act, Case, call, compare, merge};
-use crate::sandbox::sandboxed;
+use crate::lab::Plugins;
 
 /// The versions that have CHECK.
 const CHECKED: &[&str] = &["0.4.0", "1.0.0", "1.1.0"];
@@ -37,7 +38,7 @@ fn story(
 ) -> Case {
     let mut whole = json!({"name": "labnet", "type": plugin});
     merge(&mut whole, config);
-    Case { name, plugin, config: whole, versions, acts }
+    Case { name, plugin, config: whole, versions, acts, newer: false }
 }
 
 fn bridge(name: &'static str, config: Value, versions: &'static [&'static str], acts: Vec<Act>) -> Case {
@@ -53,6 +54,7 @@ pub(super) fn all() -> Vec<Case> {
         check::checks,
         disturbances::disturbances,
         leases::leases,
+        newer::newer,
         portmap::portmaps,
         protocol::loopbacks,
         protocol::protocol,
@@ -90,9 +92,7 @@ fn prepare() {
     }
 }
 
-fn told_to_both(cases: impl FnOnce() -> Vec<Case>) {
-    sandboxed(|| {
-        prepare();
-        compare(&cases());
-    });
+pub(super) fn tell(peer: Plugins, cases: impl FnOnce() -> Vec<Case>) {
+    prepare();
+    compare(peer, &cases());
 }

@@ -1,29 +1,49 @@
-//! Where we differ from the Go plugins of Debian 12 (1.1.1) on purpose, and why.
+//! Where we differ from the Go plugins on purpose, and why: from 1.1.1, from 1.9 and later, or from both.
 //!
-//! A difference is known when story, path and both values match an entry. Every entry has to be needed: see
+//! A difference is known when release, story, path and both values match an entry. Every entry has to be needed: see
 //! [`Ledger::not_needed`]. docs/migration.md says the same to users.
 
-use std::collections::BTreeSet;
+mod ledger;
 
-use serde_json::Value;
+pub(super) use ledger::Ledger;
 
-use super::Case;
-use crate::lab::{Plugins, UNDER_TEST};
+use crate::lab::Plugins;
+
+/// What a build of the Go plugins is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// 1.1.1, which Debian 12 has.
+    Old,
+    /// 1.9 and later.
+    New,
+}
+
+impl Release {
+    pub(super) fn of(plugins: Plugins) -> Self {
+        if plugins.speak_1_1() { Self::New } else { Self::Old }
+    }
+}
+
+const BOTH: &[Release] = &[Release::Old, Release::New];
+const OLD: &[Release] = &[Release::Old];
+const NEW: &[Release] = &[Release::New];
 
 /// `*` in names of stories and in paths stands for anything.
 struct Known {
+    of: &'static [Release],
     stories: &'static [&'static str],
     differences: &'static [Difference],
     /// For whoever migrates: what changes for them.
     reason: &'static str,
 }
 
-/// Path, Debian's value, ours. Values are JSON; `*` for any.
+/// Path, Go's value, ours. Values are JSON; `*` for any.
 type Difference = (&'static str, &'static str, &'static str);
 
 const KNOWN: &[Known] = &[
     // Results and versions.
     Known {
+        of: OLD,
         stories: &[
             "bridge/*",
             "check/*",
@@ -44,11 +64,13 @@ const KNOWN: &[Known] = &[
         reason: "An empty `dns` is left out of results of specification 1.x, as by the Go plugins since 1.2.",
     },
     Known {
+        of: OLD,
         stories: &["dns/of-ipam"],
         differences: &[("* ADD/answer/dns/*", "null", "*")],
         reason: "What IPAM says about DNS is passed on when the network says nothing, as by later Go plugins.",
     },
     Known {
+        of: OLD,
         stories: &["protocol/version"],
         differences: &[
             (
@@ -61,6 +83,7 @@ const KNOWN: &[Known] = &[
         reason: "Specification 1.1.0 is newer than Debian's plugins; ours speak it.",
     },
     Known {
+        of: BOTH,
         stories: &["loopback/life"],
         differences: &[
             ("* ADD/answer/interfaces", "*", "null"),
@@ -71,6 +94,7 @@ const KNOWN: &[Known] = &[
         reason: "loopback's results for 0.1.0 and 0.2.0 have the layout of these versions, not that of 1.x.",
     },
     Known {
+        of: BOTH,
         stories: &["loopback/*"],
         differences: &[
             ("* ADD/answer/ips/0/version", "null", r#""4""#),
@@ -79,17 +103,26 @@ const KNOWN: &[Known] = &[
         reason: "loopback's results for 0.3.0 to 0.4.0 have the layout of these versions, not that of 1.x.",
     },
     Known {
+        of: NEW,
+        stories: &["loopback/life", "loopback/check"],
+        differences: &[("* ADD/answer/dns", "null", "{}")],
+        reason: "The layout of 0.1.0 to 0.4.0 has an empty `dns`; 1.1.1 printed one by mistake.",
+    },
+    Known {
+        of: BOTH,
         stories: &["leases/route-attributes"],
         differences: &[("* ADD/answer/*routes/1/dst", r#""10.8.1.1/16""#, r#""10.8.0.0/16""#)],
         reason: "The destination of a route is the network, without host bits; with them the kernel refuses the route.",
     },
     // What stands in the kernel.
     Known {
+        of: BOTH,
         stories: &[
             "bridge/*",
             "check/layer2",
             "mac/of-layer2",
             "json/*",
+            "new/*",
             "routes/without-gateway",
             "routes/default-without-gw-*",
             "dns/*",
@@ -100,14 +133,16 @@ const KNOWN: &[Known] = &[
                  is lost with the last of them.",
     },
     Known {
+        of: BOTH,
         stories: &[
             "bridge/*", "check/*", "again/*", "mac/*", "ip/*", "args/*", "json/*", "routes/*", "ranges/*",
-            "dns/*", "del/*",
+            "new/*", "dns/*", "del/*",
         ],
         differences: &[("*/state/pod/sysctls/net/ipv6/conf/eth0/accept_dad", r#""0""#, r#""1""#)],
         reason: "No IPv6 setting of a pod is touched when it gets no IPv6 address.",
     },
     Known {
+        of: OLD,
         stories: &[
             "bridge/dual-stack*",
             "bridge/ipv6-only",
@@ -120,6 +155,7 @@ const KNOWN: &[Known] = &[
         reason: "A pod keeps its IPv6 addresses when its link goes down, as with later Go plugins.",
     },
     Known {
+        of: BOTH,
         stories: &["bridge/exists-with-another-address"],
         differences: &[
             ("/00 ADD/status", "1", "0"),
@@ -133,6 +169,7 @@ const KNOWN: &[Known] = &[
         reason: "An address of somebody else on the bridge is no error; the gateway's is added beside it.",
     },
     Known {
+        of: BOTH,
         stories: &["ranges/two-in-one-set"],
         differences: &[
             ("/01 ADD/status", "1", "0"),
@@ -145,15 +182,22 @@ const KNOWN: &[Known] = &[
         reason: "Ranges of one family work together, each with its gateway on the bridge; with Go the second one conflicts.",
     },
     Known {
+        of: BOTH,
+        stories: &["routes/with-mtu"],
+        differences: &[("/00 ADD/state/pod/routes/*", "*", "*")],
+        reason: "`mtu` and `advmss` of routes are applied. Go only prints them.",
+    },
+    Known {
+        of: OLD,
         stories: &["routes/with-mtu"],
         differences: &[
             ("/00 ADD/answer/routes/0/mtu", "null", "1300"),
             ("/00 ADD/answer/routes/0/advmss", "null", "1200"),
-            ("/00 ADD/state/pod/routes/*", "*", "*"),
         ],
-        reason: "`mtu` and `advmss` of routes are applied. Debian's plugins do not know them, later ones only print them.",
+        reason: "Attributes of routes are in the result, as with later Go plugins.",
     },
     Known {
+        of: BOTH,
         stories: &["routes/default-without-gw-and-default-gateway"],
         differences: &[
             ("/00 ADD/status", "1", "0"),
@@ -168,6 +212,7 @@ const KNOWN: &[Known] = &[
     },
     // Failures leave nothing.
     Known {
+        of: BOTH,
         stories: &["bridge/layer2"],
         differences: &[
             ("/00 ADD/state/node/links/<veth>", "*", "null"),
@@ -177,6 +222,7 @@ const KNOWN: &[Known] = &[
         reason: "0.1.0 and 0.2.0 have no words for layer 2: the same error, but the pod's interface does not stay behind.",
     },
     Known {
+        of: BOTH,
         stories: &["errors/no-such-ipam", "errors/ipam-config", "ip/of-a-network-nobody-has"],
         differences: &[
             ("* ADD/state/node/links/lab0", "*", "null"),
@@ -186,6 +232,7 @@ const KNOWN: &[Known] = &[
         reason: "The address is leased before any interface is made, so an ADD that gets none leaves none behind.",
     },
     Known {
+        of: BOTH,
         stories: &["errors/no-such-ipam", "ip/of-a-network-nobody-has"],
         differences: &[
             ("/00 ADD/state/pod/sysctls/*", "*", "null"),
@@ -194,11 +241,13 @@ const KNOWN: &[Known] = &[
         reason: "The same.",
     },
     Known {
+        of: BOTH,
         stories: &["errors/namespace", "mac/wrong"],
         differences: &[("*/state/node/links/lab0", "*", "null")],
         reason: "Values and namespace are looked at before anything is touched, so no bridge is made for a bad request.",
     },
     Known {
+        of: BOTH,
         stories: &["again/interface-is-taken", "bridge/is-no-bridge", "mac/multicast"],
         differences: &[
             ("/00 ADD/state/leases/lock", "null", r#""""#),
@@ -208,6 +257,7 @@ const KNOWN: &[Known] = &[
                  the next one gets the next address.",
     },
     Known {
+        of: BOTH,
         stories: &["again/interface-is-taken"],
         differences: &[
             ("/02 ADD/answer/ips/0/address", r#""10.1.2.2/24""#, r#""10.1.2.3/24""#),
@@ -220,19 +270,32 @@ const KNOWN: &[Known] = &[
         reason: "The same.",
     },
     Known {
+        of: OLD,
         stories: &["errors/own-namespace"],
         differences: &[
             ("/00 ADD/status", "0", "1"),
             ("/00 ADD/answer/code", "null", "8"),
             ("/00 ADD/answer/*", "*", "null"),
-            ("/00 ADD/state/leases/*", "*", "null"),
-            ("/00 ADD/state/node/links/*", "*", "null"),
             ("/00 ADD/state/node/routes", "*", "*"),
         ],
-        reason: "A plugin's own namespace as the pod's is refused before anything is done. Debian's attaches the node to \
-                 itself, later ones do so too and report it.",
+        reason: "A plugin's own namespace as the pod's is refused before anything is done. 1.1.1 attaches the node to \
+                 itself.",
     },
     Known {
+        of: NEW,
+        stories: &["errors/own-namespace"],
+        differences: &[("/00 ADD/answer/code", "0", "8")],
+        reason: "It is refused by bridge, with a code that says so. In Go the IPAM plugin notices when it has given the \
+                 address, and bridge passes its two answers on as none.",
+    },
+    Known {
+        of: BOTH,
+        stories: &["errors/own-namespace"],
+        differences: &[("/00 ADD/state/leases/*", "*", "null"), ("/00 ADD/state/node/links/*", "*", "null")],
+        reason: "It leaves no lease and no interface behind.",
+    },
+    Known {
+        of: BOTH,
         stories: &["errors/null-elements"],
         differences: &[
             ("/00 ADD/status", "2", "1"),
@@ -248,11 +311,13 @@ const KNOWN: &[Known] = &[
     },
     // DEL and CHECK.
     Known {
+        of: BOTH,
         stories: &["check/layer2"],
         differences: &[("/01 CHECK/status", "1", "0"), ("/01 CHECK/answer", r#"{"code":999}"#, "null")],
         reason: "CHECK works on layer 2, where Go asks for an IPAM plugin.",
     },
     Known {
+        of: BOTH,
         stories: &["del/namespace-is-a-file"],
         differences: &[
             ("* DEL/status", "1", "0"),
@@ -267,6 +332,7 @@ const KNOWN: &[Known] = &[
                  ever and keeps the address.",
     },
     Known {
+        of: BOTH,
         stories: &["del/without-namespace", "del/namespace-is-gone"],
         differences: &[
             ("/01 DEL/state/node/links/<veth>", "*", "null"),
@@ -277,15 +343,18 @@ const KNOWN: &[Known] = &[
         reason: "DEL removes the interface of the attachment also when nobody says where the namespace is.",
     },
     Known {
+        of: BOTH,
         stories: &["leases/wrong-configurations", "leases/two-of-a-family"],
         differences: &[("* DEL/status", "1", "0"), ("* DEL/answer", r#"{"code":999}"#, "null")],
         reason: "DEL does not validate what it does not need, so a pod whose configuration became invalid can go.",
     },
     Known {
+        of: BOTH,
         stories: &[
             "del/before-add",
             "errors/hairpin-and-promisc",
             "mac/wrong",
+            "new/container-interface-down-with-ipam",
             "leases/check",
             "leases/wrong-configurations",
         ],
@@ -293,92 +362,50 @@ const KNOWN: &[Known] = &[
         reason: "DEL and CHECK make no directory for the leases of a network that never had one.",
     },
     Known {
+        of: NEW,
+        stories: &["new/masquerade-nftables", "new/masquerade-unknown"],
+        differences: &[("* DEL/status", "1", "0"), ("* DEL/answer", r#"{"code":999}"#, "null")],
+        reason: "DEL knows what was made. Go tries to remove what either backend would have made, and \
+                 reports the iptables chain that never was.",
+    },
+    Known {
+        of: NEW,
+        stories: &["new/masquerade-unknown"],
+        differences: &[
+            ("*/state/leases/lock", r#""""#, "null"),
+            ("*/state/leases/last_reserved_ip.0", r#""10.1.2.2""#, "null"),
+            ("*/state/node/links/*", "*", "null"),
+            ("*/state/node/routes", "*", "*"),
+            ("*/state/node/sysctls/net/ipv4/ip_forward", r#""1""#, r#""0""#),
+            ("/00 ADD/state/pod/links/eth0", "*", "null"),
+            ("/00 ADD/state/pod/routes", "*", "[]"),
+            ("/00 ADD/state/pod/sysctls/*", "*", "null"),
+        ],
+        reason: "An unknown backend is refused before anything is done. Go finds it at the very end, and leaves the pod \
+                 half attached.",
+    },
+    Known {
+        of: NEW,
+        stories: &["new/status-of-a-full-range"],
+        differences: &[("*/state/node/links/<veth>*", "*", "null"), ("*/state/pod/links/eth1", "*", "null")],
+        reason: "The address is leased before any interface is made, so an ADD that gets none leaves none behind.",
+    },
+    Known {
+        of: NEW,
+        stories: &["new/gc-without-the-pod"],
+        differences: &[
+            ("/01 GC/state/leases/10.1.2.2", "*", "null"),
+            ("/01 GC/state/node/links/<veth>", "*", "null"),
+            ("/01 GC/state/pod/links/eth0", "*", "null"),
+            ("/01 GC/state/pod/routes", "*", "[]"),
+            ("/01 GC/state/pod/sysctls/*", "*", "null"),
+        ],
+        reason: "GC frees what the runtime does not list; Go has no GC and does nothing.",
+    },
+    Known {
+        of: OLD,
         stories: &["portmap/*"],
         differences: &[("/01 CHECK/status", "1", "0"), ("/01 CHECK/answer", r#"{"code":999}"#, "null")],
         reason: "CHECK of a pod with IPv4 alone asks Debian's build for IPv6 rules too, and fails; later ones and ours do not.",
     },
 ];
-
-/// Keeps book of what was needed while stories are told.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    /// Entry, pattern of stories, difference.
-    needed: BTreeSet<(usize, usize, usize)>,
-}
-
-/// Every combination of pattern and difference, with its place in the table.
-fn combinations() -> impl Iterator<Item = ((usize, usize, usize), &'static str, &'static Difference)> {
-    KNOWN.iter().enumerate().flat_map(|(entry, known)| {
-        known.stories.iter().enumerate().flat_map(move |(pattern, story)| {
-            let differences = known.differences.iter().enumerate();
-            differences.map(move |(at, difference)| ((entry, pattern, at), *story, difference))
-        })
-    })
-}
-
-impl Ledger {
-    /// Whether this difference is wanted.
-    pub(super) fn covers(&mut self, story: &str, path: &str, debian: &Value, ours: &Value) -> bool {
-        let hit = combinations().find(|(_, stories, difference)| {
-            let (paths, left, right) = difference;
-            matches(stories, story)
-                && matches(paths, path)
-                && matches_value(left, debian)
-                && matches_value(right, ours)
-        });
-        hit.is_some_and(|(place, ..)| {
-            self.needed.insert(place);
-            true
-        })
-    }
-
-    /// What the table says about these stories and none of them needed, one line each: there it has become wrong.
-    pub(super) fn not_needed(&self, told: &[Case]) -> Vec<String> {
-        if UNDER_TEST == Plugins::Debian {
-            return Vec::new();
-        }
-        combinations()
-            .filter(|(place, stories, _)| {
-                told.iter().any(|case| matches(stories, case.name)) && !self.needed.contains(place)
-            })
-            .map(|((entry, ..), stories, difference)| {
-                format!("{stories} {difference:?} is known, but there is none: {}", KNOWN[entry].reason)
-            })
-            .collect()
-    }
-}
-
-fn matches_value(pattern: &str, value: &Value) -> bool {
-    pattern == "*" || serde_json::from_str::<Value>(pattern).expect("JSON in the table") == *value
-}
-
-fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
-            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-            ends.into_iter().any(|at| matches(rest, &text[at..]))
-        }),
-    }
-}
-
-#[test]
-fn every_known_difference_is_about_a_story_and_says_why() {
-    let stories = super::cases::all();
-    for (_, pattern, _) in combinations() {
-        assert!(stories.iter().any(|case| matches(pattern, case.name)), "no story is called {pattern}");
-    }
-    for known in KNOWN {
-        assert!(known.reason.ends_with('.') && !known.differences.is_empty(), "{:?}", known.stories);
-    }
-}
-
-#[test]
-fn a_pattern_matches_where_its_words_come_in_order() {
-    for (pattern, text) in [("*", ""), ("a*", "abc"), ("*c", "abc"), ("a*b*c", "a-b-b-c"), ("abc", "abc")] {
-        assert!(matches(pattern, text), "{pattern} {text}");
-    }
-    for (pattern, text) in [("", "a"), ("a*", "ba"), ("*b", "abc"), ("a*b*c", "acb"), ("ab", "abc")] {
-        assert!(!matches(pattern, text), "{pattern} {text}");
-    }
-}

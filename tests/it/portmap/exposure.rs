@@ -88,7 +88,13 @@ fn conditions_hold_for_everybody() {
     sandboxed(|| {
         let world = lab::world();
         let modem = modem();
-        for conditions in [json!(["-s", "192.0.2.0/24"]), json!(["ip saddr 192.0.2.0/24"])] {
+        for conditions in [
+            json!(["-s", "192.0.2.0/24"]),
+            json!(["ip saddr 192.0.2.0/24"]),
+            json!(["-s", "203.0.113.0/24,192.0.2.0/24"]),
+            json!(["ip saddr { 203.0.113.0/24, 192.0.2.0/24 }"]),
+            json!(["!", "-s", "198.51.100.0/24,127.0.0.0/8"]),
+        ] {
             let mapping = with(ports(&[("tcp", 8080, 80)]), "conditionsV4", conditions);
             let pod = Pod::mapped("web", mapping.clone());
             lab::serve_tcp(&pod.netns, pod.at(false, 80), "web");
@@ -108,5 +114,12 @@ fn conditions_hold_for_everybody() {
         );
         let mapping = with(ports(&[("tcp", 8080, 80)]), "externalSetMarkChain", json!("KUBE-MARK-MASQ"));
         fails_with(&pod.portmap("ADD", mapping).run(), "cannot be served by nftables");
+        for (key, value) in
+            [("conditionsV4", json!(["-m", "owner"])), ("externalSetMarkChain", json!("KUBE-MARK-MASQ"))]
+        {
+            for verb in ["ADD", "CHECK", "DEL"] {
+                pod.portmap(verb, json!({key: value})).succeed();
+            }
+        }
     });
 }

@@ -123,6 +123,10 @@ fn gc_removes_what_is_not_listed() {
         stays.portmap("CHECK", ports(&[("tcp", 8081, 80)])).succeed();
         let status = |config: &Value| plugin("portmap", "STATUS", "", "", config).env("CNI_IFNAME", "");
         status(&config).succeed();
+        config["name"] = NETWORK.into();
+        config["cni.dev/valid-attachments"] = Value::Null;
+        gc(&config).succeed();
+        assert_eq!(elements(), "");
         config["backend"] = "foo".into();
         fails_with(&status(&config).run(), "unrecognized backend");
     });

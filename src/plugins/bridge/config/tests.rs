@@ -48,7 +48,15 @@ fn wrong_values_are_refused_by_name() {
     );
     assert_refused(r#"{"vlan":4095}"#, "invalid VLAN ID 4095 (must be between 0 and 4094)");
     assert_refused(r#"{"vlan":-1}"#, "invalid VLAN ID -1 (must be between 0 and 4094)");
-    assert_refused(r#"{"ipMasqBackend":"foo"}"#, r#"unknown ipmasq backend "foo""#);
+    for nobody_masquerades in
+        [r#"{"ipMasqBackend":"foo","ipam":{"type":"x"}}"#, r#"{"ipMasq":true,"ipMasqBackend":"foo"}"#]
+    {
+        assert!(!parse(nobody_masquerades).unwrap().asked_for_iptables);
+    }
+    assert_refused(
+        r#"{"ipMasq":true,"ipMasqBackend":"foo","ipam":{"type":"x"}}"#,
+        r#"unknown ipmasq backend "foo""#,
+    );
     assert_refused(
         r#"{"disableContainerInterface":true,"ipam":{"type":"host-local"}}"#,
         "cannot use IPAM when DisableContainerInterface flag is set",
@@ -71,9 +79,19 @@ fn hairpin_and_promiscuous_mode_exclude_each_other() {
 
 #[test]
 fn both_backends_of_ip_masq_are_accepted() {
-    assert!(parse(r#"{"ipMasqBackend":"iptables"}"#).unwrap().asked_for_iptables);
-    assert!(!parse(r#"{"ipMasqBackend":"nftables"}"#).unwrap().asked_for_iptables);
-    assert!(!parse(r#"{"ipMasqBackend":null}"#).unwrap().asked_for_iptables);
+    assert!(
+        parse(r#"{"ipMasq":true,"ipMasqBackend":"iptables","ipam":{"type":"x"}}"#)
+            .unwrap()
+            .asked_for_iptables
+    );
+    assert!(
+        !parse(r#"{"ipMasq":true,"ipMasqBackend":"nftables","ipam":{"type":"x"}}"#)
+            .unwrap()
+            .asked_for_iptables
+    );
+    assert!(
+        !parse(r#"{"ipMasq":true,"ipMasqBackend":null,"ipam":{"type":"x"}}"#).unwrap().asked_for_iptables
+    );
 }
 
 #[test]

@@ -90,10 +90,6 @@ fn wrong_values_are_refused_in_order_and_in_known_words() {
             "nftables backend was requested but configuration contains iptables-specific options \
              [externalSetMarkChain conditionsV6]",
         ),
-        (
-            r#","externalSetMarkChain":"KUBE-MARK-MASQ""#.to_owned(),
-            "externalSetMarkChain KUBE-MARK-MASQ cannot be served by nftables",
-        ),
         (ports(r#"{"hostPort":0,"containerPort":0}"#), "Invalid container port number: 0"),
         (ports(r#"{"hostPort":-1,"containerPort":80}"#), "Invalid host port number: -1"),
         (ports(r#"{"hostPort":65536,"containerPort":80}"#), "Invalid host port number: 65536"),
@@ -106,31 +102,58 @@ fn wrong_values_are_refused_in_order_and_in_known_words() {
             "invalid hostIP \"eth0\" of hostPort 80",
         ),
         (
-            ports(r#"{"hostPort":80,"containerPort":80},{"hostPort":80,"containerPort":81}"#),
-            "hostPort 80/tcp is listed twice, for container ports 80 and 81",
-        ),
-        (
             ports("null"),
             "failed to parse network configuration: runtimeConfig.portMappings[0]: expected an object",
         ),
-        (r#","conditionsV4":["-m","comment"]"#.to_owned(), "conditionsV4: iptables' \"-m\" cannot be served"),
-        (r#","denyHostPortInterfaces":["w*n"]"#.to_owned(), "denyHostPortInterfaces: \"w*n\" is no pattern"),
     ] {
         let refusal = refusal(&config);
         assert!(refusal.starts_with(says), "{config}: {refusal}");
     }
 }
 
+const ONE_PORT: &str = r#","runtimeConfig":{"portMappings":[{"hostPort":80,"containerPort":80}]}"#;
+
+#[test]
+fn what_only_host_ports_need_refuses_only_pods_that_have_some() {
+    for (config, says) in [
+        (
+            r#","externalSetMarkChain":"KUBE-MARK-MASQ""#,
+            "externalSetMarkChain KUBE-MARK-MASQ cannot be served by nftables",
+        ),
+        (r#","conditionsV4":["-m","comment"]"#, "conditionsV4: iptables' \"-m\" cannot be served"),
+        (r#","conditionsV6":["ct state new"]"#, "conditionsV6: nft's \"ct\" is none of the words"),
+        (r#","denyHostPortInterfaces":["w*n"]"#, "denyHostPortInterfaces: \"w*n\" is no pattern"),
+    ] {
+        assert_eq!(parse(config).unwrap().limits, Limits::default(), "{config}");
+        let none = format!(r#"{config},"runtimeConfig":{{"portMappings":[]}}"#);
+        assert_eq!(parse(&none).unwrap().limits, Limits::default(), "{config}");
+        let error = parse(&format!("{config}{ONE_PORT}")).unwrap_err();
+        assert!(error.msg.starts_with(says), "{config}: {}", error.msg);
+        assert!(!error.details.is_empty(), "{config}: what to write instead?");
+    }
+}
+
+#[test]
+fn of_two_targets_of_a_port_the_first_has_it() {
+    let mappings = r#"{"hostPort":80,"containerPort":80},{"hostPort":80,"containerPort":81},
+        {"hostPort":80,"containerPort":80},{"hostPort":80,"containerPort":82,"hostIP":"192.0.2.1"}"#;
+    let config = parse(&format!(r#","runtimeConfig":{{"portMappings":[{mappings}]}}"#)).unwrap();
+    let targets = |ports: &[Port]| ports.iter().map(|port| port.container_port).collect::<Vec<_>>();
+    assert_eq!((targets(&config.ports), targets(&config.outdone)), (vec![80, 82], vec![81]));
+}
+
 #[test]
 fn limits_are_patterns_and_conditions() {
-    let limits = parse(
-        r#","hostPortInterfaces":["eth0","lan*"],"denyHostPortInterfaces":["wwan*"],"conditionsV4":["!","-s","10.0.0.0/8"]"#,
-    )
+    let limits = parse(&format!(
+        r#"{ONE_PORT},"hostPortInterfaces":["eth0","lan*"],"denyHostPortInterfaces":["wwan*"],"conditionsV4":["!","-s","10.0.0.0/8"]"#,
+    ))
     .unwrap()
     .limits;
     assert_eq!((limits.allowed.len(), limits.denied.len(), limits.v4.len(), limits.v6.len()), (2, 1, 1, 0));
     assert_eq!(
-        parse(r#","conditionsV4":[],"conditionsV6":[""],"backend":"nftables""#).unwrap().limits,
+        parse(&format!(r#"{ONE_PORT},"conditionsV4":[],"conditionsV6":[""],"backend":"nftables""#))
+            .unwrap()
+            .limits,
         Limits::default()
     );
     assert!(parse(r#","backend":"iptables","markMasqBit":5"#).unwrap().asked_for_iptables);

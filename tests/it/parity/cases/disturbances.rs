@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::super::{Act, Case, VERSIONS, call, merge};
-use super::{LAYOUTS, ONE, bridge, life, subnet, told_to_both};
+use super::{LAYOUTS, ONE, bridge, life, subnet};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-pub(super) fn disturbances() -> Vec<Case> {
+pub(in crate::parity) fn disturbances() -> Vec<Case> {
     let gateway = json!({"isGateway": true, "ipam": subnet()});
     let with = |changes: Value| {
         let mut whole = gateway.clone();
@@ -169,9 +169,4 @@ pub(super) fn disturbances() -> Vec<Case> {
             .collect(),
         ),
     ]
-}
-
-#[test]
-fn disturbances_are_met_alike() {
-    told_to_both(disturbances);
 }

@@ -3,11 +3,10 @@
 use serde_json::json;
 
 use super::super::{Act, Case, VERSIONS, call};
-use super::{CHECKED, ONE, life, story, told_to_both};
+use super::{CHECKED, ONE, life, story};
 use crate::lab::{Plugin, Plugins, UNDER_TEST};
-use crate::sandbox::sandboxed;
 
-pub(super) fn loopbacks() -> Vec<Case> {
+pub(in crate::parity) fn loopbacks() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     vec![
         story("loopback/life", "loopback", json!({}), all, vec![call("ADD").env("CNI_IFNAME", "lo").into(), call("DEL").env("CNI_IFNAME", "lo").into(), call("DEL").env("CNI_IFNAME", "lo").into()]),
@@ -19,12 +18,7 @@ pub(super) fn loopbacks() -> Vec<Case> {
     ]
 }
 
-#[test]
-fn loopback_is_alike() {
-    told_to_both(loopbacks);
-}
-
-pub(super) fn protocol() -> Vec<Case> {
+pub(in crate::parity) fn protocol() -> Vec<Case> {
     let plugins = ["bridge", "host-local", "loopback", "portmap"];
     let good = r#"{"cniVersion":"1.0.0","name":"labnet"}"#;
     let errors: Vec<Act> = vec![
@@ -86,27 +80,19 @@ pub(super) fn protocol() -> Vec<Case> {
     cases
 }
 
-#[test]
-fn the_protocol_is_spoken_alike() {
-    told_to_both(protocol);
-}
-
 /// Distribution packages print the version of a plugin by running it without anything.
-#[test]
-fn without_a_command_they_introduce_themselves() {
-    sandboxed(|| {
-        for whose in [Plugins::Debian, UNDER_TEST] {
-            for name in ["bridge", "host-local", "loopback", "portmap"] {
-                let out = Plugin::new(whose.dir(), name).run();
-                assert_eq!((out.status, out.stdout.as_str()), (0, ""), "{name}: {out}");
-                let mut lines = out.stderr.lines();
-                let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-                assert!(first.starts_with(&format!("CNI {name} plugin ")), "{name}: {out}");
-                assert!(
-                    second.starts_with("CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0"),
-                    "{name}: {out}"
-                );
-            }
+pub(in crate::parity) fn introductions(peer: Plugins) {
+    for whose in [peer, UNDER_TEST] {
+        for name in ["bridge", "host-local", "loopback", "portmap"] {
+            let out = Plugin::new(whose.dir(), name).run();
+            assert_eq!((out.status, out.stdout.as_str()), (0, ""), "{name}: {out}");
+            let mut lines = out.stderr.lines();
+            let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+            assert!(first.starts_with(&format!("CNI {name} plugin ")), "{name}: {out}");
+            assert!(
+                second.starts_with("CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0"),
+                "{name}: {out}"
+            );
         }
-    });
+    }
 }

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::super::{Case, call};
-use super::{LAYOUTS, ONE, bridge, life, subnet, told_to_both};
+use super::{LAYOUTS, ONE, bridge, life, subnet};
 
-pub(super) fn requests() -> Vec<Case> {
+pub(in crate::parity) fn requests() -> Vec<Case> {
     let gateway = json!({"isGateway": true, "ipam": subnet()});
     let add = |changes| vec![call("ADD").with(changes).into(), call("DEL").into()];
     vec![
@@ -102,9 +102,4 @@ pub(super) fn requests() -> Vec<Case> {
             ],
         ),
     ]
-}
-
-#[test]
-fn requests_of_runtimes_are_heard_alike() {
-    told_to_both(requests);
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::{Case, VERSIONS, call};
-use super::{LAYOUTS, ONE, bridge, ipam, life, subnet, told_to_both};
+use super::{LAYOUTS, ONE, bridge, ipam, life, subnet};
 
-pub(super) fn addresses_and_routes() -> Vec<Case> {
+pub(in crate::parity) fn addresses_and_routes() -> Vec<Case> {
     let all = VERSIONS.as_slice();
     let routed = |routes: Value| {
         let mut part = subnet();
@@ -93,9 +93,4 @@ pub(super) fn addresses_and_routes() -> Vec<Case> {
             life(),
         ),
     ]
-}
-
-#[test]
-fn addresses_routes_and_dns_are_alike() {
-    told_to_both(addresses_and_routes);
 }
