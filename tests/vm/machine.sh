@@ -141,7 +141,7 @@ boot() {
   # No KVM even where there is one: nested in another virtual machine it may hang, and emulation is fast enough.
   timeout --foreground --kill-after=5 "$limit" "${emulator[@]}" -accel tcg -smp 2 -m 1024 -nodefaults -no-reboot \
     -display none -serial stdio -kernel "$machine/tree/boot/vmlinuz-$release" -initrd "$machine/initramfs" \
-    -append "console=$terminal quiet panic=-1 no_timer_check nowatchdog marker=$marker" "$@" 2>&1 | tr -d '\r' | tee "$console" || status=$?
+    -append "console=$terminal quiet panic=-1 no_timer_check nowatchdog tsc=unstable clocksource=hpet marker=$marker" "$@" 2>&1 | tr -d '\r' | tee "$console" || status=$?
 
   ((status != 124)) || fail "no result within $limit seconds"
   ((status == 0)) || fail "the emulator failed ($status)"
