@@ -4,7 +4,7 @@
 #   fetch ARCH [SUITE]     amd64, arm64 or armhf: sets $machine (its directory) and $release (its kernel); fails when there is none
 #                          to be had. A SUITE is another release of Debian than this machine's, such as bullseye or sid
 #   machine ARCH [SUITE]   the same, and sets $root (of its file system)
-#   boot LIMIT [QEMU-WORD…]   runs $root/test as root there; succeeds if it did. $console has what was printed
+#   boot LIMIT [QEMU-WORD…]   with $cpus processors (default 2), runs $root/test as root there; succeeds if it did. $console has what was printed
 #
 # Without KVM, and from "no module loaded", like a node that just booted: what a program needs, it must make the kernel load.
 # Kernel and busybox are downloaded once; everything else is made anew, which takes a second: stale files make wrong tests.
@@ -139,9 +139,9 @@ boot() {
   echo "starting $release; the console is kept in ${console#"$PWD/"}"
   # On a busy machine the timer of an emulated one ticks late, which kernels take for a broken one (x86) or a lockup.
   # No KVM even where there is one: nested in another virtual machine it may hang, and emulation is fast enough.
-  timeout --foreground --kill-after=5 "$limit" "${emulator[@]}" -accel tcg -smp 2 -m 1024 -nodefaults -no-reboot \
+  timeout --foreground --kill-after=5 "$limit" "${emulator[@]}" -accel tcg -smp "${cpus:-2}" -m 1024 -nodefaults -no-reboot \
     -display none -serial stdio -kernel "$machine/tree/boot/vmlinuz-$release" -initrd "$machine/initramfs" \
-    -append "console=$terminal quiet panic=-1 no_timer_check nowatchdog tsc=unstable clocksource=hpet marker=$marker" "$@" 2>&1 | tr -d '\r' | tee "$console" || status=$?
+    -append "console=$terminal quiet panic=-1 no_timer_check nowatchdog tsc=unstable clocksource=hpet marker=$marker" "$@" 2>&1 | sed -u 's/\r//g' | tee "$console" || status=$?
 
   ((status != 124)) || fail "no result within $limit seconds"
   ((status == 0)) || fail "the emulator failed ($status)"
