@@ -99,7 +99,9 @@ impl Pod {
 
     fn call(&mut self, verb: &str) {
         let plugins = if verb == "DEL" { [1, 0] } else { [0, 1] };
-        plugins.into_iter().for_each(|plugin| self.one(verb, plugin));
+        for plugin in plugins {
+            self.one(verb, plugin);
+        }
     }
 
     fn address(&self, v6: bool) -> IpAddr {
@@ -162,13 +164,11 @@ fn remains() -> Vec<String> {
     let mut left: Vec<String> = names.filter(|name| *name != "up0").map(str::to_owned).collect();
     let leases = lab::files("/run/cni/networks/smartnet").into_iter();
     left.extend(leases.filter(|name| name.parse::<IpAddr>().is_ok()));
-    left.extend(
-        lab::files("/run/smarter-cni/attachments").into_iter().filter(|name| name.ends_with(".json")),
-    );
+    left.extend(lab::files("/run/smarter-cni/attachments").into_iter().filter(|name| name.contains(".json")));
     let rules = Node.run("nft list ruleset");
-    let named =
+    let of_pods =
         rules.lines().filter(|line| ["default/", "10.7.0.2", "fd07::2"].iter().any(|w| line.contains(w)));
-    left.extend(named.map(str::to_owned));
+    left.extend(of_pods.map(str::to_owned));
     left
 }
 
