@@ -16,6 +16,7 @@ use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
 use super::attribute::{attributes, string, u16_at, u32_at};
 use super::error::{Error, Result};
+use super::link::UNKNOWN_KIND;
 use super::modules::{self, Retry};
 
 /// `struct nlmsghdr`, linux/netlink.h.
@@ -117,7 +118,7 @@ impl Socket {
                 .map_err(|e| Error::new(operation(), e))?;
             match self.receive(sequence, |_| {}) {
                 Ok(_) => return Ok(()),
-                Err(refusal) if modules::may_be_missing(refusal.errno) && retry.again() => {}
+                Err(refusal) if refusal.words.as_deref() == Some(UNKNOWN_KIND) && retry.again() => {}
                 Err(refusal) => return Err(refusal.into_error(operation())),
             }
         }
