@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use super::firewall::rules as filters;
 use super::observe::forwarding_key;
 use super::rules;
-use super::session::{PodSide, Session};
+use super::session::{PodSide, Session, Side};
 use super::step::Step;
 use super::switches;
 use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
@@ -227,9 +227,27 @@ fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
             let netns = pod_side.as_ref().map(|side| side.netns.fd());
             let peer = Peer { name: pod, mac: *mac, mtu: *pod_mtu, netns };
             let veth = NewVeth { name: host, mtu: *host_mtu, mac: *host_mac, up: true, master, peer };
-            link::add_veth(&mut node.route, &veth)
+            link::add_veth(&mut node.route, &veth)?;
+            join_what_was_born_alone(node, host, master)
         }
         other => unreachable!("{other} creates no link"),
+    }
+}
+
+/// Old kernels do not look at the bridge of a new link, and do not say so. The look costs nothing: the next step needs it.
+fn join_what_was_born_alone(node: &mut Side, host: &IfName, master: Option<u32>) -> kernel::Result<()> {
+    match node.look_up(host)? {
+        Some(link) if link.master != master => {
+            let joined = link::change(
+                &mut node.route,
+                link.index,
+                host.as_str(),
+                &Change { master, ..Change::default() },
+            );
+            node.forget(host);
+            joined
+        }
+        _ => Ok(()),
     }
 }
 

@@ -74,7 +74,7 @@ pub fn add_bridge(socket: &mut Socket, bridge: &NewBridge<'_>) -> Result<()> {
 }
 
 /// What newer kernels say about a kind for which they find no module (net/core/rtnetlink.c).
-const UNKNOWN_KIND: &str = "Unknown device type";
+pub(super) const UNKNOWN_KIND: &str = "Unknown device type";
 
 /// A veth pair; this end is in the socket's namespace.
 #[derive(Clone, Copy, Debug)]

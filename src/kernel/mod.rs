@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod legacy;
 pub mod link;
+mod modules;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;

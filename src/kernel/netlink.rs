@@ -16,6 +16,8 @@ use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
 use super::attribute::{attributes, string, u16_at, u32_at};
 use super::error::{Error, Result};
+use super::link::UNKNOWN_KIND;
+use super::modules::{self, Retry};
 
 /// `struct nlmsghdr`, linux/netlink.h.
 const HEADER: usize = 16;
@@ -92,7 +94,13 @@ impl Socket {
             let _ = inner.set_netlink_get_strict_chk(true);
             Ok(inner)
         };
-        let inner = open().map_err(|e| Error::new(operation, e))?;
+        let mut retry = Retry::default();
+        let inner = loop {
+            match open() {
+                Err(e) if modules::may_be_missing(e.raw_os_error().unwrap_or(0)) && retry.again() => {}
+                other => break other.map_err(|e| Error::new(operation, e))?,
+            }
+        };
         Ok(Self {
             inner,
             sequence: 1,
@@ -119,11 +127,17 @@ impl Socket {
         payload: &[u8],
         operation: impl Fn() -> String,
     ) -> Result<()> {
-        let sequence = self
-            .send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload)
-            .map_err(|e| Error::new(operation(), e))?;
-        self.receive(sequence, |_| {}).map_err(|refusal| refusal.into_error(operation()))?;
-        Ok(())
+        let mut retry = Retry::default();
+        loop {
+            let sequence = self
+                .send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload)
+                .map_err(|e| Error::new(operation(), e))?;
+            match self.receive(sequence, |_| {}) {
+                Ok(_) => return Ok(()),
+                Err(refusal) if refusal.words.as_deref() == Some(UNKNOWN_KIND) && retry.again() => {}
+                Err(refusal) => return Err(refusal.into_error(operation())),
+            }
+        }
     }
 
     /// Asks a question with one answer; `None` when the kernel says that the object does not exist.
@@ -134,14 +148,18 @@ impl Socket {
         operation: impl Fn() -> String,
         mut read: impl FnMut(Answer<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let mut found = None;
-        let sequence =
-            self.send(kind, NLM_F_REQUEST | NLM_F_ACK, payload).map_err(|e| Error::new(operation(), e))?;
-        match self.receive(sequence, |answer| found = read(answer)) {
-            Ok(_) => Ok(found),
-            Err(refusal) => {
-                let error = refusal.into_error(operation());
-                if error.is_missing() { Ok(None) } else { Err(error) }
+        let (mut found, mut retry) = (None, Retry::default());
+        loop {
+            let sequence = self
+                .send(kind, NLM_F_REQUEST | NLM_F_ACK, payload)
+                .map_err(|e| Error::new(operation(), e))?;
+            match self.receive(sequence, |answer| found = read(answer)) {
+                Ok(_) => return Ok(found),
+                Err(refusal) if modules::may_be_missing_in_question(refusal.errno) && retry.again() => {}
+                Err(refusal) => {
+                    let error = refusal.into_error(operation());
+                    return if error.is_missing() { Ok(None) } else { Err(error) };
+                }
             }
         }
     }
@@ -155,17 +173,17 @@ impl Socket {
         operation: impl Fn() -> String,
         mut read: impl FnMut(Answer<'_>) -> Option<T>,
     ) -> Result<Vec<T>> {
-        let mut found = Vec::new();
+        let (mut found, mut retry) = (Vec::new(), Retry::default());
         for _ in 0..DUMP_ATTEMPTS {
             found.clear();
             let sequence = self
                 .send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
                 .map_err(|e| Error::new(operation(), e))?;
-            let whole = self
-                .receive(sequence, |answer| found.extend(read(answer)))
-                .map_err(|refusal| refusal.into_error(operation()))?;
-            if whole {
-                return Ok(found);
+            match self.receive(sequence, |answer| found.extend(read(answer))) {
+                Ok(true) => return Ok(found),
+                Ok(false) => {}
+                Err(refusal) if modules::may_be_missing_in_question(refusal.errno) && retry.again() => {}
+                Err(refusal) => return Err(refusal.into_error(operation())),
             }
         }
         Err(Error::new(operation(), io::Error::from(io::ErrorKind::Interrupted)))
@@ -181,9 +199,25 @@ impl Socket {
     /// (nfnetlink_rcv_batch).
     pub fn batch(
         &mut self,
-        encode: impl FnOnce(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
+        encode: impl Fn(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
         operation: impl Fn(usize) -> String,
     ) -> Result<()> {
+        let mut retry = Retry::default();
+        loop {
+            match self.send_batch(&encode, &operation)? {
+                None => return Ok(()),
+                Some((_, refusal)) if modules::may_be_missing_in_batch(refusal.errno) && retry.again() => {}
+                Some((position, refusal)) => return Err(refusal.into_error(operation(position))),
+            }
+        }
+    }
+
+    /// The position of the refused message and why.
+    fn send_batch(
+        &mut self,
+        encode: &impl Fn(u32) -> (Vec<u8>, std::ops::RangeInclusive<u32>),
+        operation: &impl Fn(usize) -> String,
+    ) -> Result<Option<(usize, Refusal)>> {
         let (bytes, answered) = encode(self.sequence + 1);
         let (first, last) = (*answered.start(), *answered.end());
         // The message that ends the batch has a number too.
@@ -204,10 +238,10 @@ impl Socket {
                     // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
                     // looked for again.
                     let position = usize::try_from(message.sequence - first).unwrap_or(0);
-                    return Err(refusal.into_error(operation(position)));
+                    return Ok(Some((position, refusal)));
                 }
                 if message.sequence == last {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }

@@ -18,6 +18,7 @@ mod labnet;
 mod leases;
 mod logs;
 mod nft;
+mod old_kernel;
 mod parity;
 mod podman;
 mod portmap;

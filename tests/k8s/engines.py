@@ -5,7 +5,8 @@ Nothing is imitated here. Refuses to judge: what the results must be is for the 
 
 import functools
 import json
-import shutil
+import os
+import re
 import subprocess
 import sys
 from importlib import metadata, util
@@ -22,6 +23,10 @@ CHART = K8S / "chart" / "smarter-cni"
 
 class Refused(Exception):
     """What an engine said when it did not do what it was asked."""
+
+
+class CouldNotRun(Exception):
+    """An engine that is not there; a test that needs it must not look like one that passed."""
 
 
 def documents(text):
@@ -46,22 +51,48 @@ def kustomized(directory):
     return documents(_kustomized(directory))
 
 
-@functools.cache
 def kubectl():
-    """This machine's own kubectl, for a second opinion; it is not installed for the tests. Those of before 1.21 have a
-    kustomize of 2019 and do not say which."""
-    program = shutil.which("kubectl")
-    if program and "kustomize" in _output([program, "version", "--client"]).lower():
-        return program
-    return None
+    """Today's kubectl, which tests/peers/fetch unpacks: not this machine's, which may be of any year or none at all."""
+    peers = os.environ.get("SMARTER_CNI_PEERS")
+    if not peers:
+        raise CouldNotRun("COULD NOT RUN: SMARTER_CNI_PEERS does not say where today's kubectl is; tests/peers/fetch prints it")
+    program = Path(peers) / "usr/bin/kubectl"
+    if not os.access(program, os.X_OK):
+        raise CouldNotRun(f"COULD NOT RUN: SMARTER_CNI_PEERS names a directory without usr/bin/kubectl: {peers}")
+    return program
+
+
+@functools.cache
+def kubectl_version():
+    """Of kubectl and of the kustomize in it, as (major, minor)."""
+    told = json.loads(_output([kubectl(), "version", "--client", "--output", "json"]))
+    version = re.match(r"v(\d+)\.(\d+)", told["clientVersion"]["gitVersion"])
+    return (int(version[1]), int(version[2])), told["kustomizeVersion"]
+
+
+@functools.cache
+def _kustomized_by_kubectl(directory):
+    return _output([kubectl(), "kustomize", str(directory)])
 
 
 def kustomized_by_kubectl(directory):
-    return documents(_output([kubectl(), "kustomize", str(directory)]))
+    return documents(_kustomized_by_kubectl(directory))
 
 
-def _output(command):
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def understood_by_kubectl(obj):
+    """An object with pods as kubectl's own types hold it: what these do not know is dropped. `create --dry-run=client` would
+    ask a server what there is; `set serviceaccount` needs none, and does no more to a pod than its name says."""
+    command = [kubectl(), "set", "serviceaccount", "--local", "-f", "-", "nobody", "-o", "yaml"]
+    (understood,) = documents(_output(command, yaml.safe_dump(obj)))
+    return understood
+
+
+def _output(command, stdin=""):
+    # No server and nobody's configuration: what kubectl does here it does by itself.
+    environment = os.environ | {"KUBECONFIG": "/dev/null", "HOME": "/nonexistent"}
+    run = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
     if run.returncode != 0:
         raise Refused(run.stderr.strip() or run.stdout.strip())
     return run.stdout

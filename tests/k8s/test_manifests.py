@@ -1,11 +1,13 @@
 """What `kubectl apply -f` and `kubectl apply -k` send."""
 
 import copy
+import functools
 import os
 import re
 import tempfile
 import tomllib
 import unittest
+from concurrent import futures
 from pathlib import Path
 
 import engines
@@ -29,6 +31,17 @@ def plain():
 
 def variant(name):
     return engines.kustomized(engines.K8S / name)
+
+
+def with_pods_repaired(name, engine):
+    """The variant with the component, as docs/kubernetes.md says it, by one of the engines."""
+    with tempfile.TemporaryDirectory() as directory:
+        here = Path(os.path.realpath(directory))
+        k8s = os.path.relpath(engines.K8S, here)
+        (here / "kustomization.yaml").write_text(
+            f"resources: [{k8s}/{name}]\ncomponents: [{k8s}/repair-pods]\n"
+        )
+        return engine(here)
 
 
 def one(kind, objects):
@@ -144,12 +157,7 @@ class Variants(unittest.TestCase):
 
     def test_may_look_into_pods_only_with_the_component(self):
         for name in (".", *VARIANTS):
-            with tempfile.TemporaryDirectory() as directory:
-                here = Path(os.path.realpath(directory))
-                k8s = os.path.relpath(engines.K8S, here)
-                text = f"resources: [{k8s}/{name}]\ncomponents: [{k8s}/repair-pods]\n"
-                (here / "kustomization.yaml").write_text(text)
-                objects = engines.kustomized(here)
+            objects = with_pods_repaired(name, engines.kustomized)
             added = rules.last(one("DaemonSet", objects))["securityContext"]["capabilities"]["add"]
             self.assertEqual(added.pop(), "SYS_ADMIN", name)
             self.assertEqual(by_identity(objects), by_identity(variant(name)), name)
@@ -168,16 +176,78 @@ class Variants(unittest.TestCase):
         selector = rules.pod(one("DaemonSet", variant("labelled")))["nodeSelector"]
         self.assertEqual(selector, {"kubernetes.io/os": "linux", "smarter.cni": "enabled"})
 
-    if engines.kubectl():  # Else the summary says that nobody asked it.
-
-        def test_are_made_alike_by_kubectl(self):
-            for name in (".", "base", *VARIANTS):
-                self.assertEqual(engines.kustomized_by_kubectl(engines.K8S / name), variant(name), name)
-
     def test_that_cannot_be_built_are_refused(self):
         for missing in (engines.K8S / "no-such-variant", engines.K8S / "chart"):
             with self.assertRaises(engines.Refused):
                 engines.kustomized(missing)
+
+
+@functools.cache
+def by_both_engines():
+    """Every variant, also with the component: its name, what kubectl makes of it, and what kustomize's library does."""
+
+    def made(name, engine):
+        return engine(engines.K8S / name), with_pods_repaired(name, engine)
+
+    names = (".", "base", *VARIANTS)
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        by_kubectl = [pool.submit(made, name, engines.kustomized_by_kubectl) for name in names]
+        by_library = [pool.submit(made, name, engines.kustomized) for name in names]
+    together = [
+        ((name, f"{name} with repair-pods"), left.result(), right.result())
+        for name, left, right in zip(names, by_kubectl, by_library)
+    ]
+    return [row for labels, left, right in together for row in zip(labels, left, right)]
+
+
+class TheRealKubectl(unittest.TestCase):
+    """What an admin types, in the program that they type it to."""
+
+    def test_is_of_these_years(self):
+        version, kustomize = engines.kubectl_version()
+        print(f"kubectl {version[0]}.{version[1]} with kustomize {kustomize}", end=" ", flush=True)
+        self.assertGreaterEqual(version, (1, 32))
+
+    def test_makes_the_same_of_every_variant_in_the_same_order(self):
+        for name, by_kubectl, by_the_library in by_both_engines():
+            self.assertTrue(by_kubectl, name)
+            self.assertEqual(by_kubectl, by_the_library, name)
+
+    def test_makes_what_the_rules_and_schemas_allow(self):
+        for name, objects, _ in by_both_engines():
+            for obj in objects:
+                self.assertEqual(engines.against_schema(obj), "", f"{name} {obj['kind']}")
+            self.assertEqual(list(rules.do_not_belong_together(objects)), [], name)
+            if "repair-pods" in name:
+                continue  # It is there to add what a rule forbids to all others.
+            for rule in rules.RULES:
+                self.assertEqual(list(rule.complaints(one("DaemonSet", objects))), [], f"{name}: {rule.sentence}")
+
+    def test_knows_every_field_of_what_is_applied(self):
+        for name, objects in all_sets().items():
+            wanted = one("DaemonSet", objects)
+            self.assertEqual(lost(wanted, engines.understood_by_kubectl(wanted)), [], name)
+
+    def test_would_lose_a_field_that_kubernetes_does_not_have(self):
+        spoiled = copy.deepcopy(one("DaemonSet", plain()))
+        rules.pod(spoiled)["hostNetworks"] = True
+        self.assertEqual(lost(spoiled, engines.understood_by_kubectl(spoiled)), ["spec.template.spec.hostNetworks"])
+
+    def test_refuses_what_cannot_be_built(self):
+        for missing in (engines.K8S / "no-such-variant", engines.K8S / "chart"):
+            with self.assertRaises(engines.Refused):
+                engines.kustomized_by_kubectl(missing)
+
+
+def lost(wanted, understood, path=""):
+    """Fields of the first that the second does not have, or not with that value. `set serviceaccount` sets one."""
+    if isinstance(wanted, dict) and isinstance(understood, dict):
+        fields = (key for key in wanted if key not in ("serviceAccount", "serviceAccountName"))
+        return [field for key in fields for field in lost(wanted[key], understood.get(key), f"{path}.{key}".lstrip("."))]
+    if isinstance(wanted, list) and isinstance(understood, list) and len(wanted) == len(understood):
+        pairs = enumerate(zip(wanted, understood))
+        return [field for at, (left, right) in pairs for field in lost(left, right, f"{path}[{at}]")]
+    return [] if wanted == understood else [path]
 
 
 class TheDocumentation(unittest.TestCase):

@@ -169,6 +169,28 @@ pub fn observe_remains(
     mappings: &[Mapping],
     addresses: &[IpAddr],
 ) -> kernel::Result<Remains> {
+    match look_for_remains(session, container, mappings, addresses) {
+        // A kernel without nf_tables carries nobody's mapping, and a pod that could not get one must be able to go.
+        Err(error)
+            if lacks_nf_tables(&error) && available(session).is_err_and(|error| lacks_nf_tables(&error)) =>
+        {
+            Ok(Remains { elements: Vec::new(), mappings: mappings.to_vec() })
+        }
+        remains => remains,
+    }
+}
+
+/// nfnetlink answers EINVAL to a question of a subsystem that it does not have.
+fn lacks_nf_tables(error: &kernel::Error) -> bool {
+    error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)
+}
+
+fn look_for_remains(
+    session: &mut Session,
+    container: &str,
+    mappings: &[Mapping],
+    addresses: &[IpAddr],
+) -> kernel::Result<Remains> {
     let mut remains = Remains { elements: Vec::new(), mappings: mappings.to_vec() };
     let mut addresses = addresses.to_vec();
     let any = addresses.is_empty();

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::expression::Expr;
 use super::message::{SUBSYSTEM, encode_command, generic};
-use super::{Chain, Command, Kind};
+use super::{Chain, Command, Kind, TableFamily};
 use crate::kernel::netlink::{NLM_F_ACK, NLM_F_REQUEST, push_header};
 use crate::kernel::{Error, Result, Socket};
 
@@ -65,6 +65,10 @@ fn explain(error: Error, refused: Option<&Command>) -> Error {
             error.with_hint("this needs CAP_NET_ADMIN in the user namespace that owns the network")
         }
         (_, None) => super::without_nf_tables(error),
+        (
+            Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT),
+            Some(Command::AddTable { table, .. } | Command::CreateTable { table, .. }),
+        ) => error.with_hint(without_family(table.family)),
         (Some(Errno::NOENT), Some(Command::AddRule { rule, .. } | Command::InsertRule { rule, .. })) => {
             let modules = modules(&rule.expressions);
             let or = if modules.is_empty() { "" } else { ", or the kernel lacks one of the modules " };
@@ -78,6 +82,21 @@ fn explain(error: Error, refused: Option<&Command>) -> Error {
             )
         }
         _ => error,
+    }
+}
+
+/// What a person can do about a kernel whose nf_tables does not know a family (nft_supported_family, net/netfilter/nf_tables_api.c).
+fn without_family(family: TableFamily) -> &'static str {
+    match family {
+        TableFamily::Bridge => {
+            "this kernel lacks CONFIG_NF_TABLES_BRIDGE: another kernel, or a network without macspoofchk"
+        }
+        TableFamily::Ip6 => {
+            "this kernel lacks CONFIG_NF_TABLES_IPV6: another kernel, or a network without IPv6 addresses"
+        }
+        TableFamily::Ip | TableFamily::Inet => {
+            "this kernel lacks CONFIG_NF_TABLES_IPV4 or CONFIG_NF_TABLES_INET: another kernel"
+        }
     }
 }
 
@@ -122,7 +141,7 @@ fn batch(begin: u32, messages: &[Message]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Rule, Table, TableFamily};
+    use super::super::{Rule, Table};
     use super::*;
 
     fn refusal(errno: Errno, command: Option<&Command>) -> String {
@@ -148,6 +167,9 @@ mod tests {
                 .ends_with("modules nft_fib_ipv4/nft_fib_ipv6, nft_ct, nft_masq")
         );
         assert_eq!(refusal(Errno::EXIST, Some(&add)), "nft …: file exists");
+        let table = Table::new(TableFamily::Bridge, "t");
+        let refused = refusal(Errno::OPNOTSUPP, Some(&Command::AddTable { table, comment: None }));
+        assert!(refused.ends_with("another kernel, or a network without macspoofchk"), "{refused}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use netlink_bindings::nftables::{
     OpGetsetelemDump, OpGettableDo, OpGettableDump, SetelemListElemAttrs,
 };
 use netlink_bindings::traits::NetlinkRequest;
+use rustix::io::Errno;
 
 use super::bytecode::{Instruction, compile};
 use super::data::{Comment, DataType, Datum, split};
@@ -202,8 +203,22 @@ pub fn chains(socket: &mut Socket, family: Option<TableFamily>) -> Result<Vec<Ch
     or_empty(socket.dump(message::GETCHAIN, &question, || "nft list chains".to_owned(), read))
 }
 
-/// The element with that key, or the range around it; costs the same however many there are.
+/// The element with that key, or the range around it; costs the same however many there are. But for kernels before 4.15:
+/// they answer EOPNOTSUPP to anything but a dump (nf_tables_getsetelem, net/netfilter/nf_tables_api.c).
 pub fn element(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> Result<Option<Element>> {
+    match asked_for(socket, table, set, key) {
+        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
+            let mut all = elements(socket, table, set)?.into_iter();
+            Ok(all.find(|element| match &element.key_end {
+                Some(end) => element.key.as_slice() <= key && key <= end.as_slice(),
+                None => element.key == key,
+            }))
+        }
+        answer => answer,
+    }
+}
+
+fn asked_for(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> Result<Option<Element>> {
     let operation = || format!("nft get element {table} {} {{ {} }}", set.name, super::text::dotted(key));
     let mut ask = |end| {
         let question = message::element_question(table, set, key, end);
