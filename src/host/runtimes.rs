@@ -18,7 +18,7 @@ mod survey;
 mod used;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::root::Root;
 use survey::Survey;
@@ -47,6 +47,8 @@ pub struct Runtime {
     pub bin_dirs: Vec<PathBuf>,
     /// Where it reads networks.
     pub conf_dir: PathBuf,
+    /// Where it looks if it is of a version that makes something else of the same files. No file says which version runs.
+    pub otherwise: Option<Places>,
     /// How many files containerd loads from there, 0 for all. CRI-O has no such limit.
     pub max_conf_num: Option<u32>,
     /// CRI-O can be told to take the network of one name only (`cni_default_network`).
@@ -55,6 +57,14 @@ pub struct Runtime {
     pub socket: PathBuf,
     /// Why we believe that it is here, for people.
     pub evidence: String,
+}
+
+/// Where one runtime looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// In its order; never empty.
+    pub bin_dirs: Vec<PathBuf>,
+    pub conf_dir: PathBuf,
 }
 
 /// A runtime that is there and that runs no pods of its own.
@@ -92,6 +102,16 @@ pub fn find(root: &Root) -> Found {
     survey.found
 }
 
+impl Runtime {
+    /// All places where it may look for networks and plugins, the most likely first.
+    pub fn may_look_in(&self) -> impl Iterator<Item = (&Path, &[PathBuf])> {
+        let usual = (self.conf_dir.as_path(), self.bin_dirs.as_slice());
+        let other = self.otherwise.as_ref();
+        std::iter::once(usual)
+            .chain(other.map(|places| (places.conf_dir.as_path(), places.bin_dirs.as_slice())))
+    }
+}
+
 impl Kind {
     /// The command that makes it read everything again.
     pub fn restart(self) -> &'static str {
@@ -125,6 +145,13 @@ impl fmt::Display for Kind {
             Self::Microk8s => "microk8s",
             Self::Crio => "cri-o",
         })
+    }
+}
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dirs: Vec<_> = self.bin_dirs.iter().map(|dir| dir.display().to_string()).collect();
+        write!(f, "plugins in {} and networks in {}", dirs.join(" or "), self.conf_dir.display())
     }
 }
 

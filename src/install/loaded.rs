@@ -66,7 +66,10 @@ fn question(pass: &Pass, runtime: &Runtime) -> Result<Loaded, String> {
     let status = cri::status(&socket, PATIENCE).map_err(|error| error.to_string())?;
     let (bin_dirs, conf_dirs) = pass.directories();
     let same = |one: &Path, other: &Path| pass.root.same(one, other);
-    let ours = conf_dirs.iter().find(|dir| same(dir, &runtime.conf_dir)).unwrap_or(&conf_dirs[0]);
+    // Its own word is better than what its files make us believe: there may be two ways to read them.
+    let said = status.cni.as_ref().and_then(|cni| conf_dirs.iter().find(|dir| same(dir, &cni.conf_dir)));
+    let meant = || conf_dirs.iter().find(|dir| same(dir, &runtime.conf_dir));
+    let ours = said.or_else(meant).unwrap_or(&conf_dirs[0]);
     let wanted = Wanted {
         kind: runtime.kind,
         network: pass.settings.network.name.as_str(),
@@ -79,8 +82,10 @@ fn question(pass: &Pass, runtime: &Runtime) -> Result<Loaded, String> {
 
 /// A runtime that missed the new file looks again when it is renamed into place once more.
 fn nudge(pass: &Pass, runtime: &Runtime) {
-    let path = runtime.conf_dir.join(FILE_NAME);
-    if let (Ok(Some(bytes)), Ok(path)) = (pass.root.read(&path), pass.root.resolve(&path)) {
-        let _ = apply::apply(&pass.root, &pass.program, &Step::WriteConflist(path, bytes));
+    for (conf_dir, _) in runtime.may_look_in() {
+        let path = conf_dir.join(FILE_NAME);
+        if let (Ok(Some(bytes)), Ok(path)) = (pass.root.read(&path), pass.root.resolve(&path)) {
+            let _ = apply::apply(&pass.root, &pass.program, &Step::WriteConflist(path, bytes));
+        }
     }
 }

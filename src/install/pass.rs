@@ -14,7 +14,7 @@ use super::report::{Report, Result as Outcome};
 use super::settings::Settings;
 use super::watch;
 use crate::host::root::Root;
-use crate::host::runtimes::{self, Found};
+use crate::host::runtimes::{self, Found, Runtime};
 
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -162,9 +162,10 @@ pub(super) fn directories(found: &Found, bin: &[PathBuf], conf: &[PathBuf]) -> (
             of_runtimes
         }
     };
+    let places = || found.runtimes.iter().flat_map(Runtime::may_look_in);
+    let conf_dirs = places().map(|(conf_dir, _)| conf_dir.to_owned());
     // A runtime takes a plugin from the first of its directories that has it.
-    let bin_dirs = found.runtimes.iter().filter_map(|runtime| runtime.bin_dirs.first().cloned());
-    let conf_dirs = found.runtimes.iter().map(|runtime| runtime.conf_dir.clone());
+    let bin_dirs = places().filter_map(|(_, bin_dirs)| bin_dirs.first().cloned());
     (
         or(bin, bin_dirs.collect(), runtimes::DEFAULT_BIN_DIR),
         or(conf, conf_dirs.collect(), runtimes::DEFAULT_CONF_DIR),

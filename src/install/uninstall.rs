@@ -24,6 +24,7 @@ use crate::datapath::session::Session;
 use crate::datapath::withdraw;
 use crate::host::place;
 use crate::host::root::Root;
+use crate::host::runtimes::{self, Runtime};
 use crate::state::record;
 
 /// `directories` are where plugins and configurations would be put now.
@@ -121,7 +122,10 @@ fn look(
     let mut session = Session::open(None).map_err(|error| error.to_string())?;
     have.kernel = withdraw::plan(&mut session, foreign.as_slice())
         .map_err(|error| format!("cannot look at the kernel's side: {error}"))?;
-    have.directories = installation.directories.iter().filter(|path| root.exists(path)).cloned().collect();
+    let watched = watched(root);
+    let is_watched = |path: &Path| watched.iter().any(|directory| root.same(directory, path));
+    let made = installation.directories.iter().filter(|path| root.exists(path));
+    have.directories = made.filter(|path| !is_watched(path)).cloned().collect();
     // Made by the first lease, on a file system that does not outlive the boot.
     if installation.leases_are_foreign {
         return Ok((have, notes));
@@ -130,6 +134,14 @@ fn look(
     have.directories
         .extend(lease_directories.ancestors().take(3).map(Path::to_owned).filter(|path| root.exists(path)));
     Ok((have, notes))
+}
+
+/// Where runtimes that run read networks. containerd ends by itself from 2.1 on when that directory goes, and until somebody
+/// starts it again there is no runtime.
+fn watched(root: &Root) -> Vec<PathBuf> {
+    let found = runtimes::find(root).runtimes;
+    let running = found.iter().filter(|runtime| root.exists(&runtime.socket));
+    running.flat_map(Runtime::may_look_in).map(|(conf_dir, _)| conf_dir.to_owned()).collect()
 }
 
 fn kept(root: &Root, installation: &Installation) -> Vec<Kept> {

@@ -166,6 +166,14 @@ pub(crate) struct Sandbox {
     pub(crate) network: Foreign,
 }
 
+/// What a runtime knows of a pod.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) ready: bool,
+}
+
 impl Cri {
     pub(crate) fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
@@ -212,6 +220,18 @@ impl Cri {
             .and_then(|n| n["path"].as_str())
             .unwrap_or_default();
         Ok(Sandbox { id: id.to_owned(), addresses, network: Foreign(network.to_owned()) })
+    }
+
+    /// ListPodSandbox: all that it has, in whatever state.
+    pub(crate) fn all_sandboxes(&self) -> Vec<Known> {
+        let reply = self.call("ListPodSandbox", &Message::new()).unwrap_or_else(|e| panic!("{e}"));
+        let known = |pod: &Fields| Known {
+            id: pod.text(1),
+            name: pod.messages(2).first().expect("metadata").text(1),
+            // SANDBOX_READY is 0.
+            ready: pod.number(3) == 0,
+        };
+        reply.messages(1).iter().map(known).collect()
     }
 
     /// StopPodSandbox, which is where the runtime says DEL.

@@ -14,12 +14,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, Release, on_each};
 use crate::cri::{Pod, Sandbox};
 use crate::install::{another_build, kernel};
 use crate::kubelet::{DaemonSet, Deployed, NotReady, objects};
 use crate::lab::{self, Foreign, Node, Place, eventually};
-use crate::sandbox::{run, sandboxed_daemons};
+use crate::sandbox::run;
+
+on_each!(
+    from_kubectl_apply_to_uninstall,
+    the_readme_word_by_word,
+    a_runtime_that_does_not_load_the_network_says_why_and_what_to_do,
+    a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why,
+);
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.1.0";
@@ -63,9 +70,9 @@ fn archive(binary: &Path, name: &str) -> PathBuf {
 }
 
 /// A node on which kubelet runs, and no network yet.
-fn bare_node() -> Containerd {
+fn bare_node(release: Release) -> Containerd {
     as_a_node();
-    let containerd = Containerd::start_on_bare_node();
+    let containerd = Containerd::start_on_bare_node(release);
     containerd.import(&archive(&stripped(&lab::binary()), IMAGE));
     let conditions = containerd.cri.conditions().expect("containerd answers");
     assert!(
@@ -139,70 +146,64 @@ fn ping(from: &Foreign, to: &str) {
     from.run(&format!("ping -c 1 -W 5 {to}"));
 }
 
-#[test]
-fn from_kubectl_apply_to_uninstall() {
-    sandboxed_daemons(|| {
-        let containerd = bare_node();
-        let before = snapshot();
-        let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
+fn from_kubectl_apply_to_uninstall(release: Release) {
+    let containerd = bare_node(release);
+    let before = snapshot();
+    let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
 
-        // kubectl apply
-        let deployed = containerd.deploy(&set, "smarter-cni").unwrap_or_else(|NotReady(why)| panic!("{why}"));
-        let said = &deployed.logs["install"];
-        assert!(said.contains("installed: network smartnet on bridge smartnet0, 172.38.0.0/16"), "{said}");
-        assert!(said.contains("runtime  containerd: has loaded the network smartnet"), "{said}");
-        eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
-        let (one, two) = (containerd.run_pod(&Pod::new("one")), containerd.run_pod(&Pod::new("two")));
-        assert_eq!((one.addresses[0].as_str(), two.addresses[0].as_str()), ("172.38.0.2", "172.38.0.3"));
-        ping(&one.network, "172.38.0.3");
+    // kubectl apply
+    let deployed = containerd.deploy(&set, "smarter-cni").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+    let said = &deployed.logs["install"];
+    assert!(said.contains("installed: network smartnet on bridge smartnet0, 172.38.0.0/16"), "{said}");
+    assert!(said.contains("runtime  containerd: has loaded the network smartnet"), "{said}");
+    eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
+    let (one, two) = (containerd.run_pod(&Pod::new("one")), containerd.run_pod(&Pod::new("two")));
+    assert_eq!((one.addresses[0].as_str(), two.addresses[0].as_str()), ("172.38.0.2", "172.38.0.3"));
+    ping(&one.network, "172.38.0.3");
 
-        // What gets lost comes back while it watches.
-        fs::write("/opt/cni/bin/smarter-cni", "").expect("a power cut");
-        eventually("the plugin is repaired", PATIENCE, || {
-            fs::metadata("/opt/cni/bin/smarter-cni").is_ok_and(|file| file.len() > 1_000_000)
-        });
-        eventually("it says so", PATIENCE, || {
-            deployed.main_log("smarter-cni").contains("repaired place /opt/cni/bin/smarter-cni")
-        });
-
-        // Upgrade and rollback under traffic.
-        let conversation = Conversation::between(&one, &two);
-        let next = another_build(&stripped(&lab::binary()), Path::new("/mnt"));
-        containerd.import(&archive(&next, NEXT));
-        let mut current = deployed;
-        for (image, name) in [(NEXT, "upgraded"), (IMAGE, "rolled-back")] {
-            let started = conversation.said();
-            assert_eq!(containerd.undeploy(&current), 0, "the watch ends as it should");
-            let set = set.with_image(image);
-            current = containerd.deploy(&set, name).unwrap_or_else(|NotReady(why)| panic!("{why}"));
-            assert!(
-                current.logs["install"].contains("done     place /opt/cni/bin/smarter-cni"),
-                "{current:?}"
-            );
-            eventually("they go on talking", PATIENCE, || conversation.said() > started + 20);
-            let new = containerd.run_pod(&Pod::new(&format!("new-{name}")));
-            ping(&new.network, &one.addresses[0]);
-            containerd.remove_pod(&new);
-        }
-        conversation.end();
-
-        // kubectl delete of the DaemonSet takes nothing from the node.
-        assert_eq!(containerd.undeploy(&current), 0);
-        ping(&one.network, "172.38.0.3");
-
-        // kubectl apply of the uninstallation: not while pods are attached, and they can still be removed.
-        let uninstall = DaemonSet::of(&manifest("uninstall.yaml"));
-        let NotReady(why) = containerd.deploy(&uninstall, "too-early").expect_err("pods are attached");
-        assert!(why.contains("waiting  default/one is attached"), "{why}");
-        ping(&one.network, "172.38.0.3");
-        containerd.remove_pod(&one);
-        containerd.remove_pod(&two);
-        let gone = containerd.deploy(&uninstall, "uninstall").unwrap_or_else(|NotReady(why)| panic!("{why}"));
-        assert!(gone.logs["uninstall"].contains("smarter-cni is gone from this node"), "{gone:?}");
-        assert_eq!(containerd.undeploy(&gone), 0);
-        assert_eq!(snapshot(), before);
-        eventually("containerd knows", PATIENCE, || !containerd.cri.ready());
+    // What gets lost comes back while it watches.
+    fs::write("/opt/cni/bin/smarter-cni", "").expect("a power cut");
+    eventually("the plugin is repaired", PATIENCE, || {
+        fs::metadata("/opt/cni/bin/smarter-cni").is_ok_and(|file| file.len() > 1_000_000)
     });
+    eventually("it says so", PATIENCE, || {
+        deployed.main_log("smarter-cni").contains("repaired place /opt/cni/bin/smarter-cni")
+    });
+
+    // Upgrade and rollback under traffic.
+    let conversation = Conversation::between(&one, &two);
+    let next = another_build(&stripped(&lab::binary()), Path::new("/mnt"));
+    containerd.import(&archive(&next, NEXT));
+    let mut current = deployed;
+    for (image, name) in [(NEXT, "upgraded"), (IMAGE, "rolled-back")] {
+        let started = conversation.said();
+        assert_eq!(containerd.undeploy(&current), 0, "the watch ends as it should");
+        let set = set.with_image(image);
+        current = containerd.deploy(&set, name).unwrap_or_else(|NotReady(why)| panic!("{why}"));
+        assert!(current.logs["install"].contains("done     place /opt/cni/bin/smarter-cni"), "{current:?}");
+        eventually("they go on talking", PATIENCE, || conversation.said() > started + 20);
+        let new = containerd.run_pod(&Pod::new(&format!("new-{name}")));
+        ping(&new.network, &one.addresses[0]);
+        containerd.remove_pod(&new);
+    }
+    conversation.end();
+
+    // kubectl delete of the DaemonSet takes nothing from the node.
+    assert_eq!(containerd.undeploy(&current), 0);
+    ping(&one.network, "172.38.0.3");
+
+    // kubectl apply of the uninstallation: not while pods are attached, and they can still be removed.
+    let uninstall = DaemonSet::of(&manifest("uninstall.yaml"));
+    let NotReady(why) = containerd.deploy(&uninstall, "too-early").expect_err("pods are attached");
+    assert!(why.contains("waiting  default/one is attached"), "{why}");
+    ping(&one.network, "172.38.0.3");
+    containerd.remove_pod(&one);
+    containerd.remove_pod(&two);
+    let gone = containerd.deploy(&uninstall, "uninstall").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+    assert!(gone.logs["uninstall"].contains("smarter-cni is gone from this node"), "{gone:?}");
+    assert_eq!(containerd.undeploy(&gone), 0);
+    assert_eq!(snapshot(), before);
+    eventually("containerd knows", PATIENCE, || !containerd.cri.ready());
 }
 
 /// The commands between two marks of the README, without what stands behind `#`.
@@ -220,94 +221,84 @@ fn behind<'a>(line: &'a str, words: &str) -> Option<&'a str> {
     line.strip_prefix(words).map(str::trim)
 }
 
-#[test]
-fn the_readme_word_by_word() {
-    sandboxed_daemons(|| {
-        as_a_node();
-        let containerd = Containerd::start_on_bare_node();
-        let before = snapshot();
-        // A checkout in which the image can be made without leaving a trace in the real one.
-        let checkout = Path::new("/mnt/checkout");
-        fs::create_dir_all(checkout.join("target/any/release")).expect("a directory");
-        for name in ["image", "k8s", "Cargo.toml"] {
-            std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), checkout.join(name))
-                .expect("a link");
-        }
-        let program = stripped(&lab::binary());
-        fs::copy(program, checkout.join("target/any/release/smarter-cni")).expect("the release binary");
+fn the_readme_word_by_word(release: Release) {
+    as_a_node();
+    let containerd = Containerd::start_on_bare_node(release);
+    let before = snapshot();
+    // A checkout in which the image can be made without leaving a trace in the real one.
+    let checkout = Path::new("/mnt/checkout");
+    fs::create_dir_all(checkout.join("target/any/release")).expect("a directory");
+    for name in ["image", "k8s", "Cargo.toml"] {
+        std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), checkout.join(name))
+            .expect("a link");
+    }
+    let program = stripped(&lab::binary());
+    fs::copy(program, checkout.join("target/any/release/smarter-cni")).expect("the release binary");
 
-        let mut deployed: Vec<(String, Deployed)> = Vec::new();
-        let mut pods = Vec::new();
-        for (mark, pods_before) in [("deployment", 0), ("undeployment", 2)] {
-            let lines = readme(mark);
-            assert_eq!(lines.len(), 3, "{lines:?}");
-            assert_eq!(pods.len(), pods_before);
-            for line in lines {
-                if let Some(file) = behind(&line, "kubectl apply -f k8s/") {
-                    // Kubelet tries again until the pods are gone; here they go at once.
-                    pods.drain(..).for_each(|pod: Sandbox| containerd.remove_pod(&pod));
-                    let set = DaemonSet::of(&manifest(file));
-                    let pod =
-                        containerd.deploy(&set, file).unwrap_or_else(|NotReady(why)| panic!("{line}: {why}"));
-                    deployed.push((file.to_owned(), pod));
-                } else if let Some(file) = behind(&line, "kubectl delete -f k8s/") {
-                    let at = deployed.iter().position(|(name, _)| name == file).expect("it is deployed");
-                    assert_eq!(containerd.undeploy(&deployed.remove(at).1), 0, "{line}");
-                } else {
-                    run("sh", &["-c", &format!("cd {} && {line}", checkout.display())]);
-                }
-            }
-            if mark == "deployment" {
-                eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
-                pods = ["one", "two"].map(|name| containerd.run_pod(&Pod::new(name))).into();
-                ping(&pods[0].network, &pods[1].addresses[0]);
+    let mut deployed: Vec<(String, Deployed)> = Vec::new();
+    let mut pods = Vec::new();
+    for (mark, pods_before) in [("deployment", 0), ("undeployment", 2)] {
+        let lines = readme(mark);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(pods.len(), pods_before);
+        for line in lines {
+            if let Some(file) = behind(&line, "kubectl apply -f k8s/") {
+                // Kubelet tries again until the pods are gone; here they go at once.
+                pods.drain(..).for_each(|pod: Sandbox| containerd.remove_pod(&pod));
+                let set = DaemonSet::of(&manifest(file));
+                let pod =
+                    containerd.deploy(&set, file).unwrap_or_else(|NotReady(why)| panic!("{line}: {why}"));
+                deployed.push((file.to_owned(), pod));
+            } else if let Some(file) = behind(&line, "kubectl delete -f k8s/") {
+                let at = deployed.iter().position(|(name, _)| name == file).expect("it is deployed");
+                assert_eq!(containerd.undeploy(&deployed.remove(at).1), 0, "{line}");
+            } else {
+                run("sh", &["-c", &format!("cd {} && {line}", checkout.display())]);
             }
         }
-        assert!(deployed.is_empty());
-        assert_eq!(snapshot(), before);
-    });
+        if mark == "deployment" {
+            eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
+            pods = ["one", "two"].map(|name| containerd.run_pod(&Pod::new(name))).into();
+            ping(&pods[0].network, &pods[1].addresses[0]);
+        }
+    }
+    assert!(deployed.is_empty());
+    assert_eq!(snapshot(), before);
 }
 
 /// On the node itself, with directories that the runtime does not look at.
-#[test]
-fn a_runtime_that_does_not_load_the_network_says_why_and_what_to_do() {
-    sandboxed_daemons(|| {
-        let containerd = bare_node();
-        let install = |line: &str| {
-            let mut words = vec!["install", "--subnet", "10.38.0.0/16"];
-            words.extend(line.split_whitespace());
-            run(&lab::binary().display().to_string(), &words)
-        };
-        let said = install("--conf-dir /etc/elsewhere");
-        assert!(
-            said.contains(
-                "runtime  containerd: has NOT loaded the network smartnet: containerd reads networks from \
-                 /etc/cni/net.d, not from /etc/elsewhere; install with --conf-dir /etc/cni/net.d"
-            ),
-            "{said}"
-        );
-        let said = install("--bin-dir /opt/elsewhere");
-        assert!(
-            said.contains("containerd looks for plugins in /opt/cni/bin, not in /opt/elsewhere"),
-            "{said}"
-        );
-        let said = install("");
-        assert!(said.contains("containerd: has loaded the network smartnet"), "{said}");
-        assert!(containerd.cri.ready());
-    });
+fn a_runtime_that_does_not_load_the_network_says_why_and_what_to_do(release: Release) {
+    let containerd = bare_node(release);
+    let install = |line: &str| {
+        let mut words = vec!["install", "--subnet", "10.38.0.0/16"];
+        words.extend(line.split_whitespace());
+        run(&lab::binary().display().to_string(), &words)
+    };
+    let said = install("--conf-dir /etc/elsewhere");
+    assert!(
+        said.contains(
+            "runtime  containerd: has NOT loaded the network smartnet: containerd reads networks from \
+             /etc/cni/net.d, not from /etc/elsewhere; install with --conf-dir /etc/cni/net.d"
+        ),
+        "{said}"
+    );
+    let said = install("--bin-dir /opt/elsewhere");
+    // Debian's build of today looks in a directory of Debian's, too.
+    assert!(said.contains("containerd looks for plugins in "), "{said}");
+    assert!(said.contains("/opt/cni/bin, not in /opt/elsewhere"), "{said}");
+    let said = install("");
+    assert!(said.contains("containerd: has loaded the network smartnet"), "{said}");
+    assert!(containerd.cri.ready());
 }
 
-#[test]
-fn a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why() {
-    sandboxed_daemons(|| {
-        let containerd = bare_node();
-        Node.run("ip link add lan0 type veth peer name lan1");
-        Node.run("ip addr add 10.38.4.1/24 dev lan0");
-        let before = snapshot();
-        let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
-        let set = set.with_setting("subnet", "10.38.0.0/16").with_setting("gateway", "10.38.0.1");
-        let NotReady(why) = containerd.deploy(&set, "refused").expect_err("the node uses this range");
-        assert!(why.contains("ended with Some(1)") && why.contains("interface lan0"), "{why}");
-        assert_eq!(snapshot(), before);
-    });
+fn a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why(release: Release) {
+    let containerd = bare_node(release);
+    Node.run("ip link add lan0 type veth peer name lan1");
+    Node.run("ip addr add 10.38.4.1/24 dev lan0");
+    let before = snapshot();
+    let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
+    let set = set.with_setting("subnet", "10.38.0.0/16").with_setting("gateway", "10.38.0.1");
+    let NotReady(why) = containerd.deploy(&set, "refused").expect_err("the node uses this range");
+    assert!(why.contains("ended with Some(1)") && why.contains("interface lan0"), "{why}");
+    assert_eq!(snapshot(), before);
 }

@@ -48,11 +48,16 @@ fn rules_about(addresses: &[String]) -> Vec<String> {
 }
 
 pub(crate) fn assert_nothing_is_left(addresses: &[String]) {
+    let namespaces = lab::files("/run/netns").into_iter().filter(|name| name.starts_with("cni-"));
+    assert_eq!(namespaces.collect::<Vec<_>>(), Vec::<String>::new(), "namespaces are left");
+    assert_nothing_of_pods_is_left(addresses);
+}
+
+/// The same without the namespaces, which are the runtime's.
+pub(crate) fn assert_nothing_of_pods_is_left(addresses: &[String]) {
     let nothing = Vec::<String>::new();
     assert_eq!(host_ends(), nothing, "veth links are left");
     assert_eq!(leases(), nothing, "leases are left");
-    let namespaces = lab::files("/run/netns").into_iter().filter(|name| name.starts_with("cni-"));
-    assert_eq!(namespaces.collect::<Vec<_>>(), nothing, "namespaces are left");
     assert_eq!(lab::files("/run/smarter-cni/attachments"), nothing, "records are left");
     assert_eq!(rules_about(addresses), nothing, "rules are left");
 }

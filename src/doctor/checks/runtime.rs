@@ -150,8 +150,8 @@ fn directories(evidence: &Evidence) -> Verdict {
     }
     let mut findings = Vec::new();
     for asked in &runtimes.all {
-        let Runtime { kind, conf_dir, bin_dirs, config, .. } = &asked.runtime;
-        if let Some(found) = strange(evidence, (conf_dir, bin_dirs))? {
+        let Runtime { kind, config, .. } = &asked.runtime;
+        if let Some(found) = strange(evidence, asked.configured())? {
             let by = if config.is_empty() { String::new() } else { format!(" (as {} says)", listed(config)) };
             findings.push(Finding::problem(object(asked), format!("it {found}{by}"), super::INSTALL));
         } else if let Some(found) = strange(evidence, asked.directories())? {
@@ -200,8 +200,7 @@ fn expected<'a>(
     if unready(status).is_some() {
         return Ok(Err("it is not ready itself"));
     }
-    let own = (asked.runtime.conf_dir.as_path(), asked.runtime.bin_dirs.as_slice());
-    if strange(evidence, own)?.is_some() || strange(evidence, asked.directories())?.is_some() {
+    if strange(evidence, asked.configured())?.is_some() || strange(evidence, asked.directories())?.is_some() {
         return Ok(Err("it looks in other directories"));
     }
     let place = evidence.runtimes()?.place(asked.directories().0);

@@ -13,6 +13,7 @@ fn runtime(kind: Kind) -> Runtime {
         config: vec!["/etc/x.toml".into()],
         bin_dirs: vec![PLUGINS.into()],
         conf_dir: NETWORKS.into(),
+        otherwise: None,
         max_conf_num: None,
         only_network: None,
         socket: "/run/x.sock".into(),

@@ -51,6 +51,7 @@ mod tests {
             config: Vec::new(),
             bin_dirs: vec!["/var/lib/rancher/k3s/data/cni".into()],
             conf_dir: "/var/lib/rancher/k3s/agent/etc/cni/net.d".into(),
+            otherwise: None,
             max_conf_num: None,
             only_network: None,
             socket: "/run/k3s/containerd/containerd.sock".into(),

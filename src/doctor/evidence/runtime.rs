@@ -46,6 +46,13 @@ impl Asked {
         }
     }
 
+    /// What its files say; where they can be read in two ways, the one that it speaks of itself.
+    pub fn configured(&self) -> (&Path, &[PathBuf]) {
+        let said = self.directories();
+        let usual = (self.runtime.conf_dir.as_path(), self.runtime.bin_dirs.as_slice());
+        self.runtime.may_look_in().find(|places| *places == said).unwrap_or(usual)
+    }
+
     fn is_late(&self) -> bool {
         matches!(&self.answer, Err(Error { reason: Reason::Late(_), .. }))
     }

@@ -132,6 +132,8 @@ impl Cni {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Effective {
     pub cni: Cni,
+    /// What another version of containerd makes of the same files, where that is something else, and why.
+    pub otherwise: Option<(Cni, &'static str)>,
     pub address: Option<PathBuf>,
     /// Does it run pods at all? Docker's package switches the CRI plugin off.
     pub serves_pods: bool,
@@ -155,16 +157,8 @@ impl Effective {
                 cni.clone_from(&merged);
             } else if file.section {
                 // containerd 1 replaces the section of a plugin as a whole; containerd 2, which reads these files too,
-                // merges (containerd pull request 9982; tried with 1.6).
+                // merges (containerd pull request 9982; tried with 1.6 and 2.1).
                 cni.clone_from(&file.cni);
-                if cni != merged {
-                    let what = format!(
-                        "it has a section of the CRI plugin without all that files before it say; containerd 1 forgets \
-                         that, containerd 2 keeps {}",
-                        merged.in_words(),
-                    );
-                    remarks.push((place, Remark::new(what, "containerd 1")));
-                }
             }
         }
         if version == 1 && files.first().is_some_and(|file| file.name_of_later) {
@@ -172,19 +166,16 @@ impl Effective {
             remarks.push((0, Remark::new(what, "that containerd is of version 2 and reads it")));
         }
         let disabled = |name: &&str| files.iter().any(|file| file.disabled.iter().any(|other| other == name));
-        Self { cni, address, serves_pods: !ALL_OF_CRI.iter().any(disabled), remarks }
-    }
-}
-
-impl Cni {
-    fn in_words(&self) -> String {
-        let mut words = Vec::new();
-        if let Some(dirs) = &self.bin_dirs {
-            words.extend(dirs.iter().map(|dir| format!("plugins in {}", dir.display())));
-        }
-        words.extend(self.conf_dir.iter().map(|dir| format!("networks in {}", dir.display())));
-        words.extend(self.max_conf_num.iter().map(|number| format!("max_conf_num {number}")));
-        words.join(", ")
+        let otherwise = match builtin {
+            // The configuration inside the program imports drop-ins from 2.2 on; seen with 2.1.
+            Some(_) => (Cni::default(), "containerd before 2.2, which reads no drop-in without a main file"),
+            None => (
+                merged,
+                "containerd 2, which keeps what is said before a file with a section of the CRI plugin",
+            ),
+        };
+        let otherwise = Some(otherwise).filter(|(other, _)| *other != cni);
+        Self { cni, otherwise, address, serves_pods: !ALL_OF_CRI.iter().any(disabled), remarks }
     }
 }
 

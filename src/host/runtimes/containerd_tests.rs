@@ -59,17 +59,23 @@ fn without_the_cri_plugin_there_are_no_pods() {
 }
 
 #[test]
-fn containerd_1_replaces_the_section_of_a_plugin() {
+fn containerd_1_replaces_the_section_of_a_plugin_and_containerd_2_does_not() {
     let main = File::parse(&format!("{}\nimports = ['x']\n", "version = 2")).unwrap();
     let debian = file("containerd-1.6-debian12/config.toml");
     let effective = Effective::of(&[debian.clone(), file("drop-ins/nvidia.toml")], None);
     assert_eq!(dirs(&effective), (vec![], ""), "tried with containerd 1.6: its default counts");
-    let [(1, remark)] = &effective.remarks[..] else { panic!("{:?}", effective.remarks) };
-    assert!(remark.what.ends_with("containerd 2 keeps plugins in /usr/lib/cni, networks in /etc/cni/net.d"));
+    assert_eq!(effective.remarks, []);
+    let (kept, who) = effective.otherwise.clone().unwrap();
+    assert_eq!(
+        dirs(&Effective { cni: kept, ..effective }),
+        (vec!["/usr/lib/cni"], "/etc/cni/net.d"),
+        "tried with containerd 2.1"
+    );
+    assert!(who.starts_with("containerd 2, which keeps"), "{who}");
 
     let complete = Effective::of(&[main, debian], None);
     assert_eq!(dirs(&complete), (vec!["/usr/lib/cni"], "/etc/cni/net.d"));
-    assert_eq!(complete.remarks, []);
+    assert_eq!((complete.remarks, complete.otherwise), (vec![], None));
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn containerd_2_merges_also_what_has_older_names() {
     assert_eq!(dirs(&effective), (vec!["/usr/libexec/cni", "/opt/cni/bin"], own));
     let effective = Effective::of(&[main, file("containerd-1.6-debian12/config.toml")], None);
     assert_eq!(dirs(&effective), (vec!["/usr/lib/cni"], "/etc/cni/net.d"));
-    assert_eq!(effective.remarks, []);
+    assert_eq!((effective.remarks, effective.otherwise), (vec![], None));
 }
 
 #[test]
@@ -90,6 +96,9 @@ fn drop_ins_without_a_main_file_belong_to_a_newer_containerd() {
     let effective = Effective::of(&[file("drop-ins/cni.toml")], Some(3));
     assert_eq!(dirs(&effective), (vec!["/usr/libexec/cni", "/opt/cni/bin"], ""));
     assert_eq!(effective.remarks, []);
+    let (older, who) = effective.otherwise.unwrap();
+    assert_eq!((older, who.starts_with("containerd before 2.2")), (Cni::default(), true));
+    assert_eq!(Effective::of(&[], Some(3)).otherwise, None);
 }
 
 fn remarks(text: &str) -> Vec<String> {

@@ -64,6 +64,7 @@ fn containerd() -> Runtime {
         config: vec!["/etc/containerd/config.toml".into()],
         bin_dirs: vec!["/opt/cni/bin".into()],
         conf_dir: "/etc/cni/net.d".into(),
+        otherwise: None,
         max_conf_num: Some(1),
         only_network: None,
         socket: "/run/containerd/containerd.sock".into(),
@@ -79,6 +80,7 @@ fn k3s() -> Runtime {
         config: vec![K3S_CONFIG.into()],
         bin_dirs: vec!["/var/lib/rancher/k3s/data/cni".into()],
         conf_dir: "/var/lib/rancher/k3s/agent/etc/cni/net.d".into(),
+        otherwise: None,
         max_conf_num: Some(1),
         only_network: None,
         socket: "/run/k3s/containerd/containerd.sock".into(),
@@ -134,10 +136,34 @@ fn drop_ins_count_also_without_a_main_file() {
     let expected = Runtime {
         config: vec!["/etc/containerd/conf.d/10-cni.toml".into()],
         bin_dirs: vec!["/usr/libexec/cni".into(), "/opt/cni/bin".into()],
-        evidence: "configuration /etc/containerd/conf.d/10-cni.toml, program /usr/bin/containerd".into(),
+        otherwise: Some(Places { bin_dirs: vec!["/opt/cni/bin".into()], conf_dir: "/etc/cni/net.d".into() }),
+        evidence: "configuration /etc/containerd/conf.d/10-cni.toml, program /usr/bin/containerd; plugins in /opt/cni/bin and \
+                   networks in /etc/cni/net.d for containerd before 2.2, which reads no drop-in without a main file"
+            .into(),
         ..containerd()
     };
     assert_eq!(host.find(), only(expected));
+}
+
+/// The main file names Debian's directory, and another program's drop-in has a section of the CRI plugin without it.
+#[test]
+fn what_two_versions_read_differently_is_found_for_both() {
+    let main = fixture("containerd-1.6-debian12/config.toml");
+    let main = format!("imports = ['/etc/containerd/conf.d/*.toml']\n{main}");
+    let host = Host::new()
+        .with("/etc/containerd/config.toml", &main)
+        .with_fixture("/etc/containerd/conf.d/99-nvidia.toml", "drop-ins/nvidia.toml");
+    let found = host.find();
+    assert_eq!(found.problems, []);
+    let places: Vec<_> = found.runtimes[0].may_look_in().collect();
+    let networks = Path::new("/etc/cni/net.d");
+    let [one, two] = ["/opt/cni/bin", "/usr/lib/cni"].map(PathBuf::from);
+    assert_eq!(places, [(networks, &[one][..]), (networks, &[two][..])]);
+    let evidence = &found.runtimes[0].evidence;
+    assert!(
+        evidence.contains("; plugins in /usr/lib/cni and networks in /etc/cni/net.d for containerd 2,"),
+        "{evidence}"
+    );
 }
 
 #[test]
@@ -361,6 +387,7 @@ fn microk8s_fills_in_the_directories_of_its_snap() {
         config: vec![format!("{args}/{config}").into()],
         bin_dirs: vec![format!("/var/snap/microk8s/{revision}/opt/cni/bin").into()],
         conf_dir: format!("/var/snap/microk8s/{revision}/args/cni-network").into(),
+        otherwise: None,
         max_conf_num: Some(1),
         only_network: None,
         socket: "/var/snap/microk8s/common/run/containerd.sock".into(),
@@ -396,6 +423,7 @@ fn crio_reads_its_files_one_after_the_other() {
         config: vec!["/etc/crio/crio.conf".into()],
         bin_dirs: vec!["/opt/cni/bin".into()],
         conf_dir: "/etc/cni/net.d".into(),
+        otherwise: None,
         max_conf_num: None,
         only_network: None,
         socket: "/var/run/crio/crio.sock".into(),

@@ -64,6 +64,7 @@ pub(super) fn crio(survey: &mut Survey<'_>) {
         config,
         bin_dirs,
         conf_dir: effective.network_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
+        otherwise: None,
         max_conf_num: None,
         only_network: effective.default_network.filter(|name| !name.is_empty()),
         socket,

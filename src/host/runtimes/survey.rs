@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::containerd::{Effective, File};
-use super::{DEFAULT_BIN_DIR, Found, Kind, LeftOut, Problem, Root, Runtime, glob};
+use super::containerd::{Cni, Effective, File};
+use super::{DEFAULT_BIN_DIR, Found, Kind, LeftOut, Places, Problem, Root, Runtime, glob};
 
 /// Where Yocto's meta-virtualization has plugins; it makes /opt/cni/bin a link to it, if it makes it at all.
 const YOCTO_BIN_DIR: &str = "/usr/libexec/cni";
@@ -176,14 +176,24 @@ impl<'a> Survey<'a> {
 
     /// Puts a runtime of the containerd family together and adds it.
     pub(super) fn add(&mut self, kind: Kind, config: Configuration, defaults: Defaults, evidence: String) {
-        let Effective { cni, address, .. } = config.effective;
+        let Effective { cni, otherwise, address, .. } = config.effective;
+        let places = |cni: Cni| Places {
+            bin_dirs: cni.bin_dirs.unwrap_or_else(|| defaults.bin_dirs.clone()),
+            conf_dir: cni.conf_dir.unwrap_or_else(|| defaults.conf_dir.clone()),
+        };
+        let max_conf_num = cni.max_conf_num;
+        let usual = places(cni);
+        let otherwise = otherwise.map(|(cni, who)| (places(cni), who)).filter(|(other, _)| *other != usual);
+        let also = otherwise.as_ref().map(|(other, who)| format!("{other} for {who}"));
+        let evidence = with(evidence, also);
         self.found.runtimes.push(Runtime {
             kind,
             config: config.files,
-            bin_dirs: cni.bin_dirs.unwrap_or(defaults.bin_dirs),
-            conf_dir: cni.conf_dir.unwrap_or(defaults.conf_dir),
+            bin_dirs: usual.bin_dirs,
+            conf_dir: usual.conf_dir,
+            otherwise: otherwise.map(|(other, _)| other),
             // 1 in the source of every version (go-cni, containerd/config_unix.go).
-            max_conf_num: Some(cni.max_conf_num.unwrap_or(1)),
+            max_conf_num: Some(max_conf_num.unwrap_or(1)),
             only_network: None,
             socket: address.unwrap_or(defaults.socket),
             evidence,

@@ -8,12 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Conversation, PATIENCE, bare_node, manifest};
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, Release, on_each};
 use crate::cri::{HostPort, Pod, Sandbox};
 use crate::kubelet::{DaemonSet, Deployed, NotReady};
 use crate::lab::{self, Node, Place, eventually};
 use crate::reconcile::House;
 use crate::sandbox::{run, sandboxed_daemons};
+
+on_each!(
+    the_plain_manifests_container_repairs_the_nodes_side,
+    a_variants_container_does_so_with_less_of_the_host,
+);
 
 const MAIN: &str = "smarter-cni";
 /// From the damage to the end of its repair, as it is promised.
@@ -75,26 +80,21 @@ fn heals_everything(containerd: &Containerd, deployed: &Deployed) {
     containerd.remove_pod(&two);
 }
 
-fn deploys(set: impl FnOnce() -> DaemonSet) {
-    sandboxed_daemons(|| {
-        let containerd = bare_node();
-        let deployed =
-            containerd.deploy(&set(), "smarter-cni").unwrap_or_else(|NotReady(why)| panic!("{why}"));
-        eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
-        heals_everything(&containerd, &deployed);
-        assert_eq!(containerd.undeploy(&deployed), 0, "the watch ends as it should");
-    });
+fn deploys(release: Release, set: impl FnOnce() -> DaemonSet) {
+    let containerd = bare_node(release);
+    let deployed = containerd.deploy(&set(), "smarter-cni").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+    eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
+    heals_everything(&containerd, &deployed);
+    assert_eq!(containerd.undeploy(&deployed), 0, "the watch ends as it should");
 }
 
-#[test]
-fn the_plain_manifests_container_repairs_the_nodes_side() {
-    deploys(|| DaemonSet::of(&manifest("smartercni_ds.yaml")));
+fn the_plain_manifests_container_repairs_the_nodes_side(release: Release) {
+    deploys(release, || DaemonSet::of(&manifest("smartercni_ds.yaml")));
 }
 
 /// With single directories of the host and a /proc that it can only read, but for the switches of the network.
-#[test]
-fn a_variants_container_does_so_with_less_of_the_host() {
-    deploys(|| {
+fn a_variants_container_does_so_with_less_of_the_host(release: Release) {
+    deploys(release, || {
         fs::create_dir_all("/var/lib/rancher/k3s/agent/etc").expect("a directory of k3s");
         DaemonSet::of(&manifest("smartercni_ds.yaml")).patched(&manifest("k3s/mounts.yaml"))
     });

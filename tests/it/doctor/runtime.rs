@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::healthy::files;
 use super::{diagnose, doctor};
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, Release, on_each};
 use crate::cri::{Pod, Sandbox};
 use crate::deployment::{as_a_node, stripped};
 use crate::lab::{self, Node, Place, eventually};
-use crate::sandbox::sandboxed_daemons;
+
+on_each!(every_fault_between_the_runtime_and_us_has_one_name_and_a_fix_that_heals_it);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NETWORKS: &str = "/etc/cni/net.d";
@@ -38,10 +39,10 @@ fn typed(fix: &str) -> &str {
 }
 
 impl RuntimeNode {
-    fn new() -> Self {
+    fn new(release: Release) -> Self {
         as_a_node();
         let world = lab::world();
-        let containerd = Containerd::start_on_bare_node();
+        let containerd = Containerd::start_on_bare_node(release);
         let program = stripped(&lab::binary());
         fs::create_dir(TYPED).unwrap();
         symlink(&program, Path::new(TYPED).join("smarter-cni")).unwrap();
@@ -108,42 +109,49 @@ fn snapshot() -> String {
     all
 }
 
-#[test]
-fn every_fault_between_the_runtime_and_us_has_one_name_and_a_fix_that_heals_it() {
-    sandboxed_daemons(|| {
-        let mut node = RuntimeNode::new();
-        let fix = names("conflist-missing", &format!("directory {NETWORKS}"));
-        assert!(fix.starts_with("smarter-cni install\nwith --subnet"), "{fix}");
-        node.install();
-        let pods = ["one", "two"].map(|name| node.run_pod(name));
-        is_healthy();
+fn every_fault_between_the_runtime_and_us_has_one_name_and_a_fix_that_heals_it(release: Release) {
+    let mut node = RuntimeNode::new(release);
+    let fix = names("conflist-missing", &format!("directory {NETWORKS}"));
+    assert!(fix.starts_with("smarter-cni install\nwith --subnet"), "{fix}");
+    node.install();
+    let pods = ["one", "two"].map(|name| node.run_pod(name));
+    is_healthy();
 
-        directory_made_anew(&mut node);
-        containerd_stopped(&mut node);
-        configuration_at_fault(&mut node);
-        other_directories(&mut node);
-        damaged_result(&mut node, &pods[0]);
-        program_cut_short(&mut node);
-        unseen_without_rights(&node);
+    directory_made_anew(&mut node);
+    containerd_stopped(&mut node);
+    configuration_at_fault(&mut node);
+    other_directories(&mut node);
+    damaged_result(&mut node, &pods[0]);
+    program_cut_short(&mut node);
+    unseen_without_rights(&node);
 
-        for pod in &pods {
-            node.containerd.remove_pod(pod);
-        }
-        is_healthy();
-    });
+    for pod in &pods {
+        node.containerd.remove_pod(pod);
+    }
+    is_healthy();
 }
 
-/// containerd 1.6 watches the directory that was there before.
+/// containerd 1.6 watches the directory that was there before; containerd 2 ends, and systemd starts it again.
 fn directory_made_anew(node: &mut RuntimeNode) {
     let list = fs::read(CONFLIST).unwrap();
     fs::remove_dir_all(NETWORKS).unwrap();
-    eventually("containerd has lost the network", PATIENCE, || !node.containerd.cri.ready());
-    names("conflist-missing", &format!("directory {NETWORKS}"));
-    fs::create_dir(NETWORKS).unwrap();
-    fs::write(CONFLIST, list).unwrap();
-    let fix = names("runtime-network", "runtime containerd");
-    assert_eq!(fix, RESTART);
-    node.heal(&fix);
+    if node.containerd.release.is_2() {
+        eventually("containerd ends", PATIENCE, || node.containerd.has_ended());
+        let sick = diagnose("").problems();
+        let ids: Vec<_> = sick.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["conflist-missing", "runtime-socket"]);
+        node.heal(RESTART);
+        names("conflist-missing", &format!("directory {NETWORKS}"));
+        node.heal(INSTALL);
+    } else {
+        eventually("containerd has lost the network", PATIENCE, || !node.containerd.cri.ready());
+        names("conflist-missing", &format!("directory {NETWORKS}"));
+        fs::create_dir(NETWORKS).unwrap();
+        fs::write(CONFLIST, list).unwrap();
+        let fix = names("runtime-network", "runtime containerd");
+        assert_eq!(fix, RESTART);
+        node.heal(&fix);
+    }
     is_healthy();
 }
 
@@ -177,8 +185,9 @@ fn configuration_at_fault(node: &mut RuntimeNode) {
 /// The configuration is changed first, and containerd is restarted later.
 fn other_directories(node: &mut RuntimeNode) {
     let config = fs::read_to_string(CONFIG).unwrap();
-    let cni = "conf_dir = \"/etc/elsewhere/net.d\"\nbin_dir = \"/opt/elsewhere/bin\"\n";
-    fs::write(CONFIG, format!("{config}[plugins.\"io.containerd.grpc.v1.cri\".cni]\n{cni}")).unwrap();
+    let format = node.containerd.release.format();
+    let (table, bin_dir) = (format.cni(), format.bin_dir(Path::new("/opt/elsewhere/bin")));
+    fs::write(CONFIG, format!("{config}{table}{bin_dir}conf_dir = \"/etc/elsewhere/net.d\"\n")).unwrap();
     assert_eq!(names("runtime-directories", "runtime containerd"), INSTALL);
     node.heal(RESTART);
     assert_eq!(names("runtime-directories", "runtime containerd"), INSTALL);
