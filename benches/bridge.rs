@@ -28,10 +28,16 @@ mod contestant;
 mod contestants;
 #[path = "bridge/cost.rs"]
 mod cost;
+#[path = "lab/machine.rs"]
+mod machine;
+#[path = "lab/network.rs"]
+mod network;
 #[path = "bridge/once.rs"]
 mod once;
 #[path = "lab/peers.rs"]
 mod peers;
+#[path = "lab/plugins.rs"]
+mod plugins;
 #[path = "bridge/present.rs"]
 mod present;
 #[path = "bridge/proof.rs"]
@@ -97,7 +103,7 @@ struct Options {
     )]
     against: Vec<Peer>,
     /// Other Go plugins in the place of Debian stable's
-    #[arg(long, value_name = "DIR", default_value = peers::STABLE)]
+    #[arg(long, value_name = "DIR", default_value = contestants::STABLE)]
     peer: PathBuf,
     /// What cargo itself passes to every bench
     #[arg(long, hide = true)]

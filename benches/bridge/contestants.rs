@@ -1,6 +1,7 @@
 //! Who takes part, and where their programs come from.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::ValueEnum;
 
@@ -10,8 +11,8 @@ use crate::contestant::{Contestant, Kind};
 use crate::peers::{self, Newest};
 use crate::stage::Stage;
 
-/// What the four roles are called on disk.
-const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
+/// Where Debian installs its Go plugins.
+pub(crate) const STABLE: &str = "/usr/lib/cni";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -33,7 +34,7 @@ pub(crate) fn gather(
     directory: &Path,
 ) -> Result<Vec<Contestant>> {
     let stage = |name| Stage::new(directory.join(name));
-    let ours = stage("ours").with_file("smarter-cni", ours).with_links("smarter-cni", &PLUGINS);
+    let ours = stage("ours").with_our_plugins(ours);
     let mut all = vec![contestant("ours", "ours", Kind::Ours, ours)];
     let asked_for = |peers: &[Peer]| against.iter().any(|peer| peers.contains(peer));
     if asked_for(&[Peer::Newest, Peer::NewestNft, Peer::Netavark]) {
@@ -41,11 +42,11 @@ pub(crate) fn gather(
         let go = format!("Go {}", newest.version("containernetworking-plugins")?);
         let plugins = newest.file("usr/lib/cni");
         if asked_for(&[Peer::Newest]) {
-            let stage = with_iptables(with_plugins(stage("newest"), &plugins)?)?;
+            let stage = stage("newest").with_go_plugins(&plugins)?.with_iptables()?;
             all.push(contestant(&go, "newest", Kind::GoIptables, stage));
         }
         if asked_for(&[Peer::NewestNft]) {
-            let stage = with_nft(with_plugins(stage("newest-nft"), &plugins)?)?;
+            let stage = with_nft(stage("newest-nft").with_go_plugins(&plugins)?)?;
             all.push(contestant(&format!("{go}, nftables"), "newest-nft", Kind::GoNftables, stage));
         }
         if asked_for(&[Peer::Netavark]) {
@@ -55,7 +56,7 @@ pub(crate) fn gather(
         }
     }
     if asked_for(&[Peer::Stable]) {
-        let stage = with_iptables(with_plugins(stage("stable"), stable)?)?;
+        let stage = stage("stable").with_go_plugins(stable)?.with_iptables()?;
         all.push(contestant(&stable_title(stable), "stable", Kind::GoIptables, stage));
     }
     let floor = stage("floor").with_file("floor", build::example("floor")?);
@@ -69,28 +70,19 @@ fn contestant(title: &str, name: &str, kind: Kind, stage: Stage) -> Contestant {
 
 /// Only of Debian's is it known which they are.
 fn stable_title(stable: &Path) -> String {
-    let version = peers::installed_version("containernetworking-plugins");
-    match version.filter(|_| stable == Path::new(peers::STABLE)) {
+    match installed_version("containernetworking-plugins").filter(|_| stable == Path::new(STABLE)) {
         Some(version) => format!("Go {version}"),
         None => format!("Go in {}", stable.display()),
     }
 }
 
-fn with_plugins(stage: Stage, from: &Path) -> Result<Stage> {
-    PLUGINS.iter().try_fold(stage, |stage, name| {
-        let file = from.join(name);
-        let file = file.canonicalize().map_err(|error| {
-            format!("{}: {error}; as root: apt-get install containernetworking-plugins", file.display())
-        })?;
-        Ok(stage.with_file(name, file))
-    })
-}
-
-/// One program that asks for its name.
-fn with_iptables(stage: Stage) -> Result<Stage> {
-    Ok(stage.with_file("iptables", peers::find("iptables")?).with_links("iptables", &["ip6tables"]))
-}
-
 fn with_nft(stage: Stage) -> Result<Stage> {
     Ok(stage.with_file("nft", peers::find("nft")?))
+}
+
+/// Of a package of this machine.
+fn installed_version(package: &str) -> Option<String> {
+    let query =
+        Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", package]).output().ok()?;
+    query.status.success().then(|| peers::upstream(&String::from_utf8_lossy(&query.stdout)))
 }

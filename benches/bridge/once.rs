@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::contestant::{Contestant, GUEST, Kind, Work};
+use crate::plugins;
 
 impl Contestant {
     /// ADD and DEL of a bridge below a tool that writes to a file; returns what it wrote about the ADD.
@@ -43,7 +44,7 @@ impl Contestant {
     pub(crate) fn size(&self) -> Result<Option<u64>> {
         let names: &[&str] = match self.kind {
             Kind::Ours => &["smarter-cni"],
-            Kind::GoIptables | Kind::GoNftables => &["bridge", "host-local", "portmap", "loopback"],
+            Kind::GoIptables | Kind::GoNftables => &plugins::NAMES,
             Kind::Netavark => &["netavark"],
             Kind::Floor => return Ok(None),
         };

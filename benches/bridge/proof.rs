@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Result;
-use crate::contestant::{Contestant, GUEST, POD_PORT, Work, inside, run};
+use crate::contestant::{Contestant, GUEST, POD_PORT, Work};
+use crate::network::{inside, run};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
 /// Far more than it takes.

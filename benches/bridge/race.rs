@@ -1,13 +1,16 @@
 //! Turn by turn, so that whatever the machine does meanwhile hits all contestants.
 
+use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
+use rustix::fs::{Advice, fadvise, fdatasync};
 
 use crate::Result;
 use crate::contestant::{Contestant, GUEST, Kind, Work};
 use crate::cost::Cost;
+use crate::stage::Stage;
 
 /// The kernel finishes some work of a call behind its back; the next contestant shall not pay for it.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -60,7 +63,7 @@ impl Heat {
 
     fn turn(self, contestant: &Contestant) -> Result<Turn> {
         if self.pages == Pages::Dropped {
-            contestant.stage.drop_pages()?;
+            drop_pages(&contestant.stage)?;
         }
         let (result, add) = contestant.attach(&GUEST, self.work, &[])?;
         if self.pages == Pages::Dropped && add.read == 0 {
@@ -76,4 +79,16 @@ impl Heat {
         thread::sleep(SETTLE);
         Ok(Turn { add, del })
     }
+}
+
+/// Has the kernel forget what it read of the programs, as it does when memory is short. Libraries stay, in favour of those who
+/// need any.
+fn drop_pages(stage: &Stage) -> Result<()> {
+    for path in stage.files() {
+        let file = File::open(path)?;
+        // What is not yet on the disk cannot be dropped.
+        fdatasync(&file)?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+    }
+    Ok(())
 }

@@ -1,14 +1,11 @@
 //! The table: a row per work, a column per contestant, and the two ratios that there are budgets for.
 
-use std::env;
 use std::fmt::Write as _;
-use std::fs;
-use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use crate::Result;
 use crate::contestant::{Contestant, Kind};
+use crate::machine;
 use crate::race::Turn;
 
 /// What the project promises itself. A ratio, so that it holds on every machine.
@@ -107,7 +104,7 @@ impl Report {
         let columns: Vec<&str> = self.titles.iter().chain(&ratios).map(String::as_str).collect();
         Ok(format!(
             "{}; {measured}\n\n| | {} |\n|---|{}\n{}",
-            machine()?,
+            machine::describe()?,
             columns.join(" | "),
             "---|".repeat(columns.len()),
             self.rows
@@ -131,24 +128,4 @@ fn percentile<T: Ord + Copy + Default>(turns: &[Turn], pick: Pick<T>, percent: u
 
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024)
-}
-
-fn machine() -> Result<String> {
-    let date = String::from_utf8(Command::new("date").args(["-u", "+%F"]).output()?.stdout)?;
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
-    // x86 says it here, Arm boards in the device tree.
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
-    let board = || fs::read_to_string("/proc/device-tree/model").ok();
-    let model = model.or_else(board).unwrap_or_else(|| env::consts::ARCH.to_owned());
-    Ok(format!(
-        "smarter-cni {}, {}, Linux {}, {} × {}",
-        env!("CARGO_PKG_VERSION"),
-        date.trim(),
-        kernel.trim(),
-        thread::available_parallelism()?,
-        model.trim_end_matches('\0').trim(),
-    ))
 }

@@ -7,8 +7,6 @@ use std::process::{Command, Stdio};
 use super::build::repository;
 use crate::Result;
 
-/// Where Debian installs its Go plugins.
-pub(crate) const STABLE: &str = "/usr/lib/cni";
 const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -45,15 +43,8 @@ impl Newest {
     }
 }
 
-/// Of a package of this machine.
-pub(crate) fn installed_version(package: &str) -> Option<String> {
-    let query =
-        Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", package]).output().ok()?;
-    query.status.success().then(|| upstream(&String::from_utf8_lossy(&query.stdout)))
-}
-
 /// Without what Debian adds: `1:1.9.1+ds1-1` is 1.9.1.
-fn upstream(version: &str) -> String {
+pub(crate) fn upstream(version: &str) -> String {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
     version.split(['+', '-', '~']).next().unwrap_or_default().to_owned()
 }

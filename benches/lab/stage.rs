@@ -8,7 +8,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise, fdatasync};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -45,14 +44,18 @@ impl Stage {
         self.directory.join(name)
     }
 
+    /// What is there, without its other names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().map(|(name, _)| self.file(name))
+    }
+
     /// Copies everything once more, whatever was there.
     pub(crate) fn lay(&self) -> Result<()> {
         if self.directory.exists() {
             fs::remove_dir_all(&self.directory)?;
         }
         fs::create_dir_all(&self.directory)?;
-        for (name, from) in &self.files {
-            let to = self.file(name);
+        for (to, (_, from)) in self.files().zip(&self.files) {
             let copy = || -> Result<()> {
                 // Not fs::copy: it may share the blocks, and the pages would be those of the original.
                 fs::write(&to, fs::read(from)?)?;
@@ -63,17 +66,6 @@ impl Stage {
         }
         for (name, file) in &self.links {
             symlink(file, self.file(name))?;
-        }
-        Ok(())
-    }
-
-    /// Has the kernel forget what it read of them, as it does when memory is short.
-    pub(crate) fn drop_pages(&self) -> Result<()> {
-        for (name, _) in &self.files {
-            let file = File::open(self.file(name))?;
-            // What is not yet on the disk cannot be dropped.
-            fdatasync(&file)?;
-            fadvise(&file, 0, None, Advice::DontNeed)?;
         }
         Ok(())
     }
