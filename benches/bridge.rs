@@ -8,7 +8,6 @@
 //! The chain of bridge and portmap is two processes one after the other, timed each and summed, with one TCP port mapped.
 
 use std::error::Error;
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +27,8 @@ mod contestant;
 mod contestants;
 #[path = "bridge/cost.rs"]
 mod cost;
+#[path = "lab/example.rs"]
+mod example;
 #[path = "lab/machine.rs"]
 mod machine;
 #[path = "lab/network.rs"]
@@ -83,7 +84,7 @@ const DEL: Budget = Budget { floor: 1.1, go: None };
 
 /// Measures our plugins beside those they replace and beside the least that any program must do; prints a table in Markdown.
 #[derive(Parser)]
-#[command(name = "cargo bench --bench bridge --")]
+#[command(bin_name = "cargo bench --bench bridge --")]
 struct Options {
     /// Turns of each contestant in each row
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
@@ -129,17 +130,14 @@ fn main() -> ExitCode {
 fn prepare(directory: &mut Option<TempDir>) -> Result<Task> {
     let options = Options::parse();
     peers::require(&NEEDS)?;
-    let target = build::repository().join("target");
-    fs::create_dir_all(&target)?;
-    let directory =
-        directory.insert(tempfile::Builder::new().prefix("bench-").tempdir_in(target)?).path().to_owned();
+    let directory = directory.insert(build::directory()?).path().to_owned();
     let ours = options.ours.map_or_else(build::binary, Ok)?.canonicalize()?;
     let contestants = contestants::gather(ours, &options.against, &options.peer, &directory)?;
     Ok(Task {
         rounds: options.rounds.try_into()?,
         seed: options.seed.unwrap_or_else(|| u64::from(fastrand::u32(..))),
         contestants,
-        meter: build::example("meter")?,
+        meter: example::build("meter")?,
         directory,
     })
 }

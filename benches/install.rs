@@ -29,7 +29,7 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Measures what an installation takes and what staying costs; prints a table in Markdown.
 #[derive(Parser)]
-#[command(name = "cargo bench --bench install --")]
+#[command(bin_name = "cargo bench --bench install --")]
 struct Options {
     /// Installations on a bare node, and as many again
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -61,9 +61,7 @@ fn main() -> ExitCode {
 /// `directory` lives as long as its owner.
 fn prepare(directory: &mut Option<TempDir>) -> Result<Task> {
     let options = Options::parse();
-    let target = build::repository().join("target");
-    fs::create_dir_all(&target)?;
-    let directory = directory.insert(tempfile::Builder::new().prefix("bench-").tempdir_in(target)?);
+    let directory = directory.insert(build::directory()?);
     let ours = options.ours.map_or_else(build::binary, Ok)?.canonicalize()?;
     // A copy, as an image brings one: not as the linker left it.
     let copy = directory.path().join("smarter-cni");

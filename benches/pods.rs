@@ -26,6 +26,8 @@ mod build;
 mod containerd;
 #[path = "pods/cri.rs"]
 mod cri;
+#[path = "lab/example.rs"]
+mod example;
 #[path = "lab/machine.rs"]
 mod machine;
 #[path = "lab/network.rs"]
@@ -66,7 +68,7 @@ const BUDGET: f64 = 8.0;
 
 /// Starts and stops many pods at once through Debian's newest containerd, with our plugins and with Go's; prints a table in Markdown.
 #[derive(Parser)]
-#[command(name = "cargo bench --bench pods --")]
+#[command(bin_name = "cargo bench --bench pods --")]
 struct Options {
     /// Turns of each contestant in each row
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -124,10 +126,7 @@ fn prepare(directory: &mut Option<TempDir>, cgroup: &str) -> Result<Task> {
     }
     peers::require(&NEEDS)?;
     let newest = peers::Newest::fetch()?;
-    let target = build::repository().join("target");
-    fs::create_dir_all(&target)?;
-    let directory =
-        directory.insert(tempfile::Builder::new().prefix("bench-").tempdir_in(target)?).path().to_owned();
+    let directory = directory.insert(build::directory()?).path().to_owned();
     let ours = options.ours.map_or_else(build::binary, Ok)?.canonicalize()?;
     let go = Stage::new(directory.join("go/programs"))
         .with_go_plugins(&newest.file("usr/lib/cni"))?
@@ -149,7 +148,7 @@ fn prepare(directory: &mut Option<TempDir>, cgroup: &str) -> Result<Task> {
             },
         ],
         runtime: newest.file(""),
-        meter: build::example("meter")?,
+        meter: example::build("meter")?,
         directory,
         cgroup: cgroup.to_owned(),
     })
@@ -170,6 +169,8 @@ struct Turn {
     add: Cost,
     del: Cost,
 }
+
+type Pick = fn(&Turn) -> Cost;
 
 fn measure(task: &Task) -> Result<String> {
     let nodes = task.contestants.iter().map(|who| task.node(who)).collect::<Result<Vec<_>>>()?;
@@ -237,7 +238,7 @@ impl Task {
 
     fn rows(&self, text: &mut String, what: &str, turns: &[Vec<Turn>; 2]) -> Result<()> {
         let pods = self.pods;
-        let verbs: [(&str, fn(&Turn) -> Cost); 2] = [("ADD", |turn| turn.add), ("DEL", |turn| turn.del)];
+        let verbs: [(&str, Pick); 2] = [("ADD", |turn| turn.add), ("DEL", |turn| turn.del)];
         let mut row = |what: String, pick: &dyn Fn(&Turn) -> Duration, budget: Option<f64>| -> Result<()> {
             let [ours, go] = [0, 1].map(|who| median(&turns[who], pick));
             let ratio = go / ours;

@@ -6,8 +6,8 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use crate::Result;
-use crate::build;
 use crate::contestant::{Contestant, Kind};
+use crate::example;
 use crate::peers::{self, Newest};
 use crate::stage::Stage;
 
@@ -59,7 +59,7 @@ pub(crate) fn gather(
         let stage = stage("stable").with_go_plugins(stable)?.with_iptables()?;
         all.push(contestant(&stable_title(stable), "stable", Kind::GoIptables, stage));
     }
-    let floor = stage("floor").with_file("floor", build::example("floor")?);
+    let floor = stage("floor").with_file("floor", example::build("floor")?);
     all.push(contestant("floor", "floor", Kind::Floor, floor));
     Ok(all)
 }

@@ -1,10 +1,11 @@
-//! The programs of this repository that are measured or that measure, built as they are to be used.
+//! What is measured, built as it ships, and a place for it.
 
 use std::env::consts::ARCH;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::Result;
 
@@ -31,18 +32,9 @@ pub(crate) fn binary() -> Result<PathBuf> {
     if status.success() { Ok(out) } else { Err(format!("image/build-binary failed ({status})").into()) }
 }
 
-/// An example of this package: optimised, unless this very program was built to be tried and not to measure.
-pub(crate) fn example(name: &str) -> Result<PathBuf> {
-    let cargo = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--example", name, "--message-format=json-render-diagnostics"])
-        .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
-        .current_dir(repository())
-        .stderr(Stdio::inherit())
-        .output()?;
-    let text = String::from_utf8(cargo.stdout)?;
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let built = messages
-        .filter(|m| m["target"]["name"] == name)
-        .find_map(|m| m["executable"].as_str().map(PathBuf::from));
-    built.ok_or_else(|| format!("cargo did not build {name} ({})", cargo.status).into())
+/// On a disk where the repository is, and gone with its owner.
+pub(crate) fn directory() -> Result<TempDir> {
+    let target = repository().join("target");
+    fs::create_dir_all(&target)?;
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(target)?)
 }
