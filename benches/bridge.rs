@@ -54,6 +54,7 @@ mod stage;
 
 use contestant::{Contestant, Work};
 use contestants::Peer;
+use present::Place;
 use race::{Heat, Pages, Turn};
 use report::{Budget, Pick, Report, mebibytes};
 use sandbox::note;
@@ -186,9 +187,11 @@ impl Task {
             chains.push((there, turns));
             Ok(())
         };
-        self.contestants.iter().try_for_each(|contestant| contestant.add_foreign_rules(FOREIGN_RULES))?;
-        chain(format!("{FOREIGN_RULES} foreign rules there"), 1)?;
-        self.contestants.iter().try_for_each(Contestant::remove_foreign_rules)?;
+        for (place, at) in [(Place::Elsewhere, "elsewhere"), (Place::Forward, "in the way of pods")] {
+            self.contestants.iter().try_for_each(|who| who.add_foreign_rules(FOREIGN_RULES, place))?;
+            chain(format!("{FOREIGN_RULES} foreign rules {at}"), 1)?;
+            self.contestants.iter().try_for_each(Contestant::remove_foreign_rules)?;
+        }
         for (at, present) in PRESENT.into_iter().enumerate() {
             let before = at.checked_sub(1).map_or(0, |at| PRESENT[at]);
             self.contestants.iter().try_for_each(|contestant| contestant.fill(before..present))?;
@@ -206,7 +209,7 @@ fn chain_rows(report: &mut Report, chains: &Chains) -> Result<()> {
             report.times(&format!("bridge + portmap {verb}, {there}"), turns, pick, Some(budget))?;
         }
     }
-    if let [_foreign, (_, few), .., (_, many)] = chains.as_slice() {
+    if let [_, _, (_, few), .., (_, many)] = chains.as_slice() {
         for (verb, pick, _) in verbs {
             report.growth(&format!("flat? bridge + portmap {verb} with {MANY} / with 0"), few, many, pick)?;
         }

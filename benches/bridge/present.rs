@@ -20,6 +20,15 @@ use crate::contestant::{Contestant, Kind};
 const FIRST_PORT: usize = 20_000;
 const RECORDS: &str = "/run/smarter-cni/attachments";
 
+/// Where somebody else's rules are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In a chain that no packet sees.
+    Elsewhere,
+    /// In the way of every packet of a pod, so that whoever wants to know what becomes of those must read them.
+    Forward,
+}
+
 impl Contestant {
     /// The pods from one number up to another, exclusive.
     pub(crate) fn fill(&self, pods: Range<usize>) -> Result<()> {
@@ -39,16 +48,18 @@ impl Contestant {
         }
     }
 
-    /// So many rules that are nobody's business here, as a firewall or kube-proxy would have them: in the path of packets.
-    pub(crate) fn add_foreign_rules(&self, count: usize) -> Result<()> {
+    /// So many rules that are nobody's business here, as a firewall or kube-proxy would have them.
+    pub(crate) fn add_foreign_rules(&self, count: usize, place: Place) -> Result<()> {
         self.enter()?;
-        let mut text = "add table inet foreign\n\
-                        add chain inet foreign forward { type filter hook forward priority 10; policy accept; }\n"
-            .to_owned();
+        let hook = match place {
+            Place::Elsewhere => "",
+            Place::Forward => "{ type filter hook forward priority 10; policy accept; }",
+        };
+        let mut text = format!("add table inet foreign\nadd chain inet foreign rules {hook}\n");
         for rule in 0..count {
             let _ = writeln!(
                 text,
-                "add rule inet foreign forward ip saddr 10.99.{}.{} tcp dport {} counter accept comment \"service {rule}\"",
+                "add rule inet foreign rules ip saddr 10.99.{}.{} tcp dport {} counter accept comment \"service {rule}\"",
                 rule / 250,
                 rule % 250 + 1,
                 1024 + rule
