@@ -159,7 +159,10 @@ fn measure(task: &Task) -> Result<String> {
     chain_rows(&mut report, &task.chains(&mut chance)?)?;
     page_rows(&mut report, &bridge, &dropped)?;
     counted_rows(&mut report, task)?;
-    report.finish(&format!("medians of {} rounds, --seed {}", task.rounds, task.seed))
+    report.finish(&format!(
+        "medians of {} rounds (with iptables and {MANY} mapped pods 1/{PATIENCE} of them), --seed {}",
+        task.rounds, task.seed
+    ))
 }
 
 /// What was there already, and the turns among it.
