@@ -11,6 +11,8 @@ use crate::example;
 use crate::peers::{self, Newest};
 use crate::stage::Stage;
 
+/// What Debian's newest Go plugins with iptables are called.
+pub(crate) const NEWEST: &str = "newest";
 /// Where Debian installs its Go plugins.
 pub(crate) const STABLE: &str = "/usr/lib/cni";
 
@@ -42,8 +44,8 @@ pub(crate) fn gather(
         let go = format!("Go {}", newest.version("containernetworking-plugins")?);
         let plugins = newest.file("usr/lib/cni");
         if asked_for(&[Peer::Newest]) {
-            let stage = stage("newest").with_go_plugins(&plugins)?.with_iptables()?;
-            all.push(contestant(&go, "newest", Kind::GoIptables, stage));
+            let stage = stage(NEWEST).with_go_plugins(&plugins)?.with_iptables()?;
+            all.push(contestant(&go, NEWEST, Kind::GoIptables, stage));
         }
         if asked_for(&[Peer::NewestNft]) {
             let stage = with_nft(stage("newest-nft").with_go_plugins(&plugins)?)?;

@@ -18,6 +18,9 @@ use crate::contestant::{Contestant, Kind};
 
 /// Far from the port of the guest.
 const FIRST_PORT: usize = 20_000;
+/// In one transaction: an ordinary user's socket takes no larger ones.
+const PODS_AT_ONCE: usize = 50;
+const RULES_AT_ONCE: usize = 250;
 const RECORDS: &str = "/run/smarter-cni/attachments";
 
 /// Where somebody else's rules are.
@@ -32,10 +35,12 @@ pub(crate) enum Place {
 impl Contestant {
     /// The pods from one number up to another, exclusive.
     pub(crate) fn fill(&self, pods: Range<usize>) -> Result<()> {
-        if pods.is_empty() {
-            return Ok(());
-        }
         self.enter()?;
+        let parts = pods.clone().step_by(PODS_AT_ONCE);
+        parts.map(|from| from..pods.end.min(from + PODS_AT_ONCE)).try_for_each(|some| self.fill_some(some))
+    }
+
+    fn fill_some(&self, pods: Range<usize>) -> Result<()> {
         match self.kind {
             Kind::Floor => nft(&elements("floor", pods)),
             Kind::Ours => {
@@ -55,17 +60,17 @@ impl Contestant {
             Place::Elsewhere => "",
             Place::Forward => "{ type filter hook forward priority 10; policy accept; }",
         };
-        let mut text = format!("add table inet foreign\nadd chain inet foreign rules {hook}\n");
-        for rule in 0..count {
-            let _ = writeln!(
-                text,
-                "add rule inet foreign rules ip saddr 10.99.{}.{} tcp dport {} counter accept comment \"service {rule}\"",
+        nft(&format!("add table inet foreign\nadd chain inet foreign rules {hook}\n"))?;
+        let rule = |rule| {
+            format!(
+                "add rule inet foreign rules ip saddr 10.99.{}.{} tcp dport {} counter accept comment \"service {rule}\"\n",
                 rule / 250,
                 rule % 250 + 1,
                 1024 + rule
-            );
-        }
-        nft(&text)
+            )
+        };
+        let rules: Vec<String> = (0..count).map(rule).collect();
+        rules.chunks(RULES_AT_ONCE).try_for_each(|some| nft(&some.concat()))
     }
 
     pub(crate) fn remove_foreign_rules(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::contestant::{Contestant, Kind};
+use crate::contestants;
 use crate::machine;
 use crate::race::Turn;
 
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     ours: usize,
     floor: usize,
     go: Option<usize>,
+    /// Whether these are the ones that budgets speak of.
+    newest: bool,
     rows: String,
 }
 
@@ -36,6 +39,7 @@ impl Report {
             ours: place(Kind::Ours).ok_or("we do not take part")?,
             floor: place(Kind::Floor).ok_or("the floor does not take part")?,
             go: place(Kind::GoIptables),
+            newest: place(Kind::GoIptables).is_some_and(|go| contestants[go].name == contestants::NEWEST),
             rows: String::new(),
         })
     }
@@ -54,7 +58,9 @@ impl Report {
         let budget = budget.map_or_else(String::new, |budget| {
             let at_most = format!("≤ {}{}", budget.floor, missed(floor <= budget.floor));
             match (budget.go, go) {
-                (Some(least), Some(go)) => format!("{at_most}, ≥ {least}{}", missed(go >= least)),
+                (Some(least), Some(go)) if self.newest => {
+                    format!("{at_most}, ≥ {least}{}", missed(go >= least))
+                }
                 _ => at_most,
             }
         });
