@@ -96,6 +96,9 @@ struct Options {
     /// Our binary, instead of what image/build-binary makes now
     #[arg(long, value_name = "FILE")]
     ours: Option<PathBuf>,
+    /// The floor, instead of what cargo makes of benches/floor.rs now
+    #[arg(long, value_name = "FILE")]
+    floor: Option<PathBuf>,
     /// Whom to measure beside ours and the floor
     #[arg(
         long,
@@ -133,7 +136,8 @@ fn prepare(directory: &mut Option<TempDir>) -> Result<Task> {
     peers::require(&NEEDS)?;
     let directory = directory.insert(build::directory()?).path().to_owned();
     let ours = options.ours.map_or_else(build::binary, Ok)?.canonicalize()?;
-    let contestants = contestants::gather(ours, &options.against, &options.peer, &directory)?;
+    let floor = options.floor.map_or_else(|| example::build("floor"), Ok)?.canonicalize()?;
+    let contestants = contestants::gather(ours, floor, &options.against, &options.peer, &directory)?;
     Ok(Task {
         rounds: options.rounds.try_into()?,
         seed: options.seed.unwrap_or_else(|| u64::from(fastrand::u32(..))),
@@ -157,7 +161,7 @@ fn measure(task: &Task) -> Result<String> {
     report.times("the same, programs not in memory", &dropped, |turn| turn.add.time, Some(ADD_DROPPED))?;
     report.times("bridge DEL with ipMasq", &bridge, |turn| turn.del.time, Some(DEL))?;
     chain_rows(&mut report, &task.chains(&mut chance)?)?;
-    page_rows(&mut report, &bridge, &dropped)?;
+    usage_rows(&mut report, &bridge, &dropped)?;
     counted_rows(&mut report, task)?;
     report.finish(&format!(
         "medians of {} rounds (with iptables and {MANY} mapped pods 1/{PATIENCE} of them), --seed {}",
@@ -220,7 +224,10 @@ fn chain_rows(report: &mut Report, chains: &Chains) -> Result<()> {
     Ok(())
 }
 
-fn page_rows(report: &mut Report, fresh: &[Vec<Turn>], dropped: &[Vec<Turn>]) -> Result<()> {
+/// What the kernel counted during the turns.
+fn usage_rows(report: &mut Report, fresh: &[Vec<Turn>], dropped: &[Vec<Turn>]) -> Result<()> {
+    report.times("processor time of one bridge ADD", fresh, |turn| turn.add.processor, None)?;
+    report.times("processor time of one bridge DEL", fresh, |turn| turn.del.processor, None)?;
     let bytes = |count: i64| mebibytes(count.unsigned_abs());
     report.counts(
         "page faults of one bridge ADD",

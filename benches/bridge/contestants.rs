@@ -7,7 +7,6 @@ use clap::ValueEnum;
 
 use crate::Result;
 use crate::contestant::{Contestant, Kind};
-use crate::example;
 use crate::peers::{self, Newest};
 use crate::stage::Stage;
 
@@ -31,6 +30,7 @@ pub(crate) enum Peer {
 /// Ours, those of `against`, and the floor, below `directory`. `stable` is where this machine has Go plugins.
 pub(crate) fn gather(
     ours: PathBuf,
+    floor: PathBuf,
     against: &[Peer],
     stable: &Path,
     directory: &Path,
@@ -61,8 +61,7 @@ pub(crate) fn gather(
         let stage = stage("stable").with_go_plugins(stable)?.with_iptables()?;
         all.push(contestant(&stable_title(stable), "stable", Kind::GoIptables, stage));
     }
-    let floor = stage("floor").with_file("floor", example::build("floor")?);
-    all.push(contestant("floor", "floor", Kind::Floor, floor));
+    all.push(contestant("floor", "floor", Kind::Floor, stage("floor").with_file("floor", floor)));
     Ok(all)
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::Result;
 use crate::call::Call;
@@ -13,7 +14,9 @@ use crate::call::Call;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) time: Duration,
-    /// Pages that the kernel had to map, of the program and of all that it waited for.
+    /// User and system time, of the program and of all that it waited for.
+    pub(crate) processor: Duration,
+    /// Pages that the kernel had to map, of the same.
     pub(crate) faults: i64,
     /// Of these, the ones that waited for the disk.
     pub(crate) major_faults: i64,
@@ -24,6 +27,7 @@ pub(crate) struct Cost {
 impl AddAssign for Cost {
     fn add_assign(&mut self, other: Self) {
         self.time += other.time;
+        self.processor += other.processor;
         self.faults += other.faults;
         self.major_faults += other.major_faults;
         self.read += other.read;
@@ -64,6 +68,7 @@ impl Call {
         let major_faults = after.major_page_faults() - before.major_page_faults();
         let cost = Cost {
             time,
+            processor: processor(&after)?.saturating_sub(processor(&before)?),
             faults: after.minor_page_faults() - before.minor_page_faults() + major_faults,
             major_faults,
             // Counted in blocks of 512 bytes, whatever the disk has.
@@ -76,4 +81,9 @@ impl Call {
 /// All that were waited for, and all that these waited for.
 fn children() -> Result<Usage> {
     Ok(getrusage(UsageWho::RUSAGE_CHILDREN)?)
+}
+
+fn processor(usage: &Usage) -> Result<Duration> {
+    let time = usage.user_time() + usage.system_time();
+    Ok(Duration::from_micros(time.num_microseconds().try_into()?))
 }
