@@ -182,7 +182,9 @@ impl Task {
         chance: &mut Rng,
     ) -> Result<Vec<Vec<Turn>>> {
         note(&format!("{what}: {} rounds of {} contestants", self.rounds, self.contestants.len()));
-        Heat { work, pages, rounds: self.rounds, patience }.run(&self.contestants, chance)
+        let turns = Heat { work, pages, rounds: self.rounds, patience }.run(&self.contestants, chance)?;
+        note(&report::glance(&self.contestants, &turns));
+        Ok(turns)
     }
 
     /// First among somebody else's rules, then among more and more pods.

@@ -118,6 +118,16 @@ impl Report {
     }
 }
 
+/// For whoever waits for the table, or does not.
+pub(crate) fn glance(contestants: &[Contestant], turns: &[Vec<Turn>]) -> String {
+    let one = |(who, turns): (&Contestant, &Vec<Turn>)| {
+        let [add, del] = [|turn: &Turn| turn.add.time, |turn: &Turn| turn.del.time]
+            .map(|pick| milliseconds(percentile(turns, pick, 50)));
+        format!("{} {add:.1} and {del:.1}", who.title)
+    };
+    format!("ADD and DEL in ms: {}", contestants.iter().zip(turns).map(one).collect::<Vec<_>>().join(", "))
+}
+
 fn missed(met: bool) -> &'static str {
     if met { "" } else { " (missed)" }
 }
