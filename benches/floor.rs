@@ -28,19 +28,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 #[path = "floor/hostport.rs"]
 mod hostport;
+#[path = "floor/netlink.rs"]
+mod netlink;
+
+use netlink::{ACK, CREATE, DUMP, EXCL, Netlink, REPLACE, attribute, terminated, u32_at};
 
 const USAGE: &str = "usage: floor add|del BRIDGE NETNS PODLINK HOSTLINK ADDRESS PREFIX GATEWAY TABLE LEASE RECORD\n\
     or: floor map|unmap TABLE HOSTPORT ADDRESS PODPORT RECORD";
-
-// linux/netlink.h
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
-const REPLACE: u16 = 0x100;
-const EXCL: u16 = 0x200;
-const CREATE: u16 = 0x400;
 
 // linux/rtnetlink.h
 const NEWLINK: u16 = 16;
@@ -197,59 +191,7 @@ fn sockets(netns: &File) -> Result<(Netlink, Netlink)> {
     Ok((host, pod))
 }
 
-struct Netlink {
-    socket: netlink_sys::Socket,
-    sequence: u32,
-}
-
 impl Netlink {
-    fn open(protocol: isize) -> io::Result<Self> {
-        let mut socket = netlink_sys::Socket::new(protocol)?;
-        socket.bind_auto()?;
-        // Without it the kernel ignores the filters of a dump.
-        let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Self { socket, sequence: 0 })
-    }
-
-    /// Sends one message and reads to its acknowledgement, its only answer or the end of its dump. Returns the first answer.
-    fn ask(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Result<Vec<u8>> {
-        self.sequence += 1;
-        let mut message = Vec::with_capacity(16 + payload.len());
-        message.extend(u32::try_from(16 + payload.len())?.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((REQUEST | flags).to_ne_bytes());
-        message.extend(self.sequence.to_ne_bytes());
-        message.extend([0; 4]);
-        message.extend(payload);
-        self.socket.send(&message, 0)?;
-        let (mut answer, mut buffer) = (Vec::new(), Vec::with_capacity(32 * 1024));
-        loop {
-            buffer.clear();
-            self.socket.recv(&mut buffer, 0)?;
-            let mut rest = buffer.as_slice();
-            while rest.len() >= 16 {
-                let length = usize::try_from(u32_at(rest, 0))?;
-                let payload = &rest[16..length];
-                match u16::from_ne_bytes([rest[4], rest[5]]) {
-                    NLMSG_ERROR | NLMSG_DONE => match u32_at(payload, 0).cast_signed() {
-                        0 => return Ok(answer),
-                        errno => {
-                            return Err(
-                                format!("message {kind}: {}", io::Error::from_raw_os_error(-errno)).into()
-                            );
-                        }
-                    },
-                    _ if answer.is_empty() => answer = payload.to_vec(),
-                    _ => {}
-                }
-                if flags & (ACK | DUMP) == 0 {
-                    return Ok(answer);
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            }
-        }
-    }
-
     fn link(&mut self, name: &str) -> Result<Vec<u8>> {
         let mut link = link_header(0, 0);
         attribute(&mut link, IFLA_IFNAME, &terminated(name));
@@ -297,18 +239,6 @@ fn veth(words: &Words<'_>, bridge: u32, netns: i32) -> Result<Vec<u8>> {
     Ok(link)
 }
 
-fn terminated(text: &str) -> Vec<u8> {
-    [text.as_bytes(), &[0]].concat()
-}
-
-fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).expect("attributes here are short");
-    message.extend(length.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(value);
-    message.resize(message.len().next_multiple_of(4), 0);
-}
-
 fn index(link: &[u8]) -> Result<u32> {
     link.get(4..8).map(|_| u32_at(link, 4)).ok_or_else(|| "no such link".into())
 }
@@ -324,8 +254,4 @@ fn find(link: &[u8], kind: u16) -> Option<&[u8]> {
         rest = rest.get(length.next_multiple_of(4)..)?;
     }
     None
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

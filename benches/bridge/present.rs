@@ -1,35 +1,81 @@
-//! Fills a contestant's tables with pods that have a port mapped, as many as asked for, without making the pods.
+//! Fills a contestant's node with what is there already when a pod comes: pods that have a port mapped, without making the pods,
+//! and rules of somebody else.
 //!
-//! Ours and the floor get the elements of such a pod in their maps (`nft -f`); ours gets copies of its two attachment
-//! records too, because it looks through their names. The Go plugins get the chain, its three rules and the rule that leads
-//! there (`iptables-restore --noflush`), as their `portmap` makes them; the chains that its `bridge` would have made for the
-//! masquerading of these pods are left out, in their favour. Nobody gets leases: the format is the same for all.
+//! Ours and the floor get the elements of such a pod in their maps; ours gets copies of its two attachment records too, because
+//! it looks through their names. The Go plugins get the rules and chains that their `portmap` makes, netavark those of its own;
+//! what would masquerade these pods is left out, in their favour. Nobody gets leases: the format is the same for all.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Contestant, Program, Result};
+use crate::Result;
+use crate::contestant::{Contestant, Kind};
 
 /// Far from the port of the guest.
 const FIRST_PORT: usize = 20_000;
+/// In one transaction: an ordinary user's socket takes no larger ones.
+const PODS_AT_ONCE: usize = 50;
+const RULES_AT_ONCE: usize = 250;
 const RECORDS: &str = "/run/smarter-cni/attachments";
 
-/// The pods from one number up to another, exclusive.
-pub(crate) fn fill(contestant: &Contestant, pods: std::ops::Range<usize>) -> Result<()> {
-    if pods.is_empty() {
-        return Ok(());
+/// Where somebody else's rules are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In a chain that no packet sees.
+    Elsewhere,
+    /// In the way of every packet of a pod, so that whoever wants to know what becomes of those must read them.
+    Forward,
+}
+
+impl Contestant {
+    /// The pods from one number up to another, exclusive.
+    pub(crate) fn fill(&self, pods: Range<usize>) -> Result<()> {
+        self.enter()?;
+        let parts = pods.clone().step_by(PODS_AT_ONCE);
+        parts.map(|from| from..pods.end.min(from + PODS_AT_ONCE)).try_for_each(|some| self.fill_some(some))
     }
-    match &contestant.program {
-        Program::Floor(_) => feed(&["nft", "-f", "-"], &elements("floor", pods)),
-        Program::Plugins(_) if contestant.name == "ours" => {
-            feed(&["nft", "-f", "-"], &elements("smarter-cni", pods.clone()))?;
-            copy_records(pods)
+
+    fn fill_some(&self, pods: Range<usize>) -> Result<()> {
+        match self.kind {
+            Kind::Floor => nft(&elements("floor", pods)),
+            Kind::Ours => {
+                nft(&elements("smarter-cni", pods.clone()))?;
+                copy_records(pods)
+            }
+            Kind::GoIptables => feed(&["iptables-restore", "--noflush"], &iptables_chains(&self.name, pods)),
+            Kind::GoNftables => nft(&pods.map(go_rules).collect::<Vec<_>>().concat()),
+            Kind::Netavark => nft(&netavark_chains(pods)),
         }
-        Program::Plugins(_) => feed(&["iptables-restore", "--noflush"], &chains(contestant.subnet, pods)),
+    }
+
+    /// So many rules that are nobody's business here, as a firewall or kube-proxy would have them.
+    pub(crate) fn add_foreign_rules(&self, count: usize, place: Place) -> Result<()> {
+        self.enter()?;
+        let hook = match place {
+            Place::Elsewhere => "",
+            Place::Forward => "{ type filter hook forward priority 10; policy accept; }",
+        };
+        nft(&format!("add table inet foreign\nadd chain inet foreign rules {hook}\n"))?;
+        let rule = |rule| {
+            format!(
+                "add rule inet foreign rules ip saddr 10.99.{}.{} tcp dport {} counter accept comment \"service {rule}\"\n",
+                rule / 250,
+                rule % 250 + 1,
+                1024 + rule
+            )
+        };
+        let rules: Vec<String> = (0..count).map(rule).collect();
+        rules.chunks(RULES_AT_ONCE).try_for_each(|some| nft(&some.concat()))
+    }
+
+    pub(crate) fn remove_foreign_rules(&self) -> Result<()> {
+        self.enter()?;
+        nft("delete table inet foreign\n")
     }
 }
 
@@ -42,7 +88,7 @@ fn container(pod: usize) -> String {
     format!("{pod:064x}")
 }
 
-fn elements(table: &str, pods: std::ops::Range<usize>) -> String {
+fn elements(table: &str, pods: Range<usize>) -> String {
     let list = |element: &dyn Fn(usize) -> String| pods.clone().map(element).collect::<Vec<_>>().join(", ");
     let comment = |pod| format!("comment \"shop/web-{pod} {}\"", container(pod));
     let sets = [
@@ -57,7 +103,7 @@ fn elements(table: &str, pods: std::ops::Range<usize>) -> String {
 }
 
 /// Of the pod that stays: the same contents under the name of another container.
-fn copy_records(pods: std::ops::Range<usize>) -> Result<()> {
+fn copy_records(pods: Range<usize>) -> Result<()> {
     let files = fs::read_dir(RECORDS)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     for plugin in ["bridge", "portmap"] {
         let end = format!(".{plugin}.json");
@@ -71,7 +117,7 @@ fn copy_records(pods: std::ops::Range<usize>) -> Result<()> {
     Ok(())
 }
 
-fn chains(subnet: u8, pods: std::ops::Range<usize>) -> String {
+fn iptables_chains(name: &str, pods: Range<usize>) -> String {
     let mut text = "*nat\n".to_owned();
     for pod in pods.clone() {
         let _ = writeln!(text, ":CNI-DN-{pod:021x} - [0:0]");
@@ -80,9 +126,9 @@ fn chains(subnet: u8, pods: std::ops::Range<usize>) -> String {
         let (chain, port) = (format!("CNI-DN-{pod:021x}"), FIRST_PORT + pod);
         let _ = writeln!(
             text,
-            "-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"bench-peer\\\" id: \\\"{}\\\"\" \
+            "-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"bench-{name}\\\" id: \\\"{}\\\"\" \
              -m multiport --dports {port} -j {chain}\n\
-             -A {chain} -s 10.97.{subnet}.0/24 -p tcp -m tcp --dport {port} -j CNI-HOSTPORT-SETMARK\n\
+             -A {chain} -s 10.97.0.0/24 -p tcp -m tcp --dport {port} -j CNI-HOSTPORT-SETMARK\n\
              -A {chain} -s 127.0.0.1/32 -p tcp -m tcp --dport {port} -j CNI-HOSTPORT-SETMARK\n\
              -A {chain} -p tcp -m tcp --dport {port} -j DNAT --to-destination {}:80",
             container(pod),
@@ -90,6 +136,35 @@ fn chains(subnet: u8, pods: std::ops::Range<usize>) -> String {
         );
     }
     text + "COMMIT\n"
+}
+
+fn go_rules(pod: usize) -> String {
+    let (port, address, id) = (FIRST_PORT + pod, address(pod), container(pod));
+    format!(
+        "add rule ip cni_hostport hostports tcp dport {port} dnat to {address}:80 comment \"{id}\"\n\
+         add rule ip cni_hostport masquerading ip saddr {address} ip daddr {address} masquerade comment \"{id}\"\n\
+         add rule ip cni_hostport masquerading ip saddr 127.0.0.1 ip daddr {address} masquerade comment \"{id}\"\n"
+    )
+}
+
+/// Its chains are one per network: the pods are in the one that is there.
+fn netavark_chains(pods: Range<usize>) -> String {
+    let chain = "nv_00000000_10_97_0_0_nm24_dnat";
+    pods.map(|pod| {
+        let (port, address) = (FIRST_PORT + pod, address(pod));
+        format!(
+            "add rule inet netavark NETAVARK-HOSTPORT-DNAT tcp dport {port} jump {chain}\n\
+             add rule inet netavark {chain} ip saddr 10.97.0.0/24 tcp dport {port} jump NETAVARK-HOSTPORT-SETMARK\n\
+             add rule inet netavark {chain} ip saddr 127.0.0.1 tcp dport {port} jump NETAVARK-HOSTPORT-SETMARK\n\
+             add rule inet netavark {chain} tcp dport {port} dnat ip to {address}:80\n"
+        )
+    })
+    .collect::<Vec<_>>()
+    .concat()
+}
+
+fn nft(text: &str) -> Result<()> {
+    feed(&["nft", "-f", "-"], text)
 }
 
 fn feed(words: &[&str], text: &str) -> Result<()> {

@@ -12,9 +12,8 @@ use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::{
-    ACK, AF_INET, CREATE, EXCL, NLMSG_ERROR, Netlink, REQUEST, Result, attribute, terminated, u32_at,
-};
+use super::netlink::{ACK, CREATE, EXCL, NLMSG_ERROR, Netlink, REQUEST, attribute, terminated, u32_at};
+use super::{AF_INET, Result};
 
 // linux/netfilter/nfnetlink.h
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
