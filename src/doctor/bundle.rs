@@ -13,7 +13,8 @@ mod target;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use self::collection::{Collection, Entry};
 use self::pseudonyms::Pseudonyms;
@@ -134,7 +135,8 @@ fn archive(host: &str, entries: &[Entry]) -> io::Result<Vec<u8>> {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
     let host: String = host.chars().take(60).map(safe).collect();
     // As the node's clock has it, which may be wrong; versions.txt says how long it is up.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // Not std's clock: with musl on armv7 it has 32 bits, and ends the program in 2038.
+    let now = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0);
     let mut builder = tar::Builder::new(Vec::new());
     for Entry { name, text } in entries {
         let mut header = tar::Header::new_ustar();
