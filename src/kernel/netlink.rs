@@ -8,6 +8,7 @@
 //!
 //! A socket stays in the network namespace in which it was opened.
 
+use std::cell::Cell;
 use std::io;
 
 use netlink_packet_core::Emitable;
@@ -35,6 +36,16 @@ pub const NLM_F_APPEND: u16 = 0x800;
 /// Large enough for every part of a dump: the kernel fills at most 32 KiB per part for a reader that offers it.
 const BUFFER: usize = 32 * 1024;
 
+thread_local! {
+    /// Where answers are read to. One question is in flight at a time, whatever sockets are open: each with a buffer of its
+    /// own would touch, and have the kernel clear, as many pages again. Empty until it is first needed, and while it is in
+    /// use: whoever asks while another answer is read gets one more.
+    static BUFFER_OF_ALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A refusal repeats the refused message, unless it is told not to. This much of one is no question of room.
+const REPEATED: usize = BUFFER / 2;
+
 /// net.core.wmem_default of every kernel with 4 KiB pages.
 const DEFAULT_SEND_BUFFER: usize = 212_992;
 
@@ -44,7 +55,8 @@ const DUMP_ATTEMPTS: usize = 10;
 pub struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
-    buffer: Vec<u8>,
+    /// Refusals do not repeat what was refused.
+    capped: bool,
 }
 
 impl std::fmt::Debug for Socket {
@@ -63,7 +75,10 @@ pub struct Answer<'a> {
 impl Socket {
     /// Links, addresses, routes, neighbours.
     pub fn route() -> Result<Self> {
-        Self::open(protocols::NETLINK_ROUTE, "open a route netlink socket")
+        let socket = Self::open(protocols::NETLINK_ROUTE, "open a route netlink socket")?;
+        // Old kernels do not know it; they look at more than they were asked for, and whoever reads passes over it.
+        let _ = socket.inner.set_netlink_get_strict_chk(true);
+        Ok(socket)
     }
 
     /// nf_tables and conntrack.
@@ -79,18 +94,15 @@ impl Socket {
 
     fn open(protocol: isize, operation: &str) -> Result<Self> {
         let open = || -> io::Result<_> {
-            let mut inner = netlink_sys::Socket::new(protocol)?;
-            inner.bind_auto()?;
+            let inner = netlink_sys::Socket::new(protocol)?;
+            // Also gives it an address of its own (netlink_autobind), and nobody but the kernel can write to it any more.
             inner.connect(&SocketAddr::new(0, 0))?;
-            // Old kernels know neither; we only lose words and speed.
+            // Old kernels do not know it; we only lose words.
             let _ = inner.set_ext_ack(true);
-            // A refusal must fit into the buffer: without this it repeats the refused message, however long.
-            let _ = inner.set_cap_ack(true);
-            let _ = inner.set_netlink_get_strict_chk(true);
             Ok(inner)
         };
         let inner = open().map_err(|e| Error::new(operation, e))?;
-        Ok(Self { inner, sequence: 1, buffer: Vec::with_capacity(BUFFER) })
+        Ok(Self { inner, sequence: 1, capped: false })
     }
 
     /// Asks for a change and waits until the kernel has made it.
@@ -106,11 +118,14 @@ impl Socket {
         let sequence = self
             .send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload)
             .map_err(|e| Error::new(operation(), e))?;
-        self.receive(sequence, |_| {}).map_err(|refusal| refusal.into_error(operation()))?;
+        self.receive(sequence, |_| More::Follows).map_err(|refusal| refusal.into_error(operation()))?;
         Ok(())
     }
 
     /// Asks a question with one answer; `None` when the kernel says that the object does not exist.
+    ///
+    /// No acknowledgement is asked for: it would be a second datagram, to be read and thrown away. The kernel answers such a
+    /// question with the object or with a refusal, never with nothing.
     pub fn get<T>(
         &mut self,
         kind: u16,
@@ -119,9 +134,12 @@ impl Socket {
         mut read: impl FnMut(Answer<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
         let mut found = None;
-        let sequence =
-            self.send(kind, NLM_F_REQUEST | NLM_F_ACK, payload).map_err(|e| Error::new(operation(), e))?;
-        match self.receive(sequence, |answer| found = read(answer)) {
+        let sequence = self.send(kind, NLM_F_REQUEST, payload).map_err(|e| Error::new(operation(), e))?;
+        let read = |answer: Answer<'_>| {
+            found = read(answer);
+            More::Nothing
+        };
+        match self.receive(sequence, read) {
             Ok(_) => Ok(found),
             Err(refusal) => {
                 let error = refusal.into_error(operation());
@@ -146,7 +164,10 @@ impl Socket {
                 .send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
                 .map_err(|e| Error::new(operation(), e))?;
             let whole = self
-                .receive(sequence, |answer| found.extend(read(answer)))
+                .receive(sequence, |answer| {
+                    found.extend(read(answer));
+                    More::Follows
+                })
                 .map_err(|refusal| refusal.into_error(operation()))?;
             if whole {
                 return Ok(found);
@@ -176,25 +197,22 @@ impl Socket {
             // A message larger than the buffer is refused with EMSGSIZE. Without the privilege the default remains.
             let _ = set_socket_send_buffer_size_force(&self.inner, bytes.len() * 2);
         }
+        self.cap(bytes.len());
         self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(0), e))?;
-        loop {
-            let messages = self.read_datagram().map_err(|e| Error::new(operation(0), e))?;
-            for message in messages {
-                if message.kind != NLMSG_ERROR || !answered.contains(&message.sequence) {
-                    continue;
-                }
-                let refusal = Refusal::parse(&message);
-                if refusal.errno != 0 {
-                    // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
-                    // looked for again.
-                    let position = usize::try_from(message.sequence - first).unwrap_or(0);
-                    return Err(refusal.into_error(operation(position)));
-                }
-                if message.sequence == last {
-                    return Ok(());
-                }
+        self.read(|message| {
+            if message.kind != NLMSG_ERROR || !answered.contains(&message.sequence) {
+                return None;
             }
-        }
+            let refusal = Refusal::parse(message);
+            if refusal.errno != 0 {
+                // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
+                // looked for again.
+                let position = usize::try_from(message.sequence - first).unwrap_or(0);
+                return Some(Err(refusal.into_error(operation(position))));
+            }
+            (message.sequence == last).then_some(Ok(()))
+        })
+        .unwrap_or_else(|error| Err(Error::new(operation(0), error)))
     }
 
     fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<u32> {
@@ -202,44 +220,68 @@ impl Socket {
         let mut message = Vec::with_capacity(HEADER + payload.len());
         push_header(&mut message, kind, flags, self.sequence, payload.len());
         message.extend_from_slice(payload);
+        self.cap(message.len());
         self.inner.send(&message, 0)?;
         Ok(self.sequence)
+    }
+
+    /// Before so many bytes are sent: a refusal must fit into the buffer.
+    fn cap(&mut self, bytes: usize) {
+        if bytes > REPEATED && !self.capped {
+            // Old kernels do not know it.
+            let _ = self.inner.set_cap_ack(true);
+            self.capped = true;
+        }
     }
 
     /// Reads until the answer to `sequence` is complete; `Ok(false)` when a dump was interrupted by a change.
     fn receive(
         &mut self,
         sequence: u32,
-        mut each: impl FnMut(Answer<'_>),
+        mut each: impl FnMut(Answer<'_>) -> More,
     ) -> std::result::Result<bool, Refusal> {
         let mut whole = true;
-        loop {
-            for message in self.read_datagram().map_err(Refusal::from)? {
-                if message.sequence != sequence {
-                    continue;
-                }
-                whole &= message.flags & NLM_F_DUMP_INTR == 0;
-                match message.kind {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        let refusal = Refusal::parse(&message);
-                        return if refusal.errno == 0 { Ok(whole) } else { Err(refusal) };
-                    }
-                    kind => each(Answer { kind, payload: message.payload }),
-                }
+        self.read(|message| {
+            if message.sequence != sequence {
+                return None;
             }
-        }
+            whole &= message.flags & NLM_F_DUMP_INTR == 0;
+            if matches!(message.kind, NLMSG_DONE | NLMSG_ERROR) {
+                let refusal = Refusal::parse(message);
+                return Some(if refusal.errno == 0 { Ok(whole) } else { Err(refusal) });
+            }
+            match each(Answer { kind: message.kind, payload: message.payload }) {
+                More::Follows => None,
+                More::Nothing => Some(Ok(whole)),
+            }
+        })
+        .unwrap_or_else(|error| Err(Refusal::from(error)))
     }
 
-    fn read_datagram(&mut self) -> io::Result<Messages<'_>> {
-        self.buffer.clear();
-        loop {
-            match self.inner.recv(&mut self.buffer, 0) {
-                Ok(_) => return Ok(Messages(&self.buffer)),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+    /// Shows each message that comes, until one of them decides.
+    fn read<T>(&mut self, mut decide: impl FnMut(&Message<'_>) -> Option<T>) -> io::Result<T> {
+        let mut buffer = BUFFER_OF_ALL.take();
+        buffer.reserve(BUFFER);
+        let decided = loop {
+            buffer.clear();
+            match self.inner.recv(&mut buffer, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => break Err(error),
             }
-        }
+            if let Some(decided) = Messages(&buffer).find_map(|message| decide(&message)) {
+                break Ok(decided);
+            }
+        };
+        BUFFER_OF_ALL.set(buffer);
+        decided
     }
+}
+
+/// Whether the kernel has more to say to a question.
+enum More {
+    Follows,
+    Nothing,
 }
 
 /// Appends a `struct nlmsghdr` for a payload of that many bytes.
