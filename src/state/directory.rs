@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -14,13 +14,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
 
 /// Longer than any file kept here, short enough to read whatever lies about under a name of ours.
-const LONGEST: u64 = 256 * 1024;
+const LONGEST: usize = 256 * 1024;
+/// Longer than nearly every file kept here.
+const USUAL: usize = 4096;
+/// Bytes of names that are asked for at once: those of two hundred attachments.
+const NAMES: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -74,9 +79,7 @@ impl Directory {
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut bytes = Vec::with_capacity(256);
-        file.take(LONGEST).read_to_end(&mut bytes).map_err(|error| self.error("read", name, error))?;
-        Ok(Some(bytes))
+        whole(&file).map(Some).map_err(|errno| self.error("read", name, errno))
     }
 
     /// Truncates and writes in place; a reader may see it half done.
@@ -178,7 +181,7 @@ impl Directory {
         // A descriptor of its own: the position in a directory belongs to the open file.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
-        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+        let mut buffer = [MaybeUninit::uninit(); NAMES];
         let mut entries = RawDir::new(fd, &mut buffer);
         while let Some(found) = entries.next() {
             let found = found.map_err(failed)?;
@@ -192,6 +195,23 @@ impl Directory {
             }
         }
         Ok(())
+    }
+}
+
+/// As far as [`LONGEST`]. One read where the file is shorter than the room for it: its end needs no read of its own.
+fn whole(file: &File) -> rustix::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(USUAL);
+    loop {
+        match rustix::io::read(file, spare_capacity(&mut bytes)) {
+            Ok(_) if bytes.len() < bytes.capacity() => return Ok(bytes),
+            Ok(_) if bytes.len() >= LONGEST => {
+                bytes.truncate(LONGEST);
+                return Ok(bytes);
+            }
+            Ok(_) => bytes.reserve(bytes.len()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
     }
 }
 
