@@ -189,7 +189,7 @@ fn fill(socket: &mut Socket) -> Result<Option<Fill>> {
         })
     };
     socket
-        .get(CT_GET_STATS, &[0; 4], || "conntrack --stats".to_owned(), read)
+        .get_answered(CT_GET_STATS, &[0; 4], || "conntrack --stats".to_owned(), read)
         .or_else(|error| if error.errno() == Some(Errno::INVAL) { Ok(None) } else { Err(error) })
 }
 

@@ -124,20 +124,44 @@ impl Socket {
 
     /// Asks a question with one answer; `None` when the kernel says that the object does not exist.
     ///
-    /// No acknowledgement is asked for: it would be a second datagram, to be read and thrown away. The kernel answers such a
-    /// question with the object or with a refusal, never with nothing.
+    /// With an acknowledgement, because some questions are answered with nothing at all: that for the end of a range without
+    /// an end in a set of nf_tables.
     pub fn get<T>(
         &mut self,
         kind: u16,
         payload: &[u8],
         operation: impl Fn() -> String,
+        read: impl FnMut(Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.ask(kind, NLM_F_REQUEST | NLM_F_ACK, payload, operation, read)
+    }
+
+    /// As [`Self::get`], for a question that the kernel answers with the object or with a refusal and never with nothing:
+    /// one datagram to read instead of two. Read rtnl_getlink and its like before another question is asked this way,
+    /// which would wait for ever.
+    pub fn get_answered<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
+        read: impl FnMut(Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.ask(kind, NLM_F_REQUEST, payload, operation, read)
+    }
+
+    fn ask<T>(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
         mut read: impl FnMut(Answer<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
         let mut found = None;
-        let sequence = self.send(kind, NLM_F_REQUEST, payload).map_err(|e| Error::new(operation(), e))?;
+        let sequence = self.send(kind, flags, payload).map_err(|e| Error::new(operation(), e))?;
         let read = |answer: Answer<'_>| {
             found = read(answer);
-            More::Nothing
+            if flags & NLM_F_ACK == 0 { More::Nothing } else { More::Follows }
         };
         match self.receive(sequence, read) {
             Ok(_) => Ok(found),
@@ -261,9 +285,9 @@ impl Socket {
     /// Shows each message that comes, until one of them decides.
     fn read<T>(&mut self, mut decide: impl FnMut(&Message<'_>) -> Option<T>) -> io::Result<T> {
         let mut buffer = BUFFER_OF_ALL.take();
-        buffer.reserve(BUFFER);
         let decided = loop {
             buffer.clear();
+            buffer.reserve(BUFFER);
             match self.inner.recv(&mut buffer, 0) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
