@@ -170,8 +170,21 @@ pub struct ChainInfo {
 
 /// The chains of all tables of a family, or of all families.
 pub fn chains(socket: &mut Socket, family: Option<TableFamily>) -> Result<Vec<ChainInfo>> {
+    list_chains(socket, family, false)
+}
+
+/// The chains of all tables that stand on a hook. Of the others a node with iptables' many services has thousands, and
+/// nothing of them is kept.
+pub fn base_chains(socket: &mut Socket) -> Result<Vec<ChainInfo>> {
+    list_chains(socket, None, true)
+}
+
+fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool) -> Result<Vec<ChainInfo>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetchainDump::decode_reply(answer.payload);
+        if on_hooks && attributes.get_hook().is_err() {
+            return None;
+        }
         let family = TableFamily::from_number(header.nfgen_family)?;
         let hook = || {
             let hook = attributes.get_hook().ok()?;

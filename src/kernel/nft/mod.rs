@@ -25,8 +25,8 @@ use super::{Error, Result, Socket};
 pub use bytecode::{Comparison, Instruction};
 pub use data::{Comment, DataType, Datum};
 pub use dump::{
-    ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, chains, element, elements, rules, table,
-    tables,
+    ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements,
+    rules, table, tables,
 };
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 pub use listing::Listing;
