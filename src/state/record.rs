@@ -201,7 +201,7 @@ impl Records {
         let write = |directory: &Directory| directory.replace(&name, &temporary_name(&name), &bytes);
         let create = || Directory::create(&self.directory, 0o700);
         match self.open.get().map(|open| write(open)) {
-            None => write(&*self.keep(create()?)),
+            None => write(&self.keep(create()?)),
             // Somebody removed the directory since it was opened.
             Some(Err(error)) if error.is_missing() => write(&create()?),
             Some(written) => written,

@@ -27,7 +27,7 @@ pub fn observe(
     if want.forwarding.is_empty() {
         return Ok(());
     }
-    let chains = match session.netfilter().and_then(|socket| nft::base_chains(socket)) {
+    let chains = match session.netfilter().and_then(nft::base_chains) {
         Ok(chains) => chains,
         // nfnetlink answers EINVAL to a question of a subsystem that it does not have.
         Err(error) if error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL) => {

@@ -21,15 +21,11 @@ pub struct Listing {
 impl Listing {
     /// The rules of a chain in their order; none where the chain or its table is missing.
     pub fn rules(&mut self, socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
-        let known = self.tables.iter().position(|(known, _)| known == table);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                self.tables.push((table.clone(), ask(socket, table)?));
-                self.tables.len() - 1
-            }
-        };
-        let rules = self.tables[at].1.iter().filter_map(|rule| {
+        if !self.tables.iter().any(|(known, _)| known == table) {
+            self.tables.push((table.clone(), ask(socket, table)?));
+        }
+        let of_table = self.tables.iter().filter(|(known, _)| known == table);
+        let rules = of_table.flat_map(|(_, rules)| rules).filter_map(|rule| {
             let (_, attributes) = OpGetruleDump::decode_reply(rule);
             let same = attributes.get_chain().is_ok_and(|name| name.to_bytes() == chain.as_bytes());
             if same { rule_info(&attributes) } else { None }

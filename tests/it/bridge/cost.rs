@@ -112,7 +112,6 @@ fn a_pod_takes_few_system_calls() {
         let mut see = |what: &str, budget: &Budget, call: Plugin| {
             let (answer, calls) = system_calls(call);
             let sum: usize = calls.values().sum();
-            println!("{what}: {sum} system calls");
             assert!(calls.contains_key("exit_group") && calls.contains_key("sendto"), "{what}: {calls:?}");
             if sum > budget.system_calls {
                 over.push(format!(
@@ -139,7 +138,6 @@ fn a_pod_touches_few_pages() {
         let mut over = Vec::new();
         let mut see = |what: &str, budget: &Budget, call: Plugin| {
             let (answer, faults) = page_faults(&call);
-            println!("{what}: {faults} page faults");
             assert!(faults > 10, "{what}: nothing was counted");
             if faults > budget.page_faults * factor {
                 over.push(format!(
