@@ -11,6 +11,11 @@ use smarter_cni::cni::error::Error;
 use smarter_cni::state::record;
 use smarter_cni::{doctor, install, log, plugins, reconcile, selftest, status};
 
+/// Gets memory from the kernel in pieces of 64 KiB, and keeps it.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
 
@@ -92,8 +97,7 @@ fn unknown(word: Option<&OsStr>) -> ExitCode {
 fn say(mut outcome: smarter_cni::Outcome) -> ExitCode {
     log::stage("answer");
     let _ = io::stderr().write_all(outcome.stderr.as_bytes());
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(outcome.stdout.as_bytes()).and_then(|()| stdout.flush()) {
+    if let Err(error) = print(outcome.stdout.as_bytes()) {
         let words = format!("could not write the answer to standard output: {error}");
         let _ = writeln!(io::stderr(), "smarter-cni: {words}");
         outcome.status = 1;
@@ -109,6 +113,20 @@ fn say(mut outcome: smarter_cni::Outcome) -> ExitCode {
         log::write(entry);
     }
     ExitCode::from(outcome.status)
+}
+
+/// In one piece. `Stdout` writes the lines that end first, and then the last one.
+fn print(mut text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // What a command has said already.
+    stdout.flush()?;
+    while !text.is_empty() {
+        match rustix::io::retry_on_intr(|| rustix::io::write(&stdout, text))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => text = &text[written..],
+        }
+    }
+    Ok(())
 }
 
 /// A runtime reads standard output also when this program has a bug: one error object, code 999, instead of nothing.

@@ -163,7 +163,7 @@ fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
 fn run_in_pod(pod: &mut PodSide, step: &Step) -> kernel::Result<()> {
     match step {
         Step::PodSysctl { key, value, required } => {
-            let written = pod.netns.visit(|| sysctl::write(key, value))?;
+            let written = pod.visit(|| sysctl::write(key, value))?;
             if *required { optional(written) } else { written.or_else(ignore) }
         }
         Step::PodAddress { link, address } => {
@@ -252,7 +252,7 @@ fn join_what_was_born_alone(node: &mut Side, host: &IfName, master: Option<u32>)
 }
 
 fn remove_link(session: &mut Session, name: &IfName) -> kernel::Result<()> {
-    let Some(link) = session.node.look_up(name)? else { return Ok(()) };
+    let Some(link) = session.node.seen(name)? else { return Ok(()) };
     session.node.forget(name);
     gone(link::delete(&mut session.node.route, link.index, name.as_str()))
 }

@@ -13,6 +13,7 @@ use super::session::{Session, Side};
 use super::spec::{Attachment, Pod};
 use super::{firewall, switches};
 use crate::kernel::link::{Link, OperState};
+use crate::kernel::nft::Listing;
 use crate::kernel::{self, address, link, route, sysctl, vlan};
 use crate::net::{Family, IfName, Mac, Route};
 
@@ -52,7 +53,8 @@ pub fn observe(
     // A pod may give itself another MAC; it was promised one.
     let pod_mac = want.pod.mac.or_else(|| pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac));
     let forwarding = observe_forwarding(&want.forwarding)?;
-    let firewall = observe_firewall(session, want, &forwarding)?;
+    let listing = &mut Listing::default();
+    let firewall = observe_firewall(session, listing, want, &forwarding)?;
     let have = Have {
         port: port
             .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
@@ -73,7 +75,7 @@ pub fn observe(
             _ => None,
         },
         forwarding,
-        masquerade: observe_masquerade(session, want)?,
+        masquerade: observe_masquerade(session, listing, want)?,
         spoof_rule: want.spoof_check && rules::has_spoof_rule(session.netfilter()?)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
         firewall,
@@ -268,11 +270,12 @@ pub(super) fn forwarding_key(family: Family) -> &'static str {
 /// Asked for as little as decides: most nodes have no firewall of somebody else, and everything of ours stands.
 fn observe_firewall(
     session: &mut Session,
+    listing: &mut Listing,
     want: &Attachment,
     forwarding: &[Family],
 ) -> kernel::Result<FirewallHave> {
     let mut have = FirewallHave::default();
-    firewall::observe::observe(session, want, &mut have)?;
+    firewall::observe::observe(session, listing, want, &mut have)?;
     let unguarded: Vec<_> =
         forwarding.iter().copied().filter(|family| !have.guards.contains(family)).collect();
     if want.firewall.guard && !unguarded.is_empty() {
@@ -284,10 +287,14 @@ fn observe_firewall(
     Ok(have)
 }
 
-fn observe_masquerade(session: &mut Session, want: &Attachment) -> kernel::Result<Vec<(String, IpNetwork)>> {
+fn observe_masquerade(
+    session: &mut Session,
+    listing: &mut Listing,
+    want: &Attachment,
+) -> kernel::Result<Vec<(String, IpNetwork)>> {
     let mut found = Vec::new();
     for subnet in &want.masquerade {
-        if rules::has_masquerade(session.netfilter()?, &want.identity.network, *subnet)? {
+        if rules::has_masquerade(session.netfilter()?, listing, &want.identity.network, *subnet)? {
             found.push((want.identity.network.clone(), *subnet));
         }
     }
@@ -331,7 +338,7 @@ pub fn observe_remains(
 
 fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<IfName>> {
     let Some(index) = master else { return Ok(None) };
-    Ok(link::by_index(&mut node.route, index)?.and_then(|link| link.name.parse().ok()))
+    Ok(node.look_up_index(index)?.and_then(|link| link.name.parse().ok()))
 }
 
 /// MTU in bytes of what carries the default route: IPv4's before IPv6's, the lowest metric first. `None` without one.

@@ -10,8 +10,8 @@ use ipnetwork::IpNetwork;
 
 use super::mark::OWNER;
 use crate::kernel::nft::{
-    self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Op, Rule, Set, Side, Table,
-    TableFamily, Transaction, Way,
+    self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Listing, Op, Rule, Set,
+    Side, Table, TableFamily, Transaction, Way,
 };
 use crate::kernel::{self, Socket};
 use crate::net::{IfName, Mac, stable_hash};
@@ -75,16 +75,21 @@ pub fn masquerade_transaction(network: &str, subnet: IpNetwork) -> Transaction {
     }
 }
 
-pub fn has_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> kernel::Result<bool> {
+pub fn has_masquerade(
+    socket: &mut Socket,
+    listing: &mut Listing,
+    network: &str,
+    subnet: IpNetwork,
+) -> kernel::Result<bool> {
     let table = masquerade_table(subnet);
     let rule = masquerade_rule(network, subnet);
-    Ok(nft::rules(socket, &table, MASQUERADE)?.iter().any(|has| has.is(table.family, &rule)))
+    Ok(listing.rules(socket, &table, MASQUERADE)?.iter().any(|has| has.is(table.family, &rule)))
 }
 
 /// A rule that is added twice is there twice, so two first pods of a network must not both add it.
 pub fn add_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> kernel::Result<()> {
     let _lock = lock()?;
-    if has_masquerade(socket, network, subnet)? {
+    if has_masquerade(socket, &mut Listing::default(), network, subnet)? {
         return Ok(());
     }
     nft::commit(socket, &masquerade_transaction(network, subnet))

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 pub use crate::kernel::Error;
 pub use crate::kernel::link::Link;
+use crate::kernel::netns::Home;
 pub use crate::kernel::netns::{Netns, OpenError};
 use crate::kernel::{self, Socket, link};
 use crate::net::IfName;
@@ -30,6 +31,15 @@ impl Side {
             Some(link) => self.seen.insert(name.clone(), link.clone()),
             None => self.seen.remove(name),
         };
+        Ok(link)
+    }
+
+    /// As [`Self::look_up`], for a link whose index somebody else named.
+    pub fn look_up_index(&mut self, index: u32) -> kernel::Result<Option<Link>> {
+        let link = link::by_index(&mut self.route, index)?;
+        if let Some((link, Ok(name))) = link.as_ref().map(|link| (link, link.name.parse())) {
+            self.seen.insert(name, link.clone());
+        }
         Ok(link)
     }
 
@@ -70,19 +80,27 @@ pub struct Session {
 pub struct PodSide {
     pub netns: Netns,
     pub side: Side,
+    home: Home,
+}
+
+impl PodSide {
+    fn open(netns: Netns) -> kernel::Result<Self> {
+        let home = Home::of_thread()?;
+        let route = netns.visit_from(&home, Socket::route)??;
+        Ok(Self { netns, side: Side::new(route), home })
+    }
+
+    /// Runs `body` in the pod's namespace, on the thread that opened the session.
+    pub fn visit<T>(&self, body: impl FnOnce() -> T) -> kernel::Result<T> {
+        self.netns.visit_from(&self.home, body)
+    }
 }
 
 impl Session {
     /// `netns` is the pod's; without one only the node's side can be seen and changed.
     pub fn open(netns: Option<Netns>) -> kernel::Result<Self> {
         let node = Side::new(Socket::route()?);
-        let pod = match netns {
-            Some(netns) => {
-                let route = netns.visit(Socket::route)??;
-                Some(PodSide { netns, side: Side::new(route) })
-            }
-            None => None,
-        };
+        let pod = netns.map(PodSide::open).transpose()?;
         Ok(Self { node, pod, netfilter: None })
     }
 
@@ -90,10 +108,7 @@ impl Session {
     pub fn turn_to(&mut self, netns: Option<Netns>) -> kernel::Result<()> {
         self.pod = None;
         self.node.seen.clear();
-        if let Some(netns) = netns {
-            let route = netns.visit(Socket::route)??;
-            self.pod = Some(PodSide { netns, side: Side::new(route) });
-        }
+        self.pod = netns.map(PodSide::open).transpose()?;
         Ok(())
     }
 

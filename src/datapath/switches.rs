@@ -102,7 +102,7 @@ fn changes() -> kernel::Result<HostChanges> {
 }
 
 fn here() -> kernel::Result<NetnsId> {
-    let (dev, ino) = Netns::current()?.identity();
+    let (dev, ino) = Netns::current_identity()?;
     Ok(NetnsId { dev, ino })
 }
 

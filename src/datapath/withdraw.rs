@@ -132,8 +132,7 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
 
 /// The rules of the old forward chain; empty where that table is not loaded, or nobody has a program for it.
 fn legacy_listing(family: Family) -> kernel::Result<String> {
-    let loaded = std::fs::read_to_string(filter::loaded_tables(family)).unwrap_or_default();
-    if !loaded.lines().any(|table| table == "filter") {
+    if !legacy::is_loaded(filter::loaded_tables(family), "filter") {
         return Ok(String::new());
     }
     match legacy::run(filter::program(family), &["-S".to_owned(), "FORWARD".to_owned()]) {

@@ -12,7 +12,7 @@ use netlink_bindings::utils::{Pusher, find_attr, push_header};
 use rustix::io::Errno;
 
 use super::netlink::Answer;
-use super::{Error, Result, Socket};
+use super::{Error, Result, Socket, sysctl};
 use crate::net::Family;
 
 /// NFNL_SUBSYS_CTNETLINK in the upper byte, `enum cntl_msg_types` in the lower (nfnetlink_conntrack.h).
@@ -54,19 +54,9 @@ impl Flow {
 
 /// How many flows the network namespace of the calling thread has; `None` when connection tracking is not loaded.
 pub fn count() -> Result<Option<usize>> {
-    const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-    let operation = || "sysctl net.netfilter.nf_conntrack_count".to_owned();
-    match std::fs::read_to_string(PATH) {
-        Ok(text) => {
-            let count = text
-                .trim()
-                .parse()
-                .map_err(|_| Error::new(operation(), io::ErrorKind::InvalidData.into()))?;
-            Ok(Some(count))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::new(operation(), error)),
-    }
+    let Some(text) = sysctl::read("net/netfilter/nf_conntrack_count")? else { return Ok(None) };
+    let broken = |_| Error::new("sysctl net.netfilter.nf_conntrack_count", io::ErrorKind::InvalidData.into());
+    text.parse().map(Some).map_err(broken)
 }
 
 /// All flows of a family in the namespace of the socket.
@@ -102,11 +92,9 @@ pub fn flows_at_port(socket: &mut Socket, family: Family, protocol: u8, port: u1
     Ok(found)
 }
 
-/// Removes every flow from, to or translated to the address; returns how many there were.
+/// Removes every flow from, to or translated to the address; returns how many there were. Whoever calls has seen that there
+/// are flows ([`count`]): the question alone would load connection tracking into a kernel that does without.
 pub fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize> {
-    if count()?.is_none() {
-        return Ok(0);
-    }
     let family = Family::of(address);
     let questions = match fill(socket)? {
         Some(Fill { entries: 0, .. }) => return Ok(0),
@@ -201,7 +189,7 @@ fn fill(socket: &mut Socket) -> Result<Option<Fill>> {
         })
     };
     socket
-        .get(CT_GET_STATS, &[0; 4], || "conntrack --stats".to_owned(), read)
+        .get_answered(CT_GET_STATS, &[0; 4], || "conntrack --stats".to_owned(), read)
         .or_else(|error| if error.errno() == Some(Errno::INVAL) { Ok(None) } else { Err(error) })
 }
 

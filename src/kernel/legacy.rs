@@ -9,9 +9,16 @@ use std::process::Command;
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
+use super::sysctl;
 
 const DIRECTORIES: [&str; 6] =
     ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/usr/local/bin"];
+
+/// Whether the kernel has loaded a table of that name. `names` is the file of procfs that lists them, which a kernel without
+/// the old tables does not have.
+pub fn is_loaded(names: &Path, table: &str) -> bool {
+    sysctl::text(names).is_ok_and(|text| text.lines().any(|name| name == table))
+}
 
 fn find(program: &str) -> Option<PathBuf> {
     DIRECTORIES.iter().map(|directory| Path::new(directory).join(program)).find(|path| path.is_file())

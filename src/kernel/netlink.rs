@@ -8,6 +8,7 @@
 //!
 //! A socket stays in the network namespace in which it was opened.
 
+use std::cell::Cell;
 use std::io;
 
 use netlink_packet_core::Emitable;
@@ -37,6 +38,16 @@ pub const NLM_F_APPEND: u16 = 0x800;
 /// Large enough for every part of a dump: the kernel fills at most 32 KiB per part for a reader that offers it.
 const BUFFER: usize = 32 * 1024;
 
+thread_local! {
+    /// Where answers are read to. One question is in flight at a time, whatever sockets are open: each with a buffer of its
+    /// own would touch, and have the kernel clear, as many pages again. Empty until it is first needed, and while it is in
+    /// use: whoever asks while another answer is read gets one more.
+    static BUFFER_OF_ALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A refusal repeats the refused message, unless it is told not to. This much of one is no question of room.
+const REPEATED: usize = BUFFER / 2;
+
 /// net.core.wmem_default of every kernel with 4 KiB pages.
 const DEFAULT_SEND_BUFFER: usize = 212_992;
 
@@ -46,7 +57,8 @@ const DUMP_ATTEMPTS: usize = 10;
 pub struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
-    buffer: Vec<u8>,
+    /// Refusals do not repeat what was refused.
+    capped: bool,
     /// Read instead of the kernel's answers, once.
     #[cfg(fuzzing)]
     replayed: Option<Vec<u8>>,
@@ -68,7 +80,10 @@ pub struct Answer<'a> {
 impl Socket {
     /// Links, addresses, routes, neighbours.
     pub fn route() -> Result<Self> {
-        Self::open(protocols::NETLINK_ROUTE, "open a route netlink socket")
+        let socket = Self::open(protocols::NETLINK_ROUTE, "open a route netlink socket")?;
+        // Old kernels do not know it; they look at more than they were asked for, and whoever reads passes over it.
+        let _ = socket.inner.set_netlink_get_strict_chk(true);
+        Ok(socket)
     }
 
     /// nf_tables and conntrack.
@@ -84,14 +99,11 @@ impl Socket {
 
     fn open(protocol: isize, operation: &str) -> Result<Self> {
         let open = || -> io::Result<_> {
-            let mut inner = netlink_sys::Socket::new(protocol)?;
-            inner.bind_auto()?;
+            let inner = netlink_sys::Socket::new(protocol)?;
+            // Also gives it an address of its own (netlink_autobind), and nobody but the kernel can write to it any more.
             inner.connect(&SocketAddr::new(0, 0))?;
-            // Old kernels know neither; we only lose words and speed.
+            // Old kernels do not know it; we only lose words.
             let _ = inner.set_ext_ack(true);
-            // A refusal must fit into the buffer: without this it repeats the refused message, however long.
-            let _ = inner.set_cap_ack(true);
-            let _ = inner.set_netlink_get_strict_chk(true);
             Ok(inner)
         };
         let mut retry = Retry::default();
@@ -104,7 +116,7 @@ impl Socket {
         Ok(Self {
             inner,
             sequence: 1,
-            buffer: Vec::with_capacity(BUFFER),
+            capped: false,
             #[cfg(fuzzing)]
             replayed: None,
         })
@@ -132,7 +144,7 @@ impl Socket {
             let sequence = self
                 .send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload)
                 .map_err(|e| Error::new(operation(), e))?;
-            match self.receive(sequence, |_| {}) {
+            match self.receive(sequence, |_| More::Follows) {
                 Ok(_) => return Ok(()),
                 Err(refusal) if refusal.words.as_deref() == Some(UNKNOWN_KIND) && retry.again() => {}
                 Err(refusal) => return Err(refusal.into_error(operation())),
@@ -141,19 +153,48 @@ impl Socket {
     }
 
     /// Asks a question with one answer; `None` when the kernel says that the object does not exist.
+    ///
+    /// With an acknowledgement, because some questions are answered with nothing at all: that for the end of a range without
+    /// an end in a set of nf_tables.
     pub fn get<T>(
         &mut self,
         kind: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
+        read: impl FnMut(Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.ask(kind, NLM_F_REQUEST | NLM_F_ACK, payload, operation, read)
+    }
+
+    /// As [`Self::get`], for a question that the kernel answers with the object or with a refusal and never with nothing:
+    /// one datagram to read instead of two. Read rtnl_getlink and its like before another question is asked this way,
+    /// which would wait for ever.
+    pub fn get_answered<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        operation: impl Fn() -> String,
+        read: impl FnMut(Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.ask(kind, NLM_F_REQUEST, payload, operation, read)
+    }
+
+    fn ask<T>(
+        &mut self,
+        kind: u16,
+        flags: u16,
         payload: &[u8],
         operation: impl Fn() -> String,
         mut read: impl FnMut(Answer<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
         let (mut found, mut retry) = (None, Retry::default());
         loop {
-            let sequence = self
-                .send(kind, NLM_F_REQUEST | NLM_F_ACK, payload)
-                .map_err(|e| Error::new(operation(), e))?;
-            match self.receive(sequence, |answer| found = read(answer)) {
+            let sequence = self.send(kind, flags, payload).map_err(|e| Error::new(operation(), e))?;
+            let read = |answer: Answer<'_>| {
+                found = read(answer);
+                if flags & NLM_F_ACK == 0 { More::Nothing } else { More::Follows }
+            };
+            match self.receive(sequence, read) {
                 Ok(_) => return Ok(found),
                 Err(refusal) if modules::may_be_missing_in_question(refusal.errno) && retry.again() => {}
                 Err(refusal) => {
@@ -179,7 +220,11 @@ impl Socket {
             let sequence = self
                 .send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
                 .map_err(|e| Error::new(operation(), e))?;
-            match self.receive(sequence, |answer| found.extend(read(answer))) {
+            let read = |answer: Answer<'_>| {
+                found.extend(read(answer));
+                More::Follows
+            };
+            match self.receive(sequence, read) {
                 Ok(true) => return Ok(found),
                 Ok(false) => {}
                 Err(refusal) if modules::may_be_missing_in_question(refusal.errno) && retry.again() => {}
@@ -226,25 +271,22 @@ impl Socket {
             // A message larger than the buffer is refused with EMSGSIZE. Without the privilege the default remains.
             let _ = set_socket_send_buffer_size_force(&self.inner, bytes.len() * 2);
         }
+        self.cap(bytes.len());
         self.inner.send(&bytes, 0).map_err(|e| Error::new(operation(0), e))?;
-        loop {
-            let messages = self.read_datagram().map_err(|e| Error::new(operation(0), e))?;
-            for message in messages {
-                if message.kind != NLMSG_ERROR || !answered.contains(&message.sequence) {
-                    continue;
-                }
-                let refusal = Refusal::parse(&message);
-                if refusal.errno != 0 {
-                    // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
-                    // looked for again.
-                    let position = usize::try_from(message.sequence - first).unwrap_or(0);
-                    return Ok(Some((position, refusal)));
-                }
-                if message.sequence == last {
-                    return Ok(None);
-                }
+        self.read(|message| {
+            if message.kind != NLMSG_ERROR || !answered.contains(&message.sequence) {
+                return None;
             }
-        }
+            let refusal = Refusal::parse(message);
+            if refusal.errno != 0 {
+                // Refusals of later messages, mostly consequences, wait in the socket; their numbers are never
+                // looked for again.
+                let position = usize::try_from(message.sequence - first).unwrap_or(0);
+                return Some(Some((position, refusal)));
+            }
+            (message.sequence == last).then_some(None)
+        })
+        .map_err(|e| Error::new(operation(0), e))
     }
 
     fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<u32> {
@@ -256,52 +298,83 @@ impl Socket {
         let mut message = Vec::with_capacity(HEADER + payload.len());
         push_header(&mut message, kind, flags, self.sequence, payload.len());
         message.extend_from_slice(payload);
+        self.cap(message.len());
         self.inner.send(&message, 0)?;
         Ok(self.sequence)
+    }
+
+    /// Before so many bytes are sent: a refusal must fit into the buffer.
+    fn cap(&mut self, bytes: usize) {
+        if bytes > REPEATED && !self.capped {
+            // Old kernels do not know it.
+            let _ = self.inner.set_cap_ack(true);
+            self.capped = true;
+        }
     }
 
     /// Reads until the answer to `sequence` is complete; `Ok(false)` when a dump was interrupted by a change.
     fn receive(
         &mut self,
         sequence: u32,
-        mut each: impl FnMut(Answer<'_>),
+        mut each: impl FnMut(Answer<'_>) -> More,
     ) -> std::result::Result<bool, Refusal> {
         let mut whole = true;
-        loop {
-            for message in self.read_datagram().map_err(Refusal::from)? {
-                if message.sequence != sequence {
-                    continue;
-                }
-                whole &= message.flags & NLM_F_DUMP_INTR == 0;
-                match message.kind {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        let refusal = Refusal::parse(&message);
-                        return if refusal.errno == 0 { Ok(whole) } else { Err(refusal) };
-                    }
-                    kind => each(Answer { kind, payload: message.payload }),
-                }
+        self.read(|message| {
+            if message.sequence != sequence {
+                return None;
             }
-        }
+            whole &= message.flags & NLM_F_DUMP_INTR == 0;
+            if matches!(message.kind, NLMSG_DONE | NLMSG_ERROR) {
+                let refusal = Refusal::parse(message);
+                return Some(if refusal.errno == 0 { Ok(whole) } else { Err(refusal) });
+            }
+            match each(Answer { kind: message.kind, payload: message.payload }) {
+                More::Follows => None,
+                More::Nothing => Some(Ok(whole)),
+            }
+        })
+        .unwrap_or_else(|error| Err(Refusal::from(error)))
     }
 
-    fn read_datagram(&mut self) -> io::Result<Messages<'_>> {
-        self.buffer.clear();
-        #[cfg(fuzzing)]
-        if let Some(datagram) = &mut self.replayed {
-            if datagram.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+    /// Shows each message that comes, until one of them decides.
+    fn read<T>(&mut self, mut decide: impl FnMut(&Message<'_>) -> Option<T>) -> io::Result<T> {
+        let mut buffer = BUFFER_OF_ALL.take();
+        let decided = loop {
+            buffer.clear();
+            buffer.reserve(BUFFER);
+            match self.next_datagram(&mut buffer) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => break Err(error),
             }
-            self.buffer.append(datagram);
-            return Ok(Messages(&self.buffer));
-        }
-        loop {
-            match self.inner.recv(&mut self.buffer, 0) {
-                Ok(_) => return Ok(Messages(&self.buffer)),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            if let Some(decided) = Messages(&buffer).find_map(|message| decide(&message)) {
+                break Ok(decided);
             }
-        }
+        };
+        BUFFER_OF_ALL.set(buffer);
+        decided
     }
+
+    #[cfg(not(fuzzing))]
+    fn next_datagram(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.inner.recv(buffer, 0)
+    }
+
+    #[cfg(fuzzing)]
+    fn next_datagram(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let Some(datagram) = &mut self.replayed else { return self.inner.recv(buffer, 0) };
+        if datagram.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer.append(datagram);
+        Ok(buffer.len())
+    }
+}
+
+/// Whether the kernel has more to say to a question.
+enum More {
+    Follows,
+    Nothing,
 }
 
 /// Appends a `struct nlmsghdr` for a payload of that many bytes.

@@ -55,17 +55,26 @@ impl Netns {
             return Err(OpenError::NotNamespace(format!("unknown FS magic on {path:?}: {magic:x}")));
         }
         // The path may have changed hands since: a FIFO must not hold us up.
-        match open(path) {
+        match open(path).and_then(Self::of) {
             Ok(netns) => Ok(netns),
             Err(Errno::NOENT) => Err(refused(Errno::NOENT)),
             Err(errno) => Err(OpenError::Other(Error::new(format!("open {path:?}"), errno.into()))),
         }
     }
 
-    /// The namespace of the calling thread. `/proc/self` would be the one of the process's first thread.
+    /// The namespace of the calling thread.
     pub fn current() -> Result<Self> {
-        const PATH: &str = "/proc/thread-self/ns/net";
-        open(PATH).map_err(|errno| Error::new(format!("open {PATH}"), errno.into()))
+        open(HERE).and_then(Self::of).map_err(not_here)
+    }
+
+    /// As [`Self::identity`] of the namespace of the calling thread, without opening it.
+    pub fn current_identity() -> Result<(u64, u64)> {
+        rustix::fs::stat(HERE).map(|stat| (stat.st_dev, stat.st_ino)).map_err(not_here)
+    }
+
+    fn of(fd: OwnedFd) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::fstat(&fd)?;
+        Ok(Self { identity: (stat.st_dev, stat.st_ino), fd })
     }
 
     /// Device and inode: the same pair is the same namespace, as long as somebody holds it open.
@@ -83,24 +92,44 @@ impl Netns {
     /// after the visit. What `body` returns does not matter for the way back. An error means that `body` did not run,
     /// or that the thread could not come back: then this thread must do nothing more.
     pub fn visit<T>(&self, body: impl FnOnce() -> T) -> Result<T> {
-        let home = Self::current()?;
-        self.enter()?;
-        let value = body();
-        home.enter()?;
-        Ok(value)
+        self.visit_from(&Home::of_thread()?, body)
     }
 
-    fn enter(&self) -> Result<()> {
-        rustix::thread::move_into_link_name_space(self.fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|errno| Error::new("enter a network namespace", errno.into()))
+    /// As [`Self::visit`], for whoever comes again.
+    pub fn visit_from<T>(&self, home: &Home, body: impl FnOnce() -> T) -> Result<T> {
+        enter(self.fd())?;
+        let value = body();
+        enter(home.0.as_fd())?;
+        Ok(value)
     }
 }
 
-fn open(path: &str) -> rustix::io::Result<Netns> {
+/// Where a thread comes back to.
+#[derive(Debug)]
+pub struct Home(OwnedFd);
+
+impl Home {
+    /// The namespace of the calling thread, which is the one to visit others from.
+    pub fn of_thread() -> Result<Self> {
+        open(HERE).map(Self).map_err(not_here)
+    }
+}
+
+/// `/proc/self` would be the one of the process's first thread.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+fn not_here(errno: Errno) -> Error {
+    Error::new(format!("open {HERE}"), errno.into())
+}
+
+fn enter(netns: BorrowedFd<'_>) -> Result<()> {
+    rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+        .map_err(|errno| Error::new("enter a network namespace", errno.into()))
+}
+
+fn open(path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let fd = rustix::fs::open(path, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&fd)?;
-    Ok(Netns { identity: (stat.st_dev, stat.st_ino), fd })
+    rustix::fs::open(path, flags, Mode::empty())
 }
 
 #[cfg(test)]

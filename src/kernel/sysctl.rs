@@ -4,8 +4,10 @@
 //! everything that would lead out of it.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
@@ -13,7 +15,7 @@ use super::error::{Error, Result};
 /// The value without the line break; `None` when the kernel has no such setting.
 pub fn read(path: &str) -> Result<Option<String>> {
     let refused = |cause| Error::new(format!("sysctl {}", Spelled(path)), cause);
-    match std::fs::read_to_string(below_proc_sys(path).map_err(refused)?) {
+    match text(&below_proc_sys(path).map_err(refused)?) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(refused(e)),
@@ -32,6 +34,26 @@ pub fn write(path: &str, value: &str) -> Result<()> {
         let error = refused(e);
         if read_only { error.with_hint("/proc/sys is mounted read-only here") } else { error }
     })
+}
+
+/// More than nearly every value has, so that one read is all of it: `std` asks for a size, which procfs does not have, and
+/// begins with 32 bytes.
+const USUAL: usize = 256;
+
+/// What a file of procfs says.
+pub(super) fn text(path: &Path) -> io::Result<String> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::with_capacity(USUAL);
+    loop {
+        match rustix::io::read(&file, spare_capacity(&mut bytes)) {
+            // Less than there was room for is the end: the kernel fills the page before it hands it out.
+            Ok(_) if bytes.len() < bytes.capacity() => break,
+            Ok(_) => bytes.reserve(bytes.capacity()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 fn below_proc_sys(path: &str) -> io::Result<PathBuf> {

@@ -30,7 +30,7 @@ use crate::log::{self, Entry};
 use crate::state::holders::LIBCNI_RESULTS;
 use crate::state::lock::RecordLock;
 use crate::state::record::{self, Attachment};
-use crate::state::{BootId, Record, Records, boot};
+use crate::state::{BootId, NetnsId, Record, Records, boot};
 
 /// Runs one plugin call: environment and standard input in, exactly one answer out, and what the log is to say about it.
 pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
@@ -70,17 +70,16 @@ fn heed(request: &Request) {
 /// What makes an attachment final: the runtime has been told. Until then a repeated ADD carries on from the record,
 /// afterwards it is one too many.
 #[derive(Clone, Debug)]
-pub struct Completion(Record);
+pub struct Completion {
+    records: Records,
+    record: Record,
+}
 
 impl Completion {
     /// After the answer was printed. Failing leaves a record that the next verb treats as unfinished, which loses nothing.
     pub fn complete(&self) {
-        let written = node_records().and_then(|records| records.write(&self.0).map_err(Error::internal));
-        if let Err(error) = written {
-            tracing::warn!(
-                "the attachment works, but its record says that it is not finished: {}",
-                error.msg
-            );
+        if let Err(error) = self.records.write(&self.record) {
+            tracing::warn!("the attachment works, but its record says that it is not finished: {error}");
         }
     }
 }
@@ -100,7 +99,8 @@ fn dispatch(plugin: Plugin, request: &Request, entry: &mut Entry) -> Result<Outc
             let added = bridge::add(request)?;
             entry::added(entry, &added.result);
             let answer = wire::render(&added.result, request.version)?;
-            return Ok(Outcome::printed(answer).and_then_complete(Completion(added.record)));
+            let completion = Completion { records: added.records, record: added.record };
+            return Ok(Outcome::printed(answer).and_then_complete(completion));
         }
         (Plugin::HostLocal, Verb::Add) => with_leases(|ipam| host_local::add(request, ipam))?.result,
         (Plugin::Loopback, Verb::Add) => loopback::add(request)?,
@@ -169,13 +169,12 @@ fn forget(lock: Option<RecordLock>) {
 
 /// Before any work: a runtime that passes the node's own namespace would have the node's `eth0` replaced.
 ///
-/// A path that cannot be opened is the verb's business; DEL for one must succeed.
+/// A path that leads nowhere is the verb's business; DEL for one must succeed.
 fn refuse_own_namespace(request: &Request) -> Result<()> {
     let path = request.target.as_ref().and_then(|target| target.netns.as_deref());
     let (Some(path), false) = (path, request.netns_override) else { return Ok(()) };
-    let Ok(theirs) = Netns::open(path) else { return Ok(()) };
-    let own = Netns::current().map_err(Error::internal)?.identity();
-    if theirs.identity() == own {
+    let Some(NetnsId { dev, ino }) = NetnsId::of(path) else { return Ok(()) };
+    if (dev, ino) == Netns::current_identity().map_err(Error::internal)? {
         return Err(Error::new(
             Code::InvalidNetns,
             "plugin's netns and netns from CNI_NETNS should not be the same",

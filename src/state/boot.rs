@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 /// The kernel's random identity of this boot, `/proc/sys/kernel/random/boot_id` (random(4)): a UUID in text form.
@@ -13,8 +14,13 @@ pub struct BootId(String);
 
 impl BootId {
     pub fn current() -> io::Result<Self> {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Self::parse(&text)
+        const PATH: &str = "/proc/sys/kernel/random/boot_id";
+        let file = rustix::fs::open(PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        // It is longer than an identity by the line break, and said in one piece.
+        let mut bytes = [0; 64];
+        let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut bytes))?;
+        let text = std::str::from_utf8(&bytes[..length]).unwrap_or_default();
+        Self::parse(text)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel's boot_id is not a UUID"))
     }
 

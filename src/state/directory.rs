@@ -22,6 +22,8 @@ use crate::file;
 
 /// Longer than any file kept here, short enough to read whatever lies about under a name of ours.
 const LONGEST: usize = 256 * 1024;
+/// Bytes of names that are asked for at once: those of two hundred attachments.
+const NAMES: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -186,7 +188,7 @@ impl Directory {
         // A descriptor of its own: the position in a directory belongs to the open file.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
-        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+        let mut buffer = [MaybeUninit::uninit(); NAMES];
         let mut entries = RawDir::new(fd, &mut buffer);
         while let Some(found) = entries.next() {
             let found = found.map_err(failed)?;

@@ -49,7 +49,7 @@ pub struct Carried {
 pub struct Store {
     directory: Directory,
     /// `None` where it can neither be opened nor made, as on a disk that is full or read-only; nobody can allocate
-    /// there then, and removing needs no lock.
+    /// there then, and removing needs no lock. Nor does looking.
     lock: Option<RwLock<File>>,
 }
 
@@ -73,6 +73,12 @@ impl Store {
             }
         };
         Ok(Some(Self { directory, lock }))
+    }
+
+    /// As [`Self::existing`], for looking only: [`Self::lock`] locks nothing then and waits for nobody.
+    pub fn beside(data_dir: &Path, network: &str) -> Result<Option<Self>> {
+        let directory = Directory::existing(&path(data_dir, network)?)?;
+        Ok(directory.map(|directory| Self { directory, lock: None }))
     }
 
     /// Looks at the directory without making or locking anything; `None` when there is none.
@@ -177,7 +183,8 @@ impl Locked<'_> {
     /// know the mark, may have made them since. Leases in a directory without the mark are kept.
     pub fn enter(&self, boot: &BootId, survives: impl Fn(IpAddr, &Holder) -> bool) -> Result<Entered> {
         let mark = marker::read(self.directory)?;
-        if mark.as_ref().is_some_and(|mark| mark.boot.as_ref() == Some(boot)) {
+        if let Some(mark) = mark.as_ref().filter(|mark| mark.boot.as_ref() == Some(boot)) {
+            self.seal.was_read(mark);
             return Ok(Entered::SameBoot);
         }
         let mut freed = 0;

@@ -10,6 +10,7 @@ mod promised;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -118,12 +119,32 @@ pub struct Attachment<'a> {
 pub struct Records {
     directory: PathBuf,
     boot: BootId,
+    /// Opened when it is first needed: a verb comes here several times.
+    open: OnceLock<Arc<Directory>>,
 }
 
 impl Records {
     /// `root` is [`ROOT`] on a node. Touches nothing.
     pub fn at(root: &Path, boot: BootId) -> Self {
-        Self { directory: root.join("attachments"), boot }
+        Self::of(root.join("attachments"), boot)
+    }
+
+    fn of(directory: PathBuf, boot: BootId) -> Self {
+        Self { directory, boot, open: OnceLock::new() }
+    }
+
+    /// `None` when there is no such directory.
+    fn existing(&self) -> Result<Option<Arc<Directory>>> {
+        match self.open.get() {
+            Some(open) => Ok(Some(open.clone())),
+            None => Ok(Directory::existing(&self.directory)?.map(|directory| self.keep(directory))),
+        }
+    }
+
+    fn keep(&self, directory: Directory) -> Arc<Directory> {
+        let directory = Arc::new(directory);
+        let _ = self.open.set(directory.clone());
+        directory
     }
 
     pub fn boot(&self) -> &BootId {
@@ -133,7 +154,7 @@ impl Records {
     /// A set of its own beside this one, for attachments whose death is suspected but not yet proven.
     #[must_use]
     pub fn suspects(&self) -> Self {
-        Self { directory: self.directory.with_file_name("suspects"), boot: self.boot.clone() }
+        Self::of(self.directory.with_file_name("suspects"), self.boot.clone())
     }
 
     /// The lock of a record, whether there is one or not; waits some seconds for whoever has it.
@@ -174,16 +195,22 @@ impl Records {
 
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let directory = Directory::create(&self.directory, 0o700)?;
         let name = file_name(&record.attachment(), &record.plugin);
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::new("write", &self.directory.join(&name), std::io::Error::from(error)))?;
-        directory.replace(&name, &temporary_name(&name), &bytes)
+        let write = |directory: &Directory| directory.replace(&name, &temporary_name(&name), &bytes);
+        let create = || Directory::create(&self.directory, 0o700);
+        match self.open.get().map(|open| write(open)) {
+            None => write(&self.keep(create()?)),
+            // Somebody removed the directory since it was opened.
+            Some(Err(error)) if error.is_missing() => write(&create()?),
+            Some(written) => written,
+        }
     }
 
     /// `None` when there is none of this boot, or only a damaged one, which is logged.
     pub fn read(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<Record>> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(None) };
+        let Some(directory) = self.existing()? else { return Ok(None) };
         let record = self.load(&directory, &file_name(attachment, plugin));
         // Different attachments can share a hash.
         Ok(record.filter(|record| record.attachment() == *attachment))
@@ -211,7 +238,7 @@ impl Records {
 
     /// Files under a record's name that are none, with the reason.
     pub fn damaged(&self) -> Result<Vec<(String, String)>> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Vec::new()) };
+        let Some(directory) = self.existing()? else { return Ok(Vec::new()) };
         let mut damaged = Vec::new();
         for name in names(&directory, "")? {
             let read = match directory.read(&name) {
@@ -231,7 +258,7 @@ impl Records {
 
     /// All of them, or how many cannot be read: for whoever removes what no record speaks of.
     pub fn all_or_damaged(&self) -> Result<Result<Vec<Record>, usize>> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Ok(Vec::new())) };
+        let Some(directory) = self.existing()? else { return Ok(Ok(Vec::new())) };
         let (mut records, mut damaged) = (Vec::new(), 0);
         for name in names(&directory, "")? {
             match self.decode(&directory, &name) {
@@ -257,7 +284,7 @@ impl Records {
     /// Removes the record, also a damaged one or one of another boot, and what a killed writer left of it. Nothing there is
     /// fine.
     pub fn remove(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<()> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
+        let Some(directory) = self.existing()? else { return Ok(()) };
         let name = file_name(attachment, plugin);
         directory.remove(&temporary_name(&name))?;
         directory.remove(&name).map(|_| ())
@@ -266,7 +293,7 @@ impl Records {
     /// Is there a record of the attachment? Answers from file names, without reading.
     pub fn names(&self) -> Result<Names> {
         let mut names = HashSet::new();
-        if let Some(directory) = Directory::existing(&self.directory)? {
+        if let Some(directory) = self.existing()? {
             directory.each(|name, _| {
                 if let Some((attachment, _)) = name.split_once('.').filter(|(start, _)| !start.is_empty()) {
                     names.insert(attachment.to_owned());
@@ -277,7 +304,7 @@ impl Records {
     }
 
     fn with_prefix(&self, prefix: &str) -> Result<Vec<Record>> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(Vec::new()) };
+        let Some(directory) = self.existing()? else { return Ok(Vec::new()) };
         Ok(names(&directory, prefix)?.iter().filter_map(|name| self.load(&directory, name)).collect())
     }
 
@@ -298,7 +325,7 @@ impl Records {
 
     /// Removes what another boot left, where the root is not on a tmpfs.
     pub fn forget_other_boots(&self) -> Result<()> {
-        let Some(directory) = Directory::existing(&self.directory)? else { return Ok(()) };
+        let Some(directory) = self.existing()? else { return Ok(()) };
         for name in names(&directory, "")? {
             let record = directory.read(&name).ok().flatten();
             let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -94,6 +94,12 @@ pub(crate) fn our_plugins() -> &'static Path {
         dir
     })
     .path()
+}
+
+/// Whether [`binary`] is a release build that somebody named.
+#[expect(clippy::disallowed_methods, reason = "tests/run says where the release binary is")]
+pub(crate) fn is_released() -> bool {
+    std::env::var_os("SMARTER_CNI_BINARY").is_some()
 }
 
 /// The program under test: the release build where tests/run made one, else what `cargo test` built.
@@ -355,14 +361,15 @@ impl Plugin {
         self.stdin(config.to_string())
     }
 
-    pub(crate) fn run(&self) -> Output {
+    /// Starts it and gives it its configuration.
+    pub(crate) fn start(&self) -> Child {
         match &self.node {
-            Some(node) => enter(node, || self.run_here()),
-            None => self.run_here(),
+            Some(node) => enter(node, || self.start_here()),
+            None => self.start_here(),
         }
     }
 
-    fn run_here(&self) -> Output {
+    fn start_here(&self) -> Child {
         let program = self.binary.clone().into_os_string();
         let mut words = self.wrapper.iter().map(Into::into).chain([program]);
         let mut child = Command::new(words.next().expect("at least the plugin"))
@@ -376,7 +383,11 @@ impl Plugin {
             .unwrap_or_else(|e| panic!("{}: {e}", self.binary.display()));
         // A plugin that fails before it reads closes the pipe; that is its right.
         let _ = child.stdin.take().expect("a pipe").write_all(&self.stdin);
-        let done = child.wait_with_output().expect("the plugin ends");
+        child
+    }
+
+    pub(crate) fn run(&self) -> Output {
+        let done = self.start().wait_with_output().expect("the plugin ends");
         let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
         Output {
             status: done.status.code().unwrap_or(-1),

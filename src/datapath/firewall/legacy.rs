@@ -3,6 +3,8 @@
 //! Only asked where the legacy filter table is loaded. A node whose `iptables` is the one on top of nf_tables never gets
 //! here.
 
+use std::path::Path;
+
 use super::ACCEPTS;
 use crate::datapath::mark::OWNER;
 use crate::net::{Family, IfName};
@@ -15,11 +17,11 @@ pub fn program(family: Family) -> &'static str {
 }
 
 /// Where the kernel names the tables that are loaded, for the namespace of whoever reads (net/netfilter/x_tables.c).
-pub fn loaded_tables(family: Family) -> &'static str {
-    match family {
+pub fn loaded_tables(family: Family) -> &'static Path {
+    Path::new(match family {
         Family::V4 => "/proc/net/ip_tables_names",
         Family::V6 => "/proc/net/ip6_tables_names",
-    }
+    })
 }
 
 /// The accepts of one interface, as arguments behind the name of the chain.

@@ -11,16 +11,23 @@ use super::{ChainName, FirewallHave, ForwardChain, inside};
 use crate::datapath::mark::OWNER;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Policy, Rule, RuleInfo, Set, TableFamily};
+use crate::kernel::nft::{
+    self, ChainInfo, HookPoint, Kind, Listing, Policy, Rule, RuleInfo, Set, TableFamily,
+};
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
 /// Asks for what `want` is about; nothing for a network that the node does not route for.
-pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave) -> kernel::Result<()> {
+pub fn observe(
+    session: &mut Session,
+    listing: &mut Listing,
+    want: &Attachment,
+    have: &mut FirewallHave,
+) -> kernel::Result<()> {
     if want.forwarding.is_empty() {
         return Ok(());
     }
-    let chains = match session.netfilter().and_then(|socket| nft::chains(socket, None)) {
+    let chains = match session.netfilter().and_then(nft::base_chains) {
         Ok(chains) => chains,
         // nfnetlink answers EINVAL to a question of a subsystem that it does not have.
         Err(error) if error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL) => {
@@ -32,11 +39,11 @@ pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave
     };
     let socket = session.netfilter()?;
     for family in &want.forwarding {
-        if stands(socket, &chains, *family, GUARD, &[guard_rule()])? {
+        if stands(socket, listing, &chains, *family, GUARD, &[guard_rule()])? {
             have.guards.push(*family);
             have.guarded.extend(members(socket, *family, &inside_set(), want)?);
         }
-        if want.firewall.clamp_mss && stands(socket, &chains, *family, CLAMP, &clamp_rules())? {
+        if want.firewall.clamp_mss && stands(socket, listing, &chains, *family, CLAMP, &clamp_rules())? {
             have.clamped.extend(members(socket, *family, &clamped_set(), want)?);
         }
     }
@@ -53,8 +60,7 @@ pub fn observe(session: &mut Session, want: &Attachment, have: &mut FirewallHave
 
 /// Executes nothing unless the kernel names the old filter table.
 fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
-    let loaded = std::fs::read_to_string(filter::loaded_tables(family)).unwrap_or_default();
-    if !loaded.lines().any(|table| table == "filter") {
+    if !legacy::is_loaded(filter::loaded_tables(family), "filter") {
         return Vec::new();
     }
     let program = filter::program(family);
@@ -76,6 +82,7 @@ fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
 /// Whether a chain of ours is there with the rules that matter: a flushed table keeps its chains and its sets.
 fn stands(
     socket: &mut Socket,
+    listing: &mut Listing,
     chains: &[ChainInfo],
     family: Family,
     name: &str,
@@ -84,7 +91,7 @@ fn stands(
     if !chains.iter().any(|chain| chain.table == table(family) && chain.name == name) {
         return Ok(false);
     }
-    let has = nft::rules(socket, &table(family), name)?;
+    let has = listing.rules(socket, &table(family), name)?;
     Ok(Standing::of(family, rules, &has) == Standing::Whole)
 }
 

@@ -65,14 +65,12 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<()> {
 /// Asked again, because a pod that was attached meanwhile may have made it.
 fn still_missing(socket: &mut Socket, step: &Step) -> kernel::Result<Vec<Command>> {
     match step {
-        Step::Base(family) => missing::base(&mut |chain| rules_of(socket, *family, chain), *family),
+        Step::Base(family) => missing::base(&mut rules_of(socket, *family), *family),
         Step::Siblings(subnet) => {
             let family = Family::of(subnet.ip());
-            missing::siblings(&mut |chain| rules_of(socket, family, chain), *subnet)
+            missing::siblings(&mut rules_of(socket, family), *subnet)
         }
-        Step::Limits(family, limits) => {
-            missing::limits(&mut |chain| rules_of(socket, *family, chain), *family, limits)
-        }
+        Step::Limits(family, limits) => missing::limits(&mut rules_of(socket, *family), *family, limits),
         _ => Ok(Vec::new()),
     }
 }

@@ -1,13 +1,12 @@
 //! Asks the kernel what it has of host ports, key by key: the maps are never read whole for an ADD, however many pods have
 //! mappings. Decides nothing.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, entries, siblings};
 use super::{Entry, HostPorts, Mapping, Owner, missing, tables};
 use crate::datapath::session::Session;
-use crate::kernel::nft::{self, Datum, RuleInfo};
+use crate::kernel::nft::{self, Datum, Listing, RuleInfo};
 use crate::kernel::{self, Socket, link, route, sysctl};
 use crate::net::{Family, IfName};
 
@@ -67,42 +66,46 @@ fn observe_table(
     link: Option<&IfName>,
     judge: &Judge<'_>,
 ) -> kernel::Result<TableHave> {
-    // Three questions about the same chains: each is read once.
-    let mut read: HashMap<String, Vec<RuleInfo>> = HashMap::new();
-    let chains = &mut |chain: &str| match read.get(chain) {
-        Some(rules) => Ok(rules.clone()),
-        None => Ok(read.entry(chain.to_owned()).or_insert(rules_of(socket, family, chain)?).clone()),
-    };
+    // Four questions about the same chains.
+    let (mut listing, table) = (Listing::default(), tables::table(family));
+    let chains = &mut |chain: &str| listing.rules(socket, &table, chain);
     let base = missing::base(chains, family)?.is_empty();
     let siblings = match siblings(want, family) {
         Some(subnet) => missing::siblings(chains, subnet)?.is_empty(),
         None => true,
     };
     let limits = missing::limits(chains, family, &want.limits)?.is_empty();
+    let known_limits = missing::known_limits(chains)?;
     let pod_link = match link {
         Some(link) => {
             let key = [Datum::IfName(link.clone())];
-            nft::element(socket, &tables::table(family), &tables::pod_links(), &key)?.is_some()
+            nft::element(socket, &table, &tables::pod_links(), &key)?.is_some()
         }
         None => true,
     };
-    let elements = observe_elements(socket, want, family, judge)?;
+    let elements = observe_elements(socket, want, family, &known_limits, judge)?;
     Ok(TableHave { family, base, siblings, limits, pod_link, elements })
 }
 
-pub(super) fn rules_of(socket: &mut Socket, family: Family, chain: &str) -> kernel::Result<Vec<RuleInfo>> {
-    nft::rules(socket, &tables::table(family), chain)
+/// The chains of the table, as they are when the first of them is asked for.
+pub(super) fn rules_of(
+    socket: &mut Socket,
+    family: Family,
+) -> impl FnMut(&str) -> kernel::Result<Vec<RuleInfo>> {
+    let (mut listing, table) = (Listing::default(), tables::table(family));
+    move |chain| listing.rules(socket, &table, chain)
 }
 
 fn observe_elements(
     socket: &mut Socket,
     want: &HostPorts,
     family: Family,
+    known_limits: &[String],
     judge: &Judge<'_>,
 ) -> kernel::Result<Vec<Found>> {
     let mut keys: Vec<Entry> = entries(want, family).into_iter().map(|(entry, _)| entry).collect();
     let mappings: Vec<_> = want.mappings.iter().filter(|mapping| mapping.family() == family).collect();
-    for name in missing::known_limits(&mut |chain| rules_of(socket, family, chain))? {
+    for name in known_limits {
         keys.extend(mappings.iter().map(|mapping| Entry::Limited(name.clone(), **mapping)));
     }
     // What stands in the way under another key: the port on all addresses, or on one.
@@ -201,7 +204,7 @@ fn look_for_remains(
             continue;
         }
         let socket = session.netfilter()?;
-        let limits = missing::known_limits(&mut |chain| rules_of(socket, family, chain))?;
+        let limits = missing::known_limits(&mut rules_of(socket, family))?;
         for mapping in of_family {
             let Some((Entry::Port(there), comment)) = look_up(socket, &Entry::Port(mapping))? else {
                 continue;

@@ -61,11 +61,12 @@ fn masquerade(socket: &mut Socket, family: Family) -> kernel::Result<Vec<Masquer
     let table = tables::table(family);
     let standing = nft::rules(socket, &table, rules::MASQUERADE)?.into_iter().map(|rule| {
         let network = rule.comment.as_ref().map(|comment| comment.as_str().to_owned()).unwrap_or_default();
+        let text = rule.text();
         // `ip saddr <subnet> …`, and then exactly as we would write it.
-        let subnet = rule.text.split_whitespace().nth(2).and_then(|word| word.parse().ok());
+        let subnet = text.split_whitespace().nth(2).and_then(|word| word.parse().ok());
         let subnet =
             subnet.filter(|subnet| rule.is(table.family, &rules::masquerade_rule(&network, *subnet)));
-        MasqueradeRule { family, handle: rule.handle, network, subnet, text: rule.text }
+        MasqueradeRule { family, handle: rule.handle, network, subnet, text }
     });
     Ok(standing.collect())
 }

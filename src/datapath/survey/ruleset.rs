@@ -215,10 +215,13 @@ impl Ruleset {
         let quoted = format!("\"{interface}\"");
         let ours = format!("{OWNER} {interface}");
         self.rules.iter().any(|placed| {
-            placed.table.name == table
-                && placed.rule.text.contains(&quoted)
-                && placed.rule.comment.as_ref().is_none_or(|comment| comment.as_str() != ours)
-                && placed.rule.text.ends_with("accept")
+            if placed.table.name != table
+                || placed.rule.comment.as_ref().is_some_and(|comment| comment.as_str() == ours)
+            {
+                return false;
+            }
+            let text = placed.rule.text();
+            text.contains(&quoted) && text.ends_with("accept")
         })
     }
 

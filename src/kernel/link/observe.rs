@@ -118,7 +118,7 @@ pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
         return Ok(None);
     }
     let question = question(0, Some(name));
-    socket.get(RTM_GETLINK, &encoded(&question), || format!("ip link show dev {name}"), parse)
+    socket.get_answered(RTM_GETLINK, &encoded(&question), || format!("ip link show dev {name}"), parse)
 }
 
 /// `ip link show dev if<index>`.
@@ -128,7 +128,7 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
         return Ok(None);
     }
     let question = question(index, None);
-    socket.get(RTM_GETLINK, &encoded(&question), || format!("ip link show dev if{index}"), parse)
+    socket.get_answered(RTM_GETLINK, &encoded(&question), || format!("ip link show dev if{index}"), parse)
 }
 
 /// All links of the namespace.

@@ -67,11 +67,14 @@ pub struct RuleInfo {
     pub comment: Option<Comment>,
     /// Without the values of counters.
     pub instructions: Vec<Instruction>,
-    /// As `nft` would say it, best effort: what is unknown stands in brackets.
-    pub text: String,
 }
 
 impl RuleInfo {
+    /// As `nft` would say it, best effort: what is unknown stands in brackets.
+    pub fn text(&self) -> String {
+        lift::text(&self.instructions)
+    }
+
     /// Whether the kernel's rule does what ours says and has the same comment.
     pub fn is(&self, family: TableFamily, rule: &Rule) -> bool {
         self.comment == rule.comment && self.instructions == compile(family, &rule.expressions)
@@ -150,13 +153,11 @@ pub fn all_rules(socket: &mut Socket) -> Result<Vec<PlacedRule>> {
     or_empty(socket.dump(message::GETRULE, &question, || "nft list ruleset".to_owned(), read))
 }
 
-fn rule_info(attributes: &IterableRuleAttrs<'_>) -> Option<RuleInfo> {
-    let instructions = attributes.get_expressions().map(decode::instructions).unwrap_or_default();
+pub(super) fn rule_info(attributes: &IterableRuleAttrs<'_>) -> Option<RuleInfo> {
     Some(RuleInfo {
         handle: attributes.get_handle().ok()?,
         comment: attributes.get_userdata().ok().and_then(comment),
-        text: lift::text(&instructions),
-        instructions,
+        instructions: attributes.get_expressions().map(decode::instructions).unwrap_or_default(),
     })
 }
 
@@ -170,8 +171,21 @@ pub struct ChainInfo {
 
 /// The chains of all tables of a family, or of all families.
 pub fn chains(socket: &mut Socket, family: Option<TableFamily>) -> Result<Vec<ChainInfo>> {
+    list_chains(socket, family, false)
+}
+
+/// The chains of all tables that stand on a hook. Of the others a node with iptables' many services has thousands, and
+/// nothing of them is kept.
+pub fn base_chains(socket: &mut Socket) -> Result<Vec<ChainInfo>> {
+    list_chains(socket, None, true)
+}
+
+fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool) -> Result<Vec<ChainInfo>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetchainDump::decode_reply(answer.payload);
+        if on_hooks && attributes.get_hook().is_err() {
+            return None;
+        }
         let family = TableFamily::from_number(header.nfgen_family)?;
         let hook = || {
             let hook = attributes.get_hook().ok()?;
@@ -248,7 +262,7 @@ pub fn elements(socket: &mut Socket, table: &Table, set: &Set) -> Result<Vec<Ele
     Ok(found.into_iter().map(|part| part.element).collect())
 }
 
-fn or_empty<T>(answer: Result<Vec<T>>) -> Result<Vec<T>> {
+pub(super) fn or_empty<T>(answer: Result<Vec<T>>) -> Result<Vec<T>> {
     match answer {
         Err(error) if error.is_missing() => Ok(Vec::new()),
         other => other.map_err(without_nf_tables),

@@ -154,6 +154,11 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
     attributes.end_nested()
 }
 
+/// Asks for the rules of all chains of the table.
+pub(super) fn rules_message(table: &Table) -> Vec<u8> {
+    PushRuleAttrs::new(generic(table.family.number(), 0)).push_table_bytes(table.name.as_bytes()).end_nested()
+}
+
 /// Names of the chain; the instructions of a rule and the rule it goes before, where there are any.
 pub(super) fn rule_message(table: &Table, chain: &str, rule: Option<&Rule>, before: Option<u64>) -> Vec<u8> {
     let mut attributes = PushRuleAttrs::new(generic(table.family.number(), 0))

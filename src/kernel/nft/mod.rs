@@ -2,7 +2,7 @@
 //!
 //! Owns the values and the transaction. `expression` has the words of a rule, `data` what they compare with, `text` the
 //! script; `bytecode` the kernel's instructions, `lift` the way back to words; `encode`, `decode` and `raw` their bytes;
-//! `message`, `batch` and `dump` the messages, `loss` those that the kernel sends by itself. Refuses to know what the rules are for.
+//! `message`, `batch` `dump` and `listing` the messages, `loss` those that the kernel sends by itself. Refuses to know what the rules are for.
 
 mod batch;
 mod bytecode;
@@ -12,6 +12,7 @@ mod dump;
 mod encode;
 mod expression;
 mod lift;
+mod listing;
 mod loss;
 mod message;
 mod number;
@@ -24,10 +25,11 @@ use super::{Error, Result, Socket};
 pub use bytecode::{Comparison, Instruction};
 pub use data::{Comment, DataType, Datum};
 pub use dump::{
-    ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, chains, element, elements, rules, table,
-    tables,
+    ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements,
+    rules, table, tables,
 };
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
+pub use listing::Listing;
 pub(super) use loss::{GENERIC_HEADER, NEWGEN, loss};
 
 /// Which packets a table sees. NAT chains stand in `ip` and `ip6` (in `inet` only since Linux 5.2).

@@ -17,7 +17,7 @@ pub fn link_towards(socket: &mut Socket, address: IpAddr) -> Result<Option<u32>>
     question.header.address_family = address_family(Family::of(address));
     question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
     question.attributes.push(RouteAttribute::Destination(address.into()));
-    let answer = socket.get(
+    let answer = socket.get_answered(
         RTM_GETROUTE,
         &encoded(&question),
         || format!("ip route get {address}"),

@@ -32,6 +32,8 @@ use crate::state::{NetnsId, Record, Records};
 pub struct Added {
     pub result: AddResult,
     pub record: Record,
+    /// Where it is kept.
+    pub records: Records,
 }
 
 pub fn add(request: &Request) -> Result<Added> {
@@ -94,7 +96,7 @@ impl<'a> Attempt<'a> {
         if let Some(previous) = &previous {
             if previous.netns_id != here {
                 // The container came back in another namespace: what it had in the old one goes first.
-                super::del::remove_attachment(request, &identity, Some(previous), None)?;
+                super::del::remove_attachment(request, records, &identity, Some(previous), None, None)?;
             } else if previous.complete && super::has_pod_interface(&mut session, &identity)? {
                 return Err(already_attached(&identity, previous));
             }
@@ -106,8 +108,9 @@ impl<'a> Attempt<'a> {
         };
         let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name, records));
         let resumes = unfinished.is_some();
-        let mut record = unfinished
-            .unwrap_or_else(|| super::new_record(request, records, &identity, config, host_end.clone()));
+        let mut record = unfinished.unwrap_or_else(|| {
+            super::new_record(request, records, &identity, config, host_end.clone(), here)
+        });
         record.complete = false;
         records.write(&record).map_err(Error::internal)?;
         Ok(Self {
@@ -129,7 +132,7 @@ impl<'a> Attempt<'a> {
         match self.run() {
             Ok(result) => {
                 self.record.complete = true;
-                Ok(Added { result, record: self.record })
+                Ok(Added { result, record: self.record, records: self.records.clone() })
             }
             Err(error) => {
                 self.take_back();

@@ -27,23 +27,29 @@ pub fn del(request: &Request) -> Result<()> {
     log::stage("record");
     let records = node_records()?;
     let lock = hold_known(&records, &identity);
-    let record = super::record_of(&records, &identity)?;
+    // All of the container's at once: this one, that of its ports, and those under another name of the network.
+    let known = records.of_container(&identity.container).map_err(Error::internal)?;
+    let is_this = |record: &&Record| record.plugin == super::PLUGIN && super::identity_of(record) == identity;
+    let record = known.iter().find(is_this);
     let netns = match target.netns.as_deref().map(Netns::open) {
         None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
         Some(Ok(netns)) => Some(netns),
         Some(Err(error)) => return Err(netns_error(error)),
     };
-    remove_attachment(request, &identity, record.as_ref(), netns)?;
+    remove_attachment(request, &records, &identity, record, Some(&known), netns)?;
     forget(lock);
     // The same container under another name of the network: the configuration was renamed while the pod ran.
-    for renamed in records.of_container(&identity.container).map_err(Error::internal)? {
+    for renamed in &known {
         if renamed.plugin == super::PLUGIN
             && renamed.if_name == identity.if_name
             && renamed.network != identity.network
         {
-            let identity = super::identity_of(&renamed);
+            let identity = super::identity_of(renamed);
             let lock = hold_known(&records, &identity);
-            remove_attachment(request, &identity, Some(&renamed), None)?;
+            // As it is now that nobody else works on it.
+            if let Some(renamed) = super::record_of(&records, &identity)? {
+                remove_attachment(request, &records, &identity, Some(&renamed), None, None)?;
+            }
             forget(lock);
         }
     }
@@ -55,20 +61,26 @@ pub(super) fn hold_known(records: &Records, identity: &Identity) -> Option<Recor
     records.exist().then(|| hold(records, &super::attachment_of(identity), super::PLUGIN)).flatten()
 }
 
-/// Links, then rules, then the lease, then the record. Whoever calls holds the record's lock.
+/// Links, then rules, then the lease, then the record. Whoever calls holds the record's lock. `known` are the container's
+/// records, where they were read already.
 pub(super) fn remove_attachment(
     request: &Request,
+    records: &Records,
     identity: &Identity,
     record: Option<&Record>,
+    known: Option<&[Record]>,
     netns: Option<Netns>,
 ) -> Result<()> {
-    let records = node_records()?;
-    let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, &records, identity));
+    let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, records, identity));
     let request = &super::on_behalf_of(request, identity)?;
-    let ipam = remembered.promised.ipam.as_deref().map(|name| Ipam::new(request, name, &records));
+    let ipam = remembered.promised.ipam.as_deref().map(|name| Ipam::new(request, name, records));
     let held = ipam.as_ref().and_then(|ipam| ipam.held(record));
+    let unmap = || match known {
+        Some(known) => portmap::remove_known(records, known, &identity.if_name),
+        None => portmap::remove_recorded(records, &identity.container, &identity.if_name),
+    };
     let give_back = || ipam.map_or(Ok(()), |ipam| ipam.del(record));
-    remove(&records, &remembered, netns, held.as_deref(), give_back)
+    remove(records, &remembered, netns, held.as_deref(), unmap, give_back)
 }
 
 /// As [`remove_attachment`], for whoever has no request and knows that the pod's namespace is gone. What a foreign plugin
@@ -78,9 +90,10 @@ pub fn remove_recorded(records: &Records, record: &Record) -> Result<()> {
     if is_foreign(record) {
         let mut session = Session::open(None).map_err(Error::internal)?;
         remove_links(&mut session, &super::identity_of(record), record, Some(&[]), true)?;
-        return portmap::remove_recorded(&record.container_id, &record.if_name).map(drop);
+        return portmap::remove_recorded(records, &record.container_id, &record.if_name).map(drop);
     }
-    remove(records, record, None, Some(&held), || host_local::del_recorded(records, record))
+    let unmap = || portmap::remove_recorded(records, &record.container_id, &record.if_name);
+    remove(records, record, None, Some(&held), unmap, || host_local::del_recorded(records, record))
 }
 
 /// Whether only a DEL can give the addresses back.
@@ -101,6 +114,7 @@ fn remove(
     remembered: &Record,
     netns: Option<Netns>,
     held: Option<&[IpAddr]>,
+    unmap: impl FnOnce() -> Result<bool>,
     give_back: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let identity = &super::identity_of(remembered);
@@ -112,7 +126,7 @@ fn remove(
     }
     log::stage("ports");
     // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
-    failures.extend(portmap::remove_recorded(&identity.container, &identity.if_name).err());
+    failures.extend(unmap().err());
     if failures.is_empty() {
         log::stage("lease");
         failures.extend(give_back().err());

@@ -34,7 +34,7 @@ use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::node_records;
 use crate::state::holders;
 use crate::state::record::{self, Flags, Pod, Promised};
-use crate::state::{Liveness, Record, Records, boot};
+use crate::state::{Liveness, NetnsId, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
 pub const PLUGIN: &str = "bridge";
@@ -87,7 +87,7 @@ pub fn gc(request: &Request) -> Result<()> {
     let mut failures = Vec::new();
     let mut remove = |identity: &Identity, record: Option<&Record>| {
         let lock = del::hold_known(&records, identity);
-        match del::remove_attachment(request, identity, record, None) {
+        match del::remove_attachment(request, &records, identity, record, None, None) {
             Ok(()) => crate::plugins::forget(lock),
             Err(error) => failures.push(error),
         }
@@ -177,9 +177,12 @@ fn new_record(
     identity: &Identity,
     config: &Config,
     host_end: IfName,
+    here: Option<NetnsId>,
 ) -> Record {
-    let netns = request.target.as_ref().and_then(|target| target.netns.as_deref());
-    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), netns);
+    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), None);
+    // The one that is open, whatever becomes of its path.
+    record.netns_id = here;
+    record.netns = request.target.as_ref().and_then(|target| target.netns.clone());
     let args = Args::parse_lenient(&request.args);
     let pod = args.pod();
     record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
@@ -230,8 +233,12 @@ pub fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -
 /// Bridge, host end, container end and, with a gateway in a VLAN, that gateway's interface: the order that callers count on.
 fn interfaces(session: &mut Session, want: &Attachment, sandbox: &str) -> Result<Vec<Interface>> {
     let vlan_gateway = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref());
-    // A bridge that somebody else made takes the lowest MAC of its ports, ours included: look again.
-    session.node.forget(&want.bridge.name);
+    let bridge = session.node.seen(&want.bridge.name).map_err(Error::internal)?;
+    if bridge.and_then(|bridge| bridge.mac) != Some(want.bridge.mac) {
+        // A bridge that somebody else made takes the lowest MAC of its ports, ours included: look again. One that was
+        // given its MAC keeps it.
+        session.node.forget(&want.bridge.name);
+    }
     let mut interfaces = Vec::new();
     for name in [&want.bridge.name, &want.port.name] {
         interfaces.push(node_interface(session, name)?);

@@ -19,10 +19,11 @@ use crate::state::lease::DATA_DIR;
 use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Locked, Record, Records, Store};
 
-/// The addresses that are leased to the attachment now, without changing anything.
+/// The addresses that are leased to the attachment now, without changing anything or waiting for anybody: nobody else gives
+/// or takes what is this attachment's.
 pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>> {
     let mut addresses = Vec::new();
-    each_held(request, ipam, |_, address| addresses.push(address), |_| {})?;
+    each_held(request, ipam, Store::beside, |_, address| addresses.push(address), |_| {})?;
     Ok(addresses)
 }
 
@@ -32,7 +33,7 @@ pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
     let (network, container) = (request.network.as_str(), target.container.as_str());
     let attachment = Attachment { network, container, if_name: &target.if_name };
     let lock = ipam.hold(&attachment);
-    each_held(request, ipam, release, sweep)?;
+    each_held(request, ipam, Store::existing, release, sweep)?;
     if ipam.keeps_record() {
         ipam.records.remove(&attachment, PLUGIN)?;
         forget(lock);
@@ -82,10 +83,11 @@ fn release_promised(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Every lease of the attachment, under the lock; then `after`, once per directory.
+/// Every lease of the attachment, under the lock that `open` takes; then `after`, once per directory.
 fn each_held(
     request: &Request,
     ipam: &Ipam<'_>,
+    open: fn(&Path, &str) -> crate::state::Result<Option<Store>>,
     mut each: impl FnMut(&Locked<'_>, IpAddr),
     after: impl Fn(&Locked<'_>),
 ) -> Result<()> {
@@ -95,7 +97,7 @@ fn each_held(
     let previous = ipam.previous(&attachment)?;
     let holder = Holder::new(attachment.container, attachment.if_name);
     for data_dir in data_dirs(request, previous.as_ref())? {
-        let Some(mut store) = Store::existing(&data_dir, network)? else { continue };
+        let Some(mut store) = open(&data_dir, network)? else { continue };
         let locked = store.lock()?;
         for address in held(&locked, &holder, previous.as_ref())? {
             each(&locked, address);

@@ -27,7 +27,7 @@ pub fn del(request: &Request) -> Result<()> {
     if let Some(record) = records.read(&attachment(request, target), PLUGIN).map_err(Error::internal)? {
         return remove_record(&records, &record);
     }
-    if remove_recorded(container, &target.if_name)? {
+    if remove_recorded(&records, container, &target.if_name)? {
         return Ok(());
     }
     let ports = config::ports_leniently(&request.config);
@@ -45,14 +45,18 @@ pub fn del(request: &Request) -> Result<()> {
 
 /// Removes what the container's records for that interface promise, in whatever network they were made; whether there were
 /// any. Also for the plugin that made the interface: a configuration may have lost this one meanwhile.
-pub fn remove_recorded(container: &str, if_name: &IfName) -> Result<bool> {
-    let records = node_records()?;
-    let mut found = records.of_container(container).map_err(Error::internal)?;
-    found.retain(|record| record.plugin == PLUGIN && record.if_name == *if_name);
-    for record in &found {
-        remove_record(&records, record)?;
+pub fn remove_recorded(records: &Records, container: &str, if_name: &IfName) -> Result<bool> {
+    remove_known(records, &records.of_container(container).map_err(Error::internal)?, if_name)
+}
+
+/// As [`remove_recorded`], for whoever has read the container's records.
+pub fn remove_known(records: &Records, known: &[Record], if_name: &IfName) -> Result<bool> {
+    let mut any = false;
+    for record in known.iter().filter(|record| record.plugin == PLUGIN && record.if_name == *if_name) {
+        remove_record(records, record)?;
+        any = true;
     }
-    Ok(!found.is_empty())
+    Ok(any)
 }
 
 /// What [`remove_record`] would tell the kernel.

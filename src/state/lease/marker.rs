@@ -66,6 +66,10 @@ impl Seal {
         Self { state: Cell::new(State::Unknown) }
     }
 
+    pub(super) fn was_read(&self, mark: &Mark) {
+        self.state.set(State::Read { stored: mark.seal, now: mark.seal });
+    }
+
     pub(super) fn forget(&self) {
         self.state.set(State::Unknown);
     }

@@ -4,6 +4,7 @@
 //! VLANs need another kernel and have a file of their own.
 
 mod check;
+mod cost;
 mod crowd;
 mod egress;
 mod gateway;

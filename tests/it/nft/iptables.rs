@@ -72,7 +72,7 @@ fn what_iptables_writes_is_what_we_would_have_written() {
         for (theirs, ours) in rules.iter().zip(&ours) {
             assert!(theirs.is(TableFamily::Ip, ours), "{ours}: {theirs:?}");
         }
-        let text: Vec<_> = rules.iter().map(|rule| rule.text.as_str()).collect();
+        let text: Vec<_> = rules.iter().map(nft::RuleInfo::text).collect();
         assert_eq!(
             text,
             [

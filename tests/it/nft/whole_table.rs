@@ -206,7 +206,7 @@ fn every_word_means_to_nft_what_it_means_to_us() {
             for (kept, said) in kept.iter().zip(said) {
                 assert!(kept.is(TableFamily::Ip, said), "{said}: {kept:?}");
                 // Where a match needs another first, `nft` does not say it and the kernel does.
-                assert!(kept.text.ends_with(&said.to_string()), "{said}: {}", kept.text);
+                assert!(kept.text().ends_with(&said.to_string()), "{said}: {}", kept.text());
             }
         }
         let chains = nft::chains(&mut socket, None).unwrap();

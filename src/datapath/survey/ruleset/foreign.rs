@@ -132,7 +132,7 @@ mod tests {
     use crate::kernel::nft::{self, Instruction as I, Table};
 
     fn placed(instructions: Vec<I>) -> PlacedRule {
-        let rule = RuleInfo { handle: 7, comment: None, instructions, text: String::new() };
+        let rule = RuleInfo { handle: 7, comment: None, instructions };
         PlacedRule { table: Table::new(TableFamily::Ip, "nat"), chain: "DOCKER".to_owned(), rule }
     }
 

@@ -17,8 +17,9 @@ impl Ruleset {
                     let _ = writeln!(text, "    {hook}");
                 }
                 for rule in self.rules_of(table, &chain.name) {
-                    let comment = rule.comment.map(|comment| format!(" comment {:?}", comment.as_str()));
-                    let _ = writeln!(text, "    {}{}", rule.text, comment.unwrap_or_default());
+                    let comment =
+                        rule.comment.as_ref().map(|comment| format!(" comment {:?}", comment.as_str()));
+                    let _ = writeln!(text, "    {}{}", rule.text(), comment.unwrap_or_default());
                 }
                 text.push_str("  }\n");
             }
