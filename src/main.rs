@@ -11,6 +11,11 @@ use smarter_cni::cni::error::Error;
 use smarter_cni::state::record;
 use smarter_cni::{doctor, install, log, plugins, reconcile, selftest, status};
 
+/// See Cargo.toml.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// Wrong words on the command line, as `clap` has it.
 const USAGE: u8 = 2;
 
