@@ -291,6 +291,7 @@ const READERS: &[(&str, &str)] = &[
     ("log/syslog.rs", "opens the kernel's log to write and reads nothing"),
     ("kernel/netns.rs", "opens namespaces and reads nothing"),
     ("kernel/sysctl.rs", "/proc/sys, the kernel's"),
+    ("state/boot.rs", "/proc/sys/kernel/random/boot_id, the kernel's"),
     ("kernel/conntrack.rs", "/proc/sys, the kernel's"),
     ("datapath/withdraw.rs", "/proc/net, the kernel's"),
     ("datapath/firewall/observe.rs", "/proc/net, the kernel's"),
