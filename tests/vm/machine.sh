@@ -122,7 +122,7 @@ arranged() {
   done
   [[ ! -e $tree/usr/bin/busybox ]] || { mkdir -p "$tree/bin" && mv "$tree/usr/bin/busybox" "$tree/bin/busybox"; } || return
   # What no network needs is most of it.
-  rm -rf "$tree"/boot/System.map-* "$tree"/usr "$tree"/lib/modules/*/kernel/{sound,fs}
+  rm -rf "$tree"/boot/System.map-* "${tree:?}"/usr "$tree"/lib/modules/*/kernel/{sound,fs}
   find "$tree"/lib/modules/*/kernel/drivers -mindepth 1 -maxdepth 1 ! -name net -exec rm -rf {} +
   find "$tree/lib/modules" -name '*.ko.xz' -exec unxz {} +
 }
