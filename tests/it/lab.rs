@@ -124,6 +124,12 @@ pub(crate) fn grow_old() {
     }
 }
 
+/// Waits until the kernel has taken down a namespace that nobody holds any more, which it does behind everybody's back: the
+/// other end of the pair in it, `link`, goes with it.
+pub(crate) fn taken_down(link: &str) {
+    eventually("the kernel takes the namespace down", Duration::from_secs(30), || Node.link(link).is_none());
+}
+
 /// Somewhere commands can run and sockets can live.
 pub(crate) trait Place {
     /// Runs `f` on a thread that is in this place. Only the network differs, everything else is shared.

@@ -130,6 +130,7 @@ fn what_became_of_pods_is_shown() {
         run("ip", &["link", "set", &port(3), "nomaster"]);
         let mut pods = pods;
         drop(pods.remove(1));
+        lab::taken_down(&port(1));
         // A pod of the Go plugins has a lease and nothing else.
         let theirs = Netns::new("theirs");
         let debian = std::path::Path::new(lab::DEBIAN_PLUGINS);

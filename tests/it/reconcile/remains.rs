@@ -23,6 +23,7 @@ fn pods_whose_namespace_is_gone_leave_nothing() {
         // In its first seconds an attachment is left alone: its ADD may still run.
         let early = reconcile();
         assert_eq!(steps(&early), Vec::<String>::new());
+        lab::taken_down(&port);
         lab::grow_old();
         let planned = steps(&command("reconcile --json --dry-run"));
         let made = steps(&reconcile());

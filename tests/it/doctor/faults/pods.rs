@@ -15,8 +15,10 @@ faults! {
     a_pod_is_gone_without_a_word: [
         ("pod-namespace", "pod default/web-1"), ("hostport-stale", "port 8081/tcp"),
         ("lease-dead", "lease /run/cni/networks/smartnet/10.7.0.3"),
-    ] => 0, |_| {
+    ] => 0, |lab: &Lab| {
+        let port = lab.port(1);
         sh("ip netns del web-1");
+        lab::taken_down(port);
         // In the first seconds after its ADD an attachment is left alone.
         lab::grow_old();
     };
