@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
-use super::firewall::rules as filters;
+use super::firewall::{accepts, rules as filters};
 use super::observe::forwarding_key;
 use super::rules;
 use super::session::{PodSide, Session, Side};
@@ -151,10 +151,10 @@ fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
             optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))
         }
         Step::ClampMss { family, interface } => filters::clamp_mss(session.netfilter()?, *family, interface),
-        Step::AcceptForward { chain, interface } => {
-            filters::accept_forward(session.netfilter()?, chain, interface)
+        Step::AcceptForward { chain, traffic, .. } => {
+            accepts::accept_forward(session.netfilter()?, chain, traffic)
         }
-        Step::AcceptLegacy { family, interface } => filters::accept_legacy(*family, interface),
+        Step::AcceptLegacy { family, traffic, .. } => accepts::accept_legacy(*family, traffic),
         other => unreachable!("{other} is no step of the firewall"),
     }
 }

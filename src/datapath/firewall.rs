@@ -4,11 +4,17 @@
 //! else drops what is forwarded, narrow accepts go into that chain. Policies are never changed. Packets of strangers stay
 //! out where forwarding was off before us.
 
+pub mod accepts;
 pub mod legacy;
 pub mod observe;
+pub mod passage;
+mod reading;
 pub mod rules;
+pub mod way;
 
 use std::fmt;
+
+use passage::{ForwardTable, Traffic};
 
 use super::plan::Have;
 use super::spec::Attachment;
@@ -20,10 +26,10 @@ use crate::net::{Family, IfName};
 pub struct FirewallHave {
     /// This kernel has no nf_tables: nothing of somebody else drops there, and nothing of ours can stand there.
     pub without_nf_tables: bool,
-    /// Chains of somebody else through which forwarded packets pass, for one interface of ours each.
-    pub foreign: Vec<ForwardChain>,
-    /// Families and interfaces that the old x_tables drop for, without our accepts.
-    pub legacy: Vec<(Family, IfName)>,
+    /// Chains of somebody else through which forwarded packets pass.
+    pub foreign: Vec<ForwardTable>,
+    /// The same of the old x_tables.
+    pub legacy: Vec<ForwardTable>,
     /// Families in which strangers' packets are not forwarded.
     pub guards: Vec<Family>,
     /// Families and interfaces whose packets the guard lets through.
@@ -45,9 +51,28 @@ pub struct ChainName {
 }
 
 impl ChainName {
-    /// Whether `iptables` reads this chain: then every rule in it must be one that it knows.
+    /// Whether `iptables` reads this base chain and what it leads to: then every rule there must be one that it knows.
     pub fn is_iptables(&self) -> bool {
-        self.family.is_some() && self.table == "filter" && self.chain == "FORWARD"
+        self.family.is_some()
+            && matches!(self.table.as_str(), "filter" | "mangle" | "security")
+            && self.chain == "FORWARD"
+    }
+
+    /// The program of the family that changes it.
+    pub fn iptables(&self, flavour: &str) -> String {
+        let program = if self.family == Some(Family::V6) { "ip6tables" } else { "iptables" };
+        let table = if self.table == "filter" { String::new() } else { format!(" -t {}", self.table) };
+        format!("{program}{flavour}{table}")
+    }
+
+    /// `inet firewalld`
+    pub fn table_words(&self) -> String {
+        let family = match self.family {
+            None => "inet",
+            Some(Family::V4) => "ip",
+            Some(Family::V6) => "ip6",
+        };
+        format!("{family} {}", self.table)
     }
 
     pub fn sees(&self, family: Family) -> bool {
@@ -57,51 +82,7 @@ impl ChainName {
 
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
-            None => "inet",
-            Some(Family::V4) => "ip",
-            Some(Family::V6) => "ip6",
-        };
-        write!(f, "{family} {} {}", self.table, self.chain)
-    }
-}
-
-/// A base chain of the forward hook, seen from one interface of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardChain {
-    pub name: ChainName,
-    pub interface: IfName,
-    pub policy_drops: bool,
-    /// In their order.
-    pub rules: Vec<ForwardRule>,
-}
-
-/// As much of a rule as decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardRule {
-    /// One of the accepts that the interface needs, by its place among them.
-    Ours(usize),
-    /// Takes every packet.
-    AcceptAll,
-    DropAll,
-    Other,
-}
-
-/// How many accepts an interface needs in a chain: out, replies, and what was sent there by name.
-pub const ACCEPTS: usize = 3;
-
-impl ForwardChain {
-    /// Whether a packet that no other rule takes is lost here: by the first rule without any match, else by the policy.
-    pub fn drops(&self) -> bool {
-        let all =
-            self.rules.iter().find(|rule| matches!(rule, ForwardRule::AcceptAll | ForwardRule::DropAll));
-        all.map_or(self.policy_drops, |rule| *rule == ForwardRule::DropAll)
-    }
-
-    /// Whether all of our accepts stand where packets still reach them.
-    pub fn accepts(&self) -> bool {
-        let reached: Vec<_> = self.rules.iter().take_while(|rule| **rule != ForwardRule::DropAll).collect();
-        (0..ACCEPTS).all(|at| reached.contains(&&ForwardRule::Ours(at)))
+        write!(f, "{} {}", self.table_words(), self.chain)
     }
 }
 
@@ -110,6 +91,12 @@ impl ForwardChain {
 pub fn inside(want: &Attachment) -> Vec<IfName> {
     let vlan = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref());
     [want.bridge.name.clone()].into_iter().chain(vlan.map(|vlan| vlan.name.clone())).collect()
+}
+
+/// What comes and goes through them.
+pub fn traffic(want: &Attachment) -> Vec<Traffic> {
+    let subnets = want.gateway.as_ref().map(|gateway| gateway.addresses.as_slice()).unwrap_or_default();
+    inside(want).iter().map(|interface| Traffic::of(interface, &want.forwarding, subnets)).collect()
 }
 
 /// What must stand before forwarding is switched on.
@@ -148,13 +135,29 @@ pub fn plan_passage(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         }
     }
     if want.firewall.accept {
-        for chain in firewall.foreign.iter().filter(|chain| chain.drops() && !chain.accepts()) {
-            let (chain, interface) = (chain.name.clone(), chain.interface.clone());
-            steps.push(Step::AcceptForward { chain, interface });
-        }
-        for (family, interface) in &firewall.legacy {
-            steps.push(Step::AcceptLegacy { family: *family, interface: interface.clone() });
-        }
+        plan_accepts(want, firewall, steps);
+    }
+}
+
+fn plan_accepts(want: &Attachment, firewall: &FirewallHave, steps: &mut Vec<Step>) {
+    let traffic = traffic(want);
+    let changes = |table: &ForwardTable| {
+        let changes =
+            traffic.iter().map(|traffic| (traffic.clone(), table.change(traffic).unwrap_or_default()));
+        changes.filter(|(_, change)| !change.is_empty()).collect::<Vec<_>>()
+    };
+    for table in &firewall.foreign {
+        let changes = changes(table).into_iter();
+        steps.extend(changes.map(|(traffic, change)| Step::AcceptForward {
+            chain: table.base.clone(),
+            traffic,
+            change,
+        }));
+    }
+    for table in &firewall.legacy {
+        let changes = changes(table).into_iter();
+        let family = table.base.family.unwrap_or(Family::V4);
+        steps.extend(changes.map(|(traffic, change)| Step::AcceptLegacy { family, traffic, change }));
     }
 }
 

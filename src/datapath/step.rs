@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::firewall::ChainName;
+use super::firewall::passage::{Change, Traffic};
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
-pub use words::masquerade_words;
+pub use words::{accept_commands, masquerade_words};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -167,12 +168,14 @@ pub enum Step {
     /// Lets the interface's packets through a chain of somebody else.
     AcceptForward {
         chain: ChainName,
-        interface: IfName,
+        traffic: Traffic,
+        change: Change,
     },
     /// The same where the chain is in the old x_tables.
     AcceptLegacy {
         family: Family,
-        interface: IfName,
+        traffic: Traffic,
+        change: Change,
     },
     RemovePodLink {
         link: IfName,

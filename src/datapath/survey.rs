@@ -11,7 +11,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::kernel::{self, Netns, Socket, address, link, neighbour, route, rule, sysctl};
+use super::firewall::legacy as filter;
+use crate::kernel::{self, Netns, Socket, address, legacy, link, neighbour, route, rule, sysctl};
 use crate::net::Family;
 
 pub use crate::kernel::Error;
@@ -90,6 +91,12 @@ impl Network {
 pub fn ways_to(addresses: &[IpAddr]) -> kernel::Result<Vec<Option<u32>>> {
     let mut socket = Socket::route()?;
     addresses.iter().map(|address| route::link_towards(&mut socket, *address)).collect()
+}
+
+/// What `iptables-legacy -S` prints of the filter table; `None` where that table is not loaded.
+pub fn legacy_listing(family: Family) -> Option<kernel::Result<String>> {
+    let loaded = legacy::is_loaded(filter::loaded_tables(family), "filter");
+    loaded.then(|| legacy::run(filter::program(family), &["-S".to_owned()]))
 }
 
 /// A switch of the kernel by its path below `/proc/sys`, such as `net/ipv4/ip_forward`; `None` where it has none.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::firewall::{legacy as filter, rules as firewall};
+use super::firewall::{accepts, legacy as filter};
 use super::mark::{BridgeMark, OWNER, VethMark};
 use super::session::Session;
 use super::switches;
@@ -101,7 +101,7 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
     };
     let mut tables = Vec::new();
     if let Some(socket) = socket {
-        match firewall::has_accepts(socket) {
+        match accepts::has_accepts(socket) {
             Ok(true) => steps.push(Step::WithdrawAccepts),
             Err(error) if !error.is_unsupported() => return Err(error),
             _ => {}
@@ -117,7 +117,7 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
     }
     for family in Family::BOTH {
         let listing = legacy_listing(family)?;
-        let ours = |interface: &&IfName| listing.contains(&format!("\"{OWNER} {interface}\""));
+        let ours = |interface: &&IfName| !filter::removals(&listing, interface).is_empty();
         let legacy = interfaces.iter().filter(ours);
         steps.extend(legacy.cloned().map(|interface| Step::WithdrawLegacy(family, interface)));
     }
@@ -130,22 +130,16 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
     Ok(steps)
 }
 
-/// The rules of the old forward chain; empty where that table is not loaded, or nobody has a program for it.
+/// The rules of the old filter table; empty where that table is not loaded, or nobody has a program for it.
 fn legacy_listing(family: Family) -> kernel::Result<String> {
     if !legacy::is_loaded(filter::loaded_tables(family), "filter") {
         return Ok(String::new());
     }
-    match legacy::run(filter::program(family), &["-S".to_owned(), "FORWARD".to_owned()]) {
+    match legacy::run(filter::program(family), &["-S".to_owned()]) {
         Err(error) if error.is_missing() => Ok(String::new()),
         // It opens a raw socket: a container needs a capability that nothing else here needs.
         other => other.map_err(|error| error.with_hint("in a container it needs the capability NET_RAW")),
     }
-}
-
-fn legacy_command(family: Family, operation: &str, rule: &[String]) -> kernel::Result<String> {
-    let words: Vec<_> =
-        [operation.to_owned(), "FORWARD".to_owned()].into_iter().chain(rule.iter().cloned()).collect();
-    legacy::run(filter::program(family), &words)
 }
 
 /// What is gone already is fine.
@@ -162,13 +156,10 @@ pub fn apply(session: &mut Session, step: &Step) -> kernel::Result<()> {
             }
             None => Ok(()),
         },
-        Step::WithdrawAccepts => firewall::withdraw_accepts(session.netfilter()?),
+        Step::WithdrawAccepts => accepts::withdraw_accepts(session.netfilter()?),
         Step::WithdrawLegacy(family, interface) => {
-            for rule in filter::accepts(interface) {
-                // One that is there twice was added twice.
-                while legacy_command(*family, "-C", &rule).is_ok() {
-                    legacy_command(*family, "-D", &rule)?;
-                }
+            for command in filter::removals(&legacy_listing(*family)?, interface) {
+                legacy::run(filter::program(*family), &command)?;
             }
             Ok(())
         }

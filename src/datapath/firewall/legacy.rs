@@ -1,13 +1,40 @@
-//! The old x_tables, which netlink does not reach: what their listing says and which commands change it. Pure.
+//! The words of iptables: what a listing of the old x_tables says, which netlink does not reach, and which commands change a
+//! table. Pure.
 //!
-//! Only asked where the legacy filter table is loaded. A node whose `iptables` is the one on top of nf_tables never gets
-//! here.
+//! A listing is only asked for where the legacy filter table is loaded. A node whose `iptables` is the one on top of
+//! nf_tables never gets here but for the commands.
 
 use std::path::Path;
 
-use super::ACCEPTS;
-use crate::datapath::mark::OWNER;
+use super::ChainName;
+use super::passage::{ACCEPTS, Change, ForwardTable, comment, recognized};
+use super::way::{Chains, Condition, Direction, End, Maker, Rule, Verdict, track};
 use crate::net::{Family, IfName};
+
+const BASE: &str = "FORWARD";
+/// Targets behind which the next rule follows.
+const TARGETS_THAT_GO_ON: [&str; 12] =
+    ["LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "CT", "CLASSIFY", "DSCP", "TOS", "TRACE", "AUDIT", "SET"];
+/// Modules that single out a few packets, where they are not negated.
+const NARROW_MODULES: [&str; 17] = [
+    "tcp",
+    "udp",
+    "sctp",
+    "icmp",
+    "icmp6",
+    "ipv6-icmp",
+    "multiport",
+    "iprange",
+    "mac",
+    "limit",
+    "hashlimit",
+    "recent",
+    "string",
+    "set",
+    "time",
+    "u32",
+    "connlimit",
+];
 
 pub fn program(family: Family) -> &'static str {
     match family {
@@ -26,7 +53,7 @@ pub fn loaded_tables(family: Family) -> &'static Path {
 
 /// The accepts of one interface, as arguments behind the name of the chain.
 pub fn accepts(interface: &IfName) -> [Vec<String>; ACCEPTS] {
-    let comment = format!("{OWNER} {interface}");
+    let comment = comment(interface);
     let rule = |matches: &[&str]| {
         let rest = ["-m", "comment", "--comment", &comment, "-j", "ACCEPT"];
         matches.iter().chain(&rest).map(|word| (*word).to_owned()).collect()
@@ -37,71 +64,197 @@ pub fn accepts(interface: &IfName) -> [Vec<String>; ACCEPTS] {
 }
 
 /// As a person types it.
-fn typed(program: &str, operation: &str, rule: &[String]) -> String {
-    let words = rule.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word.clone() });
-    let words: Vec<_> = words.collect();
-    format!("{program} {operation} {}", words.join(" "))
+pub fn typed(program: &str, arguments: &[String]) -> String {
+    let words =
+        arguments.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word.clone() });
+    std::iter::once(program.to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// What a person types to let the interface's packets through, in the words that all flavours of iptables share.
-pub fn commands(program: &str, interface: &IfName) -> String {
-    accepts(interface).map(|rule| typed(program, "-I FORWARD 1", &rule)).join("; ")
+/// The arguments of the commands that make a change, in their order. Rules are counted from 1, as they stand by then.
+pub fn commands(interface: &IfName, change: &Change) -> Vec<Vec<String>> {
+    let accepts = accepts(interface);
+    let mut commands = Vec::new();
+    for removed in &change.remove {
+        let rule = accepts[removed.accept].iter().cloned();
+        commands.push(["-D".to_owned(), removed.chain.clone()].into_iter().chain(rule).collect());
+    }
+    for (at, (accept, place)) in change.insert.iter().enumerate() {
+        let operation = match place.before {
+            None => vec!["-A".to_owned(), place.chain.clone()],
+            Some((_, index)) => {
+                let gone = change.remove.iter();
+                let gone = gone.filter(|rule| rule.chain == place.chain && rule.index < index).count();
+                let come = change.insert[..at].iter().filter(|(_, other)| {
+                    other.chain == place.chain && other.before.is_some_and(|(_, before)| before <= index)
+                });
+                let number = index + 1 + come.count() - gone;
+                vec!["-I".to_owned(), place.chain.clone(), number.to_string()]
+            }
+        };
+        commands.push(operation.into_iter().chain(accepts[*accept].iter().cloned()).collect());
+    }
+    commands
 }
 
-/// Whether the listing of `-S FORWARD` drops what no rule takes, without both accepts of the interface before that.
-pub fn lacks_accepts(listing: &str, interface: &IfName) -> bool {
-    let mut missing: Vec<String> = accepts(interface).iter().map(|rule| typed("", "", rule)).collect();
-    let mut drops = false;
+/// What a person types to let the interface's packets through a chain that nobody could look at.
+pub fn blind_commands(program: &str, interface: &IfName) -> String {
+    let rule = |rule: &Vec<String>| {
+        typed(
+            program,
+            &["-A".to_owned(), BASE.to_owned()].into_iter().chain(rule.iter().cloned()).collect::<Vec<_>>(),
+        )
+    };
+    accepts(interface).iter().map(rule).collect::<Vec<_>>().join("; ")
+}
+
+/// What `-S` printed of the filter table.
+pub fn parse(family: Family, listing: &str) -> ForwardTable {
+    let mut chains = Chains { whole: true, ..Chains::default() };
+    let mut policy_drops = false;
     for line in listing.lines() {
-        if let Some(policy) = line.strip_prefix("-P FORWARD ") {
-            drops = policy != "ACCEPT";
-        }
-        let Some(rule) = line.strip_prefix("-A FORWARD ") else { continue };
-        missing.retain(|wanted| !wanted.ends_with(&format!(" {rule}")));
-        match rule.split(' ').collect::<Vec<_>>()[..] {
-            ["-j", "ACCEPT"] => return false,
-            ["-j", "DROP"] | ["-j", "REJECT", ..] => return !missing.is_empty(),
+        let words = split(line);
+        match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["-P", chain, policy, ..] => {
+                policy_drops |= *chain == BASE && *policy != "ACCEPT";
+                chains.rules.entry((*chain).to_owned()).or_default();
+            }
+            ["-N", chain] => {
+                chains.rules.entry((*chain).to_owned()).or_default();
+            }
+            ["-A", chain, rule @ ..] => {
+                chains.rules.entry((*chain).to_owned()).or_default().push(parse_rule(rule));
+            }
             _ => {}
         }
     }
-    drops && !missing.is_empty()
+    // What is no chain is a target that a module brings.
+    let known: Vec<String> = chains.rules.keys().cloned().collect();
+    for rule in chains.rules.values_mut().flatten() {
+        if matches!(&rule.verdict, Verdict::Jump(to) if !known.contains(to)) {
+            rule.verdict = Verdict::Undecided;
+        }
+    }
+    let base = ChainName { family: Some(family), table: "filter".to_owned(), chain: BASE.to_owned() };
+    ForwardTable { base, policy_drops, chains }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The arguments of the commands that take the accepts of an interface away, wherever in the table they stand.
+pub fn removals(listing: &str, interface: &IfName) -> Vec<Vec<String>> {
+    let comment = comment(interface);
+    let ours = |words: &Vec<String>| {
+        words.first().is_some_and(|word| word == "-A")
+            && words.windows(2).any(|pair| pair[0] == "--comment" && pair[1] == comment)
+    };
+    let rules = listing.lines().map(split).filter(ours);
+    rules.map(|words| std::iter::once("-D".to_owned()).chain(words.into_iter().skip(1)).collect()).collect()
+}
 
-    fn bridge() -> IfName {
-        "smartnet0".parse().unwrap()
+/// The line of a rule in a listing, by its chain and its place there.
+pub fn line<'a>(listing: &'a str, chain: &str, index: usize) -> Option<&'a str> {
+    let beginning = format!("-A {chain} ");
+    listing.lines().filter(|line| line.starts_with(&beginning)).nth(index)
+}
+
+/// Words as a shell would take them apart: iptables quotes with `"`, and escapes with `\` in there.
+fn split(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut escaped) = (Vec::new(), None::<String>, false, false);
+    for c in line.chars() {
+        match c {
+            c if escaped => {
+                word.get_or_insert_default().push(c);
+                escaped = false;
+            }
+            '\\' if quoted => escaped = true,
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            c if c.is_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
     }
+    words.extend(word);
+    words
+}
 
-    #[test]
-    fn a_table_that_drops_lacks_the_accepts_until_they_stand() {
-        assert!(lacks_accepts("-P FORWARD DROP\n", &bridge()));
-        assert!(!lacks_accepts("-P FORWARD ACCEPT\n-A FORWARD -i eth0 -j DROP\n", &bridge()));
-        assert!(lacks_accepts(
-            "-P FORWARD ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-port-unreachable\n",
-            &bridge()
-        ));
-        assert!(!lacks_accepts("-P FORWARD DROP\n-A FORWARD -j ACCEPT\n", &bridge()));
-        let ours = "-A FORWARD -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
--A FORWARD -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
--A FORWARD -o smartnet0 -m conntrack --ctstate DNAT -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT
-";
-        assert!(!lacks_accepts(&format!("-P FORWARD DROP\n{ours}"), &bridge()));
-        assert!(!lacks_accepts(&format!("-P FORWARD ACCEPT\n{ours}-A FORWARD -j DROP\n"), &bridge()));
-        assert!(lacks_accepts(&format!("-P FORWARD ACCEPT\n-A FORWARD -j DROP\n{ours}"), &bridge()));
-        assert!(lacks_accepts(&format!("-P FORWARD DROP\n{ours}"), &"cni0".parse().unwrap()));
+fn parse_rule(words: &[&str]) -> Rule {
+    let mut rule =
+        Rule { handle: 0, maker: Maker::Other, conditions: Vec::new(), verdict: Verdict::Continue };
+    let mut words = words.iter().copied().peekable();
+    let (mut negated, mut module, mut comment) = (false, "", None);
+    while let Some(word) = words.next() {
+        let vague = if negated { Condition::Obscure } else { Condition::Narrow };
+        match word {
+            "!" => {
+                negated = true;
+                continue;
+            }
+            "-i" | "-o" => {
+                let direction = if word == "-i" { Direction::In } else { Direction::Out };
+                let name = words.next().unwrap_or_default();
+                let (name, prefix) = name.strip_suffix('+').map_or((name, false), |name| (name, true));
+                let name = name.to_owned();
+                rule.conditions.push(Condition::Interface { direction, name, prefix, negated });
+            }
+            "-s" | "-d" => {
+                let end = if word == "-s" { End::Source } else { End::Destination };
+                let network = words.next().and_then(|text| text.parse().ok());
+                let address = network.map(|network| Condition::Address { end, network, negated });
+                rule.conditions.push(address.unwrap_or(vague));
+            }
+            "-p" => {
+                words.next();
+                rule.conditions.push(vague);
+            }
+            "-m" => module = words.next().unwrap_or_default(),
+            "--ctstate" | "--state" => {
+                rule.conditions.push(states(words.next().unwrap_or_default(), negated));
+            }
+            "--comment" => comment = words.next(),
+            "-j" | "-g" => {
+                rule.verdict = verdict(word, words.next().unwrap_or_default());
+                break;
+            }
+            option if option.starts_with("--") => {
+                let known = NARROW_MODULES.contains(&module);
+                rule.conditions.push(if known { vague } else { Condition::Obscure });
+            }
+            // The value of an option.
+            _ => continue,
+        }
+        negated = false;
     }
+    rule.conditions.dedup();
+    recognized(rule, comment)
+}
 
-    #[test]
-    fn the_commands_are_those_a_person_would_type() {
-        assert_eq!(
-            commands(program(Family::V6), &bridge()),
-            "ip6tables-legacy -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
-             ip6tables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
-             \"smarter-cni smartnet0\" -j ACCEPT; ip6tables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate DNAT -m \
-             comment --comment \"smarter-cni smartnet0\" -j ACCEPT"
-        );
+fn states(list: &str, negated: bool) -> Condition {
+    let mut bits = 0;
+    for state in list.split(',') {
+        bits |= match state {
+            "INVALID" => 1,
+            "ESTABLISHED" => track::ESTABLISHED,
+            "RELATED" => track::RELATED,
+            "NEW" => track::NEW,
+            "SNAT" => 1 << 6,
+            "DNAT" => track::DNAT,
+            "UNTRACKED" => 1 << 8,
+            _ => return Condition::Obscure,
+        };
+    }
+    Condition::Track { bits, negated }
+}
+
+fn verdict(option: &str, target: &str) -> Verdict {
+    match target {
+        "ACCEPT" => Verdict::Accept,
+        "DROP" | "REJECT" => Verdict::Drop,
+        "RETURN" => Verdict::Return,
+        target if TARGETS_THAT_GO_ON.contains(&target) => Verdict::Continue,
+        "QUEUE" | "NFQUEUE" | "TARPIT" | "STEAL" | "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" => {
+            Verdict::Undecided
+        }
+        chain if option == "-g" => Verdict::Goto(chain.to_owned()),
+        chain => Verdict::Jump(chain.to_owned()),
     }
 }

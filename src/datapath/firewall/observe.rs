@@ -4,16 +4,14 @@
 //! at, and only where the kernel names the old filter table is its listing asked for.
 
 use super::legacy as filter;
-use super::rules::{
-    CLAMP, GUARD, Standing, clamp_rules, clamped_set, classify, guard_rule, inside_set, key, table,
-};
-use super::{ChainName, FirewallHave, ForwardChain, inside};
+use super::passage::{ForwardTable, Traffic};
+use super::rules::{CLAMP, GUARD, Standing, clamp_rules, clamped_set, guard_rule, inside_set, key, table};
+use super::way::Chains;
+use super::{ChainName, FirewallHave, accepts, inside, traffic};
 use crate::datapath::mark::OWNER;
 use crate::datapath::session::Session;
 use crate::datapath::spec::Attachment;
-use crate::kernel::nft::{
-    self, ChainInfo, HookPoint, Kind, Listing, Policy, Rule, RuleInfo, Set, TableFamily,
-};
+use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Listing, Policy, Rule, Set, Table, TableFamily};
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
@@ -48,8 +46,9 @@ pub fn observe(
         }
     }
     if want.firewall.accept {
+        let traffic = traffic(want);
         for chain in chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)) {
-            have.foreign.extend(observe_foreign(socket, chain, &inside(want))?);
+            have.foreign.extend(observe_foreign(socket, chain, &traffic)?);
         }
         for family in &want.forwarding {
             have.legacy.extend(observe_legacy(*family, &inside(want)));
@@ -59,22 +58,19 @@ pub fn observe(
 }
 
 /// Executes nothing unless the kernel names the old filter table.
-fn observe_legacy(family: Family, inside: &[IfName]) -> Vec<(Family, IfName)> {
+fn observe_legacy(family: Family, inside: &[IfName]) -> Option<ForwardTable> {
     if !legacy::is_loaded(filter::loaded_tables(family), "filter") {
-        return Vec::new();
+        return None;
     }
     let program = filter::program(family);
-    match legacy::run(program, &["-S".to_owned(), "FORWARD".to_owned()]) {
-        Ok(listing) => {
-            let lacking = inside.iter().filter(|name| filter::lacks_accepts(&listing, name));
-            lacking.map(|interface| (family, interface.clone())).collect()
-        }
+    match legacy::run(program, &["-S".to_owned()]) {
+        Ok(listing) => Some(filter::parse(family, &listing)),
         Err(error) => {
             for interface in inside {
-                let typed = filter::commands(program, interface);
+                let typed = filter::blind_commands(program, interface);
                 tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does, type: {typed}");
             }
-            Vec::new()
+            None
         }
     }
 }
@@ -121,44 +117,43 @@ pub(in crate::datapath) fn is_foreign(chain: &ChainInfo, families: &[Family]) ->
 }
 
 pub(super) fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
-    let family = match chain.table.family {
+    named(&chain.table, &chain.name)
+}
+
+/// `None` for the family of bridges, whose chains see no packet that is forwarded.
+pub(super) fn named(table: &Table, chain: &str) -> Option<ChainName> {
+    let family = match table.family {
         TableFamily::Inet => None,
         TableFamily::Ip => Some(Family::V4),
         TableFamily::Ip6 => Some(Family::V6),
         TableFamily::Bridge => return None,
     };
-    Some(ChainName { family, table: chain.table.name.clone(), chain: chain.name.clone() })
+    Some(ChainName { family, table: table.name.clone(), chain: chain.to_owned() })
 }
 
-/// The chain as an interface of ours meets it. `rules` are the chain's.
-pub(in crate::datapath) fn seen_from(
-    chain: &ChainInfo,
-    interface: &IfName,
-    rules: &[RuleInfo],
-) -> Option<ForwardChain> {
-    let name = chain_name(chain)?;
+/// The base chain, and nothing of its rules yet.
+pub(in crate::datapath) fn forward_table(chain: &ChainInfo) -> Option<ForwardTable> {
     let policy_drops = chain.hook.as_ref().is_some_and(|hook| hook.policy == Policy::Drop);
-    let rules = classify(&name, interface, rules);
-    Some(ForwardChain { name, interface: interface.clone(), policy_drops, rules })
+    Some(ForwardTable { base: chain_name(chain)?, policy_drops, chains: Chains::default() })
 }
 
 fn observe_foreign(
     socket: &mut Socket,
     chain: &ChainInfo,
-    inside: &[IfName],
-) -> kernel::Result<Vec<ForwardChain>> {
-    let Some(name) = chain_name(chain) else { return Ok(Vec::new()) };
-    let rules = nft::rules(socket, &chain.table, &chain.name)?;
-    let seen: Vec<_> = inside.iter().filter_map(|interface| seen_from(chain, interface, &rules)).collect();
-    let lacking = seen.iter().any(|chain| chain.drops() && !chain.accepts());
+    traffic: &[Traffic],
+) -> kernel::Result<Option<ForwardTable>> {
+    let Some(table) = accepts::load(socket, chain, traffic)? else { return Ok(None) };
+    let lacking = traffic.iter().find(|traffic| table.change(traffic).is_ok_and(|change| !change.is_empty()));
     // The kernel lets nobody else into a table whose maker asked for that, as firewalld does since 2.1.
-    if lacking && nft::table(socket, &chain.table)?.is_some_and(|table| table.owned) {
-        let interface = &inside[0];
+    if let Some(Traffic { interface, .. }) = lacking
+        && nft::table(socket, &chain.table)?.is_some_and(|table| table.owned)
+    {
         tracing::warn!(
-            "chain {name} drops forwarded packets and belongs to its maker alone; pods of {interface} reach nothing \
-             beyond the node: firewall-cmd --permanent --zone=trusted --add-interface={interface} && firewall-cmd --reload"
+            "chain {} drops forwarded packets and belongs to its maker alone; pods of {interface} reach nothing \
+             beyond the node: firewall-cmd --permanent --zone=trusted --add-interface={interface} && firewall-cmd --reload",
+            table.base
         );
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    Ok(seen)
+    Ok(Some(table))
 }

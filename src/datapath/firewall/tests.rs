@@ -67,35 +67,24 @@ fn chain(family: Option<Family>, table: &str, chain: &str) -> ChainName {
     ChainName { family, table: table.into(), chain: chain.into() }
 }
 
-fn iptables(policy_drops: bool, rules: &[ForwardRule]) -> ForwardChain {
-    let name = chain(Some(Family::V4), "filter", "FORWARD");
-    ForwardChain { name, interface: self::name("smartnet0"), policy_drops, rules: rules.to_vec() }
+/// A table of somebody else: its base chain, with rules as `iptables -S` prints them.
+fn table(base: ChainName, listing: &str) -> ForwardTable {
+    let mut table = legacy::parse(Family::V4, &format!("-N {}\n{listing}", base.chain));
+    for (number, rule) in table.chains.rules.values_mut().flatten().enumerate() {
+        rule.handle = u64::try_from(number).unwrap() + 7;
+    }
+    ForwardTable { base, ..table }
 }
 
-#[test]
-fn a_chain_drops_by_its_first_rule_for_all_or_by_its_policy() {
-    use ForwardRule::{AcceptAll, DropAll, Other, Ours};
-    assert!(!iptables(false, &[Other]).drops());
-    assert!(iptables(true, &[Other]).drops());
-    assert!(iptables(true, &[Ours(0), Other, DropAll]).drops());
-    assert!(iptables(false, &[Other, DropAll, AcceptAll]).drops());
-    assert!(!iptables(true, &[Other, AcceptAll, DropAll]).drops());
-}
-
-#[test]
-fn accepts_count_only_where_packets_reach_them() {
-    use ForwardRule::{DropAll, Other, Ours};
-    assert!(iptables(true, &[Other, Ours(0), Ours(1), Ours(2)]).accepts());
-    assert!(!iptables(true, &[Ours(0)]).accepts());
-    assert!(!iptables(true, &[DropAll, Ours(0), Ours(1), Ours(2)]).accepts());
-    assert!(iptables(true, &[Ours(1), Ours(2), Ours(0), DropAll]).accepts());
+fn iptables(listing: &str) -> ForwardTable {
+    table(chain(Some(Family::V4), "filter", "FORWARD"), listing)
 }
 
 #[test]
 fn a_node_without_firewalls_needs_nothing() {
     assert_eq!(steps(&want(&[Family::V4]), &have()), Vec::<String>::new());
     let mut open = have();
-    open.firewall.foreign.push(iptables(false, &[ForwardRule::Other]));
+    open.firewall.foreign.push(iptables("-P FORWARD ACCEPT\n-A FORWARD -s 192.0.2.9/32 -j DROP\n"));
     assert_eq!(steps(&want(&[Family::V4]), &open), Vec::<String>::new());
     assert_eq!(steps(&want(&[]), &Have::default()), Vec::<String>::new());
 }
@@ -103,13 +92,13 @@ fn a_node_without_firewalls_needs_nothing() {
 #[test]
 fn a_chain_of_iptables_gets_rules_that_iptables_reads() {
     let mut dropping = have();
-    dropping.firewall.foreign.push(iptables(true, &[ForwardRule::Other]));
+    dropping.firewall.foreign.push(iptables("-P FORWARD DROP\n-A FORWARD -s 192.0.2.9/32 -j DROP\n"));
     assert_eq!(
         steps(&want(&[Family::V4]), &dropping),
         [
-            "node: iptables-nft -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
-          iptables-nft -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
-          \"smarter-cni smartnet0\" -j ACCEPT; iptables-nft -I FORWARD 1 -o smartnet0 -m conntrack --ctstate DNAT -m comment \
+            "node: iptables-nft -A FORWARD -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
+          iptables-nft -A FORWARD -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
+          \"smarter-cni smartnet0\" -j ACCEPT; iptables-nft -A FORWARD -o smartnet0 -m conntrack --ctstate DNAT -m comment \
           --comment \"smarter-cni smartnet0\" -j ACCEPT"
         ]
     );
@@ -122,14 +111,14 @@ fn a_chain_of_iptables_gets_rules_that_iptables_reads() {
 fn a_chain_of_nftables_gets_rules_that_nft_writes() {
     let mut firewalld = have();
     let name = chain(None, "firewalld", "filter_FORWARD");
-    let rules = vec![ForwardRule::Other, ForwardRule::DropAll];
-    firewalld.firewall.foreign.push(ForwardChain { name, rules, ..iptables(false, &[]) });
+    let listing = "-A filter_FORWARD -s 192.0.2.9/32 -j DROP\n-A filter_FORWARD -j REJECT\n";
+    firewalld.firewall.foreign.push(table(name, listing));
     assert_eq!(
         steps(&want(&[Family::V4]), &firewalld),
         [
-            "node: nft insert rule inet firewalld filter_FORWARD iifname \"smartnet0\" accept comment \"smarter-cni smartnet0\"; \
-          nft insert rule inet firewalld filter_FORWARD oifname \"smartnet0\" ct state established,related accept comment \
-          \"smarter-cni smartnet0\"; nft insert rule inet firewalld filter_FORWARD oifname \"smartnet0\" ct status dnat accept \
+            "node: nft insert rule inet firewalld filter_FORWARD handle 8 iifname \"smartnet0\" accept comment \"smarter-cni smartnet0\"; \
+          nft insert rule inet firewalld filter_FORWARD handle 8 oifname \"smartnet0\" ct state established,related accept comment \
+          \"smarter-cni smartnet0\"; nft insert rule inet firewalld filter_FORWARD handle 8 oifname \"smartnet0\" ct status dnat accept \
           comment \"smarter-cni smartnet0\""
         ]
     );
@@ -138,7 +127,7 @@ fn a_chain_of_nftables_gets_rules_that_nft_writes() {
 #[test]
 fn every_accept_is_marked_as_ours() {
     for name in [chain(None, "firewalld", "filter_FORWARD"), chain(Some(Family::V6), "filter", "FORWARD")] {
-        let accepts = rules::accepts(&name, &self::name("smartnet0"));
+        let accepts = accepts::accepts(&name, &self::name("smartnet0"));
         assert!(accepts.iter().all(|rule| rule.comment.is_some()), "{name}");
     }
 }
@@ -146,13 +135,13 @@ fn every_accept_is_marked_as_ours() {
 #[test]
 fn the_legacy_table_gets_its_rules_by_the_legacy_program() {
     let mut legacy = have();
-    legacy.firewall.legacy.push((Family::V4, name("smartnet0")));
+    legacy.firewall.legacy.push(iptables("-P FORWARD ACCEPT\n-A FORWARD -j DROP\n"));
     assert_eq!(
         steps(&want(&[Family::V4]), &legacy),
         [
             "node: iptables-legacy -I FORWARD 1 -i smartnet0 -m comment --comment \"smarter-cni smartnet0\" -j ACCEPT; \
-          iptables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
-          \"smarter-cni smartnet0\" -j ACCEPT; iptables-legacy -I FORWARD 1 -o smartnet0 -m conntrack --ctstate DNAT -m comment \
+          iptables-legacy -I FORWARD 2 -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
+          \"smarter-cni smartnet0\" -j ACCEPT; iptables-legacy -I FORWARD 3 -o smartnet0 -m conntrack --ctstate DNAT -m comment \
           --comment \"smarter-cni smartnet0\" -j ACCEPT"
         ]
     );
@@ -227,13 +216,13 @@ fn uplinks_go_on_listening_when_the_node_becomes_a_router() {
 
 #[test]
 fn what_is_committed_reads_as_nft_reads_it() {
-    let filter = chain(Some(Family::V4), "filter", "FORWARD");
+    let filter = iptables("-P FORWARD DROP\n-A FORWARD -j DROP\n");
+    let traffic = Traffic::of(&name("smartnet0"), &[Family::V4], &[]);
     assert_eq!(
-        rules::accept_transaction(&filter, &name("smartnet0"), &[7]).to_string(),
-        "delete rule ip filter FORWARD handle 7
-insert rule ip filter FORWARD oifname \"smartnet0\" xt match conntrack dnat counter accept comment \"smarter-cni smartnet0\"
-insert rule ip filter FORWARD oifname \"smartnet0\" xt match conntrack established,related counter accept comment \"smarter-cni smartnet0\"
-insert rule ip filter FORWARD iifname \"smartnet0\" counter accept comment \"smarter-cni smartnet0\"
+        accepts::transaction(&filter.base, &name("smartnet0"), &filter.change(&traffic).unwrap()).to_string(),
+        "insert rule ip filter FORWARD handle 7 iifname \"smartnet0\" counter accept comment \"smarter-cni smartnet0\"
+insert rule ip filter FORWARD handle 7 oifname \"smartnet0\" xt match conntrack established,related counter accept comment \"smarter-cni smartnet0\"
+insert rule ip filter FORWARD handle 7 oifname \"smartnet0\" xt match conntrack dnat counter accept comment \"smarter-cni smartnet0\"
 "
     );
     assert_eq!(

@@ -5,6 +5,7 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 
 use super::Step;
+use crate::datapath::firewall::passage::Change;
 use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::mark::OWNER;
 use crate::net::{Family, IfName, Route};
@@ -116,10 +117,14 @@ impl Step {
                  @clamped tcp flags syn tcp option maxseg size set rt mtu, and the same with oifname",
                 nft_family(*family)
             ),
-            Self::AcceptForward { chain, interface } => write_accepts(f, chain, interface),
-            Self::AcceptLegacy { family, interface } => {
+            Self::AcceptForward { chain, traffic, change } => {
+                write!(f, "node: {}", accept_commands(chain, &traffic.interface, change).join("; "))
+            }
+            Self::AcceptLegacy { family, traffic, change } => {
                 let program = legacy::program(*family);
-                write!(f, "node: {}", legacy::commands(program, interface))
+                let commands = legacy::commands(&traffic.interface, change);
+                let typed: Vec<_> = commands.iter().map(|words| legacy::typed(program, words)).collect();
+                write!(f, "node: {}", typed.join("; "))
             }
             other => other.write_in_pod(f),
         }
@@ -155,23 +160,35 @@ fn nft_family(family: Family) -> &'static str {
     if family == Family::V4 { "ip" } else { "ip6" }
 }
 
-/// In the words of the program that owns the chain.
-fn write_accepts(f: &mut fmt::Formatter<'_>, chain: &ChainName, interface: &IfName) -> fmt::Result {
-    if chain.is_iptables() {
-        let program = if chain.family == Some(Family::V6) { "ip6tables-nft" } else { "iptables-nft" };
-        return write!(f, "node: {}", legacy::commands(program, interface));
+/// What a person types to change a chain of somebody else, in the words of the program that owns it.
+pub fn accept_commands(base: &ChainName, interface: &IfName, change: &Change) -> Vec<String> {
+    if base.is_iptables() {
+        let program = base.iptables("-nft");
+        return legacy::commands(interface, change)
+            .iter()
+            .map(|words| legacy::typed(&program, words))
+            .collect();
     }
-    write!(
-        f,
-        "node: nft insert rule {chain} iifname \"{interface}\" accept comment \"{OWNER} {interface}\""
-    )?;
-    for matches in ["ct state established,related", "ct status dnat"] {
-        write!(
-            f,
-            "; nft insert rule {chain} oifname \"{interface}\" {matches} accept comment \"{OWNER} {interface}\""
-        )?;
-    }
-    Ok(())
+    let table = base.table_words();
+    let accept = |accept: usize| {
+        let matches = match accept {
+            0 => format!("iifname \"{interface}\""),
+            1 => format!("oifname \"{interface}\" ct state established,related"),
+            _ => format!("oifname \"{interface}\" ct status dnat"),
+        };
+        format!("{matches} accept comment \"{OWNER} {interface}\"")
+    };
+    let delete = change
+        .remove
+        .iter()
+        .map(|removed| format!("nft delete rule {table} {} handle {}", removed.chain, removed.handle));
+    let insert = change.insert.iter().map(|(number, place)| match place.before {
+        None => format!("nft add rule {table} {} {}", place.chain, accept(*number)),
+        Some((handle, _)) => {
+            format!("nft insert rule {table} {} handle {handle} {}", place.chain, accept(*number))
+        }
+    });
+    delete.chain(insert).collect()
 }
 
 fn mtu_words(mtu: Option<u32>) -> String {

@@ -15,7 +15,7 @@ pub fn apply(session: &mut Session, removal: &Removal) -> kernel::Result<()> {
     let command = match removal {
         Removal::SpoofCheck(port) => return rules::remove_spoof_check(socket, port),
         Removal::Accepts(chain, interface) => {
-            return firewall::rules::remove_accepts(socket, chain, interface);
+            return firewall::accepts::remove_accepts(socket, chain, interface);
         }
         Removal::Masquerade(rule) => Command::DeleteRule {
             table: tables::table(rule.family),

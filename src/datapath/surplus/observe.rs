@@ -20,8 +20,8 @@ pub fn observe(session: &mut Session) -> kernel::Result<Present> {
         present.links.extend(link.name.parse::<IfName>());
     }
     let socket = session.netfilter()?;
-    match nft::chains(socket, None) {
-        Ok(chains) => present.accepts = firewall::rules::standing_accepts(socket, &chains)?,
+    match firewall::accepts::standing_accepts(socket) {
+        Ok(accepts) => present.accepts = accepts,
         // A kernel without nf_tables has nothing of ours in it.
         Err(error) if error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL) => {
             return Ok(present);

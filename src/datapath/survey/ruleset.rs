@@ -5,15 +5,17 @@
 mod foreign;
 mod listing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 pub use foreign::{AddressRule, ForeignPort};
 
-use crate::datapath::firewall::observe::is_foreign;
-use crate::datapath::firewall::{ForwardChain, rules as forward};
+use crate::datapath::firewall::observe::{forward_table, is_foreign};
+use crate::datapath::firewall::passage::ForwardTable;
+use crate::datapath::firewall::way::{Chains, Condition, Spot};
+use crate::datapath::firewall::{ChainName, accepts, rules as forward};
 use crate::datapath::hostports::{Entry, Mapping, missing, tables};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules;
@@ -36,6 +38,8 @@ pub struct Ruleset {
     spoof_allowed: Vec<(IfName, Mac)>,
     /// Tables that only their maker may change.
     owned: Vec<Table>,
+    /// Sets of interfaces in tables of others that stand on the forward hook.
+    foreign_names: BTreeMap<(Table, String), BTreeSet<IfName>>,
 }
 
 impl Ruleset {
@@ -65,7 +69,30 @@ impl Ruleset {
                 ruleset.owned.push(table);
             }
         }
+        ruleset.read_foreign_names(socket, &filtering)?;
         Ok(ruleset)
+    }
+
+    fn read_foreign_names(&mut self, socket: &mut Socket, tables: &BTreeSet<String>) -> kernel::Result<()> {
+        let foreign = self.rules.iter().filter(|placed| tables.contains(&placed.table.name));
+        let mut sets = BTreeSet::new();
+        for placed in foreign {
+            for condition in accepts::seen(placed.table.family, &placed.rule).conditions {
+                if let Condition::Member { set, .. } = condition {
+                    sets.insert((placed.table.clone(), set));
+                }
+            }
+        }
+        for (table, set) in sets {
+            let elements = nft::elements(socket, &table, &nft::Set::new(&set, &[nft::DataType::IfName]))?;
+            let names = elements.iter().filter_map(|element| match element.key.as_slice() {
+                [Datum::IfName(name)] => Some(name.clone()),
+                _ => None,
+            });
+            let names = names.collect();
+            self.foreign_names.insert((table, set), names);
+        }
+        Ok(())
     }
 
     fn read_elements(&mut self, socket: &mut Socket, family: Family) -> kernel::Result<()> {
@@ -199,30 +226,39 @@ impl Ruleset {
         self.chains.iter().filter(|chain| is_foreign(chain, &Family::BOTH))
     }
 
-    /// Chains of somebody else on the forward hook, seen from an interface of ours, and whether only their maker may
-    /// change them.
-    pub fn forward_chains(&self, interface: &IfName) -> Vec<(ForwardChain, bool)> {
+    /// Chains of somebody else on the forward hook with all of their tables, as an interface of ours meets them, and
+    /// whether only their maker may change them.
+    pub fn forward_tables(&self, interface: &IfName) -> Vec<(ForwardTable, bool)> {
         let seen = self.foreign_chains().filter_map(|chain| {
-            let rules = self.rules_of(&chain.table, &chain.name);
-            let seen = crate::datapath::firewall::observe::seen_from(chain, interface, &rules)?;
-            Some((seen, self.owned.contains(&chain.table)))
+            let mut table = forward_table(chain)?;
+            table.chains = self.chains_of(&chain.table, interface);
+            Some((table, self.owned.contains(&chain.table)))
         });
         seen.collect()
     }
 
-    /// Whether a rule of that table, other than ours, accepts packets by the interface's name: somebody has decided.
-    pub fn names_interface(&self, table: &str, interface: &IfName) -> bool {
-        let quoted = format!("\"{interface}\"");
-        let ours = format!("{OWNER} {interface}");
-        self.rules.iter().any(|placed| {
-            if placed.table.name != table
-                || placed.rule.comment.as_ref().is_some_and(|comment| comment.as_str() == ours)
-            {
-                return false;
-            }
-            let text = placed.rule.text();
-            text.contains(&quoted) && text.ends_with("accept")
-        })
+    fn chains_of(&self, table: &Table, interface: &IfName) -> Chains {
+        let mut chains = Chains { whole: true, ..Chains::default() };
+        for chain in self.chains.iter().filter(|chain| chain.table == *table) {
+            chains.rules.insert(chain.name.clone(), Vec::new());
+            chains.uses.insert(chain.name.clone(), chain.uses);
+        }
+        for placed in self.rules.iter().filter(|placed| placed.table == *table) {
+            let rules = chains.rules.entry(placed.chain.clone()).or_default();
+            rules.push(accepts::seen(table.family, &placed.rule));
+        }
+        let sets = self.foreign_names.iter().filter(|((of, _), _)| of == table);
+        for ((_, set), names) in sets {
+            chains.members.insert((set.clone(), interface.clone()), names.contains(interface));
+        }
+        chains
+    }
+
+    /// A rule of that table as text, with its handle.
+    pub fn rule_of(&self, base: &ChainName, spot: &Spot) -> Option<(String, u64)> {
+        let table = accepts::foreign_table(base);
+        let rule = self.rules_of(&table, &spot.chain).into_iter().nth(spot.index)?;
+        Some((rule.text(), rule.handle))
     }
 
     /// Tables of `iptables-nft` that have rules, such as `ip filter`.

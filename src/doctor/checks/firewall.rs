@@ -1,9 +1,14 @@
 //! Packet filters of others that stand in the way of what pods send.
 
+use ipnetwork::IpNetwork;
+
 use super::RECONCILE;
-use super::host::{gateway_links, routed};
-use crate::datapath::firewall::{ForwardChain, legacy};
-use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
+use super::host::routed;
+use crate::datapath::firewall::passage::{ACCEPTS, Change, ForwardTable, Obstacle, Place, Traffic};
+use crate::datapath::firewall::way::Spot;
+use crate::datapath::firewall::{ChainName, legacy};
+use crate::datapath::step::accept_commands;
+use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::net::{Family, IfName};
 
@@ -14,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
         "forward-drop",
         "no firewall drops what pods send through the node",
         Broken,
-        &[Need::Filter, Need::Attachments, Need::Configuration],
+        &[Need::Filter, Need::Attachments, Need::Configuration, Need::Network],
         forward_drop,
     ),
     G::Host.check(
@@ -28,37 +33,112 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn forward_drop(evidence: &Evidence) -> Verdict {
     let filter = evidence.filter()?;
+    let legacy = &evidence.node()?.legacy_filter;
     let families = routed(evidence)?;
     let configured = evidence.configuration()?.networks();
     let left_alone: Vec<_> =
         configured.filter(|network| network.hands_off).filter_map(|network| network.bridge.clone()).collect();
     let mut findings = Vec::new();
-    for link in gateway_links(evidence)? {
+    for (link, subnets) in gateways(evidence)? {
         if left_alone.iter().any(|bridge| *bridge == link.as_str()) {
             continue;
         }
-        for (chain, owned) in filter.forward_chains(&link) {
-            let concerns = families.iter().any(|family| chain.name.sees(*family));
-            let lets_through = chain.accepts() || filter.names_interface(&chain.name.table, &link);
-            if concerns && chain.drops() && !lets_through {
-                let whose = owner(evidence, &chain);
-                let how =
-                    if chain.policy_drops { "its policy is drop" } else { "a rule without conditions drops" };
-                findings.push(Finding::problem(
-                    format!("chain {}", chain.name),
-                    format!("{how}, and nothing accepts the packets of {link}; the chain is {whose}"),
-                    remedy(&chain, &link, owned),
-                ));
-            }
+        let traffic = Traffic::of(&link, &families, &subnets);
+        for (table, owned) in filter.forward_tables(&link) {
+            let rule = |spot: &Spot| filter.rule_of(&table.base, spot);
+            findings.extend(judge(evidence, &table, &traffic, &rule, Some(owned)));
+        }
+        for (family, listing) in legacy {
+            findings.extend(judge_legacy(evidence, *family, listing, &traffic));
         }
     }
     Ok(findings)
 }
 
-fn owner(evidence: &Evidence, chain: &ForwardChain) -> &'static str {
-    let has =
-        |name: &str| evidence.filter().is_ok_and(|filter| filter.has_chain_like(&chain.name.table, name));
-    match chain.name.table.as_str() {
+fn judge_legacy(
+    evidence: &Evidence,
+    family: Family,
+    listing: &Result<String, String>,
+    traffic: &Traffic,
+) -> Option<Finding> {
+    let listing = match listing {
+        Ok(listing) => listing,
+        Err(why) => {
+            let object = format!("chain FORWARD of {}", legacy::program(family));
+            return Some(Finding::Unknown { object, why: why.clone() });
+        }
+    };
+    let table = legacy::parse(family, listing);
+    let rule = |spot: &Spot| {
+        let line = legacy::line(listing, &spot.chain, spot.index)?;
+        Some((line.to_owned(), 0))
+    };
+    judge(evidence, &table, traffic, &rule, None)
+}
+
+/// `owned` is whether only its maker may change the table; `None` for one of the old x_tables.
+fn judge(
+    evidence: &Evidence,
+    table: &ForwardTable,
+    traffic: &Traffic,
+    rule: &dyn Fn(&Spot) -> Option<(String, u64)>,
+    owned: Option<bool>,
+) -> Option<Finding> {
+    // Everything was read: nothing can be missing.
+    let host_ports = evidence.records().is_ok_and(|attachments| !attachments.ports().is_empty());
+    let trouble = table.trouble(traffic, host_ports).ok().flatten()?;
+    let link = &traffic.interface;
+    let object = match owned {
+        Some(_) => format!("chain {}", table.base),
+        None => format!("chain {} of {}", table.base.chain, legacy::program(table.base.family?)),
+    };
+    let refused = match trouble.accept {
+        0 => format!("what pods behind {link} send"),
+        1 => format!("answers to pods behind {link}"),
+        _ => format!("what is sent to host ports of pods behind {link}"),
+    };
+    let found = trouble.rule.as_ref().and_then(|spot| Some((spot, rule(spot)?)));
+    let cause = match &found {
+        None => "its policy is drop".to_owned(),
+        Some((spot, (text, _))) => format!("rule \"{text}\" in {} drops", spot.chain),
+    };
+    let whose = owner(evidence, &table.base);
+    let words = match trouble.obstacle {
+        Obstacle::Unknown => {
+            let rule =
+                found.map_or_else(String::new, |(spot, (text, _))| format!("\"{text}\" in {}", spot.chain));
+            let why = format!(
+                "could not tell: rule {rule} may refuse {refused}, all or a part of it: it asks for something that only \
+                 the packets know"
+            );
+            return Some(Finding::Unknown { object, why });
+        }
+        Obstacle::LacksAccept => format!("{cause}, and nothing accepts {refused}; the chain is {whose}"),
+        Obstacle::Meant => {
+            format!("{cause} {refused}, and names it: somebody means it; the chain is {whose}")
+        }
+        Obstacle::Shared => format!(
+            "{cause}, and nothing accepts {refused}; others come through there too, and rules in front of it refuse some \
+             packets: no accept of ours can stand there; the chain is {whose}"
+        ),
+    };
+    let fix = match (trouble.obstacle, &found) {
+        (Obstacle::LacksAccept, _) | (_, None) => remedy(table, traffic, owned),
+        (_, Some((spot, (_, handle)))) => allow(table, traffic, spot, *handle, owned),
+    };
+    Some(Finding::problem(object, words, fix))
+}
+
+/// The node's interfaces that pods' packets come through, with the pods' subnets.
+fn gateways(evidence: &Evidence) -> Result<Vec<(IfName, Vec<IpNetwork>)>, Pass> {
+    let promises = evidence.attachments()?.promises();
+    let gateways = promises.into_values().flat_map(|promise| promise.gateways);
+    Ok(gateways.map(|(link, addresses)| (link, addresses.into_iter().collect())).collect())
+}
+
+fn owner(evidence: &Evidence, chain: &ChainName) -> &'static str {
+    let has = |name: &str| evidence.filter().is_ok_and(|filter| filter.has_chain_like(&chain.table, name));
+    match chain.table.as_str() {
         "firewalld" => "firewalld's",
         "filter" if has("DOCKER") => "Docker's",
         "filter" if has("ufw") => "ufw's",
@@ -67,23 +147,39 @@ fn owner(evidence: &Evidence, chain: &ForwardChain) -> &'static str {
     }
 }
 
-fn remedy(chain: &ForwardChain, link: &IfName, owned: bool) -> String {
-    if owned || chain.name.table == "firewalld" {
+fn commands(table: &ForwardTable, traffic: &Traffic, change: &Change, owned: Option<bool>) -> Vec<String> {
+    let link = &traffic.interface;
+    match (owned, table.base.family) {
+        (None, Some(family)) => {
+            let program = legacy::program(family);
+            legacy::commands(link, change).iter().map(|words| legacy::typed(program, words)).collect()
+        }
+        _ => accept_commands(&table.base, link, change),
+    }
+}
+
+fn remedy(table: &ForwardTable, traffic: &Traffic, owned: Option<bool>) -> String {
+    let link = &traffic.interface;
+    if owned == Some(true) || table.base.table == "firewalld" {
         let told = format!(
             "firewall-cmd --permanent --zone=trusted --add-interface={link} && firewall-cmd --reload"
         );
-        return if owned { told } else { format!("{RECONCILE}\nuntil it is reloaded; for good: {told}") };
+        let once = format!("{RECONCILE}\nuntil it is reloaded; for good: {told}");
+        return if owned == Some(true) { told } else { once };
     }
-    let again = format!("{RECONCILE}\nputs the accepts there, as every pod that starts does; by hand:\n");
-    if chain.name.is_iptables() {
-        let program = if chain.name.sees(Family::V4) { "iptables" } else { "ip6tables" };
-        return format!("{again}{}", legacy::commands(program, link).replace("; ", "\n"));
-    }
-    let name = &chain.name;
+    let typed = commands(table, traffic, &table.change(traffic).unwrap_or_default(), owned);
     format!(
-        "{again}nft insert rule {name} oifname {link} ct status dnat accept\nnft insert rule {name} oifname \
-         {link} ct state established,related accept\nnft insert rule {name} iifname {link} accept"
+        "{RECONCILE}\nputs the accepts there, as every pod that starts does; by hand:\n{}",
+        typed.join("\n")
     )
+}
+
+/// In front of a rule that somebody means only a person puts an accept.
+fn allow(table: &ForwardTable, traffic: &Traffic, spot: &Spot, handle: u64, owned: Option<bool>) -> String {
+    let place = Place { chain: spot.chain.clone(), before: Some((handle, spot.index)) };
+    let insert = (0..ACCEPTS).map(|accept| (accept, place.clone())).collect();
+    let typed = commands(table, traffic, &Change { insert, ..Change::default() }, owned);
+    format!("if pods shall get through, put accepts in front of that rule:\n{}", typed.join("\n"))
 }
 
 /// Two packet filters side by side: each shows half of the rules, and a drop in either is a drop.

@@ -40,6 +40,8 @@ pub struct Node {
     pub ways: BTreeMap<ipnetwork::IpNetwork, Option<u32>>,
     /// Old x_tables that are loaded here: family and table.
     pub legacy: Vec<(Family, String)>,
+    /// The old filter tables, as `iptables-legacy -S` lists them.
+    pub legacy_filter: Vec<(Family, Result<String, String>)>,
     /// Processes of the node that listen, each with its command and number where it could be found.
     pub listeners: Vec<(Listener, Option<(u32, String)>)>,
 }
@@ -54,6 +56,7 @@ impl Node {
         let mut node = Self {
             ways: subnets.into_iter().map(|(subnet, _)| *subnet).zip(ways).collect(),
             legacy: legacy(),
+            legacy_filter: legacy_filter(),
             listeners: listening(ports),
             network,
             ..Self::default()
@@ -120,6 +123,12 @@ fn legacy() -> Vec<(Family, String)> {
         found.extend(text.lines().map(|table| (family, table.to_owned())));
     }
     found
+}
+
+fn legacy_filter() -> Vec<(Family, Result<String, String>)> {
+    let listed =
+        Family::BOTH.into_iter().filter_map(|family| Some((family, survey::legacy_listing(family)?)));
+    listed.map(|(family, listing)| (family, listing.map_err(|error| error.to_string()))).collect()
 }
 
 /// Which process has a socket: `/proc/<pid>/fd` says `socket:[<inode>]`.

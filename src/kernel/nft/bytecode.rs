@@ -112,7 +112,7 @@ pub enum Instruction {
 }
 
 /// The instructions of a rule in a table of that family.
-pub(super) fn compile(family: TableFamily, expressions: &[Expr]) -> Vec<Instruction> {
+pub(crate) fn compile(family: TableFamily, expressions: &[Expr]) -> Vec<Instruction> {
     expressions.iter().flat_map(|expression| translate(family, expression)).collect()
 }
 

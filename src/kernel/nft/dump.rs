@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use super::bytecode::{Instruction, compile};
 use super::data::{Comment, DataType, Datum, split};
 use super::message::{self, COMMENT};
-use super::number::{VERDICT_ACCEPT, VERDICT_DROP};
 use super::{
     Element, Hook, HookPoint, Kind, Policy, Rule, Set, Table, TableFamily, decode, lift, raw,
     without_nf_tables,
@@ -79,42 +78,20 @@ impl RuleInfo {
     pub fn is(&self, family: TableFamily, rule: &Rule) -> bool {
         self.comment == rule.comment && self.instructions == compile(family, &rule.expressions)
     }
-
-    /// What the rule does with every packet. `None` for a rule that matches anything at all, even with a limit, and for
-    /// one that hands the packet on.
-    pub fn verdict_for_all(&self) -> Option<Ending> {
-        let mut ending = None;
-        for instruction in &self.instructions {
-            match instruction {
-                Instruction::Counter => {}
-                Instruction::XtMatch { name, .. } if name == "comment" => {}
-                Instruction::Other { name, .. } if name == "log" => {}
-                Instruction::Verdict { code: VERDICT_ACCEPT, .. } => ending = Some(Ending::Accept),
-                Instruction::Verdict { code: VERDICT_DROP, .. } => ending = Some(Ending::Drop),
-                Instruction::Other { name, .. } if name == "reject" => ending = Some(Ending::Drop),
-                // `-j REJECT` of iptables; NFTA_TARGET_NAME comes with its zero.
-                Instruction::Other { name, data }
-                    if name == "target" && data.windows(7).any(|word| word == b"REJECT\0") =>
-                {
-                    ending = Some(Ending::Drop);
-                }
-                _ => return None,
-            }
-        }
-        ending
-    }
-}
-
-/// How a packet's way through a chain ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    Accept,
-    /// In silence or with an answer.
-    Drop,
 }
 
 /// The rules of a chain in their order.
 pub fn rules(socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
+    rules_as(socket, table, chain, |rule| rule)
+}
+
+/// What is made of each rule of a chain, in their order: of thousands nobody keeps more than he needs.
+pub fn rules_as<T>(
+    socket: &mut Socket,
+    table: &Table,
+    chain: &str,
+    mut keep: impl FnMut(RuleInfo) -> T,
+) -> Result<Vec<T>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
         // Older kernels ignore the names and give all rules of the family, or of all families.
@@ -124,7 +101,7 @@ pub fn rules(socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<Rule
         if !same {
             return None;
         }
-        rule_info(&attributes)
+        rule_info(&attributes).map(&mut keep)
     };
     let question = message::rule_message(table, chain, None, None);
     or_empty(socket.dump(message::GETRULE, &question, || format!("nft list chain {table} {chain}"), read))
@@ -140,14 +117,20 @@ pub struct PlacedRule {
 
 /// The rules of all chains, those of one chain in their order.
 pub fn all_rules(socket: &mut Socket) -> Result<Vec<PlacedRule>> {
+    rules_that(socket, |_| true)
+}
+
+/// The rules of all chains that somebody wants to keep.
+pub fn rules_that(socket: &mut Socket, wanted: impl Fn(&PlacedRule) -> bool) -> Result<Vec<PlacedRule>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
         let name = attributes.get_table().ok()?.to_string_lossy().into_owned();
-        Some(PlacedRule {
+        let placed = PlacedRule {
             table: Table { family: TableFamily::from_number(header.nfgen_family)?, name },
             chain: attributes.get_chain().ok()?.to_string_lossy().into_owned(),
             rule: rule_info(&attributes)?,
-        })
+        };
+        Some(placed).filter(|placed| wanted(placed))
     };
     let question = message::generic(0, 0);
     or_empty(socket.dump(message::GETRULE, &question, || "nft list ruleset".to_owned(), read))
@@ -165,6 +148,10 @@ pub(super) fn rule_info(attributes: &IterableRuleAttrs<'_>) -> Option<RuleInfo> 
 pub struct ChainInfo {
     pub table: Table,
     pub name: String,
+    /// Unique in its table, never used again.
+    pub handle: u64,
+    /// Its rules, and whatever jumps to it.
+    pub uses: usize,
     /// A hook of a kind that this program does not know (`netdev`, `route`…) is reported as none.
     pub hook: Option<Hook>,
 }
@@ -210,6 +197,8 @@ fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool)
         Some(ChainInfo {
             table: Table { family, name: attributes.get_table().ok()?.to_string_lossy().into_owned() },
             name: attributes.get_name().ok()?.to_string_lossy().into_owned(),
+            handle: attributes.get_handle().unwrap_or_default(),
+            uses: attributes.get_use().ok().and_then(|uses| uses.try_into().ok()).unwrap_or_default(),
             hook: hook(),
         })
     };

@@ -15,25 +15,27 @@ mod lift;
 mod listing;
 mod loss;
 mod message;
-mod number;
+pub(crate) mod number;
 mod raw;
 mod text;
 mod xt;
 
 use super::{Error, Result, Socket};
 
+#[cfg(test)]
+pub(crate) use bytecode::compile as compiled;
 pub use bytecode::{Comparison, Instruction};
 pub use data::{Comment, DataType, Datum};
 pub use dump::{
-    ChainInfo, Ending, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements,
-    rules, table, tables,
+    ChainInfo, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements, rules,
+    rules_as, rules_that, table, tables,
 };
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 pub use listing::Listing;
 pub(super) use loss::{GENERIC_HEADER, NEWGEN, loss};
 
 /// Which packets a table sees. NAT chains stand in `ip` and `ip6` (in `inet` only since Linux 5.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TableFamily {
     Inet,
     Ip,
@@ -41,7 +43,7 @@ pub enum TableFamily {
     Ip6,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Table {
     pub family: TableFamily,
     pub name: String,

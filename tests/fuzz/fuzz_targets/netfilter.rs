@@ -31,7 +31,7 @@ fn ask(socket: &mut Socket, input: &[u8]) {
     let _ = nft::chains(replayed(socket, input), None);
     let _ = nft::rules(replayed(socket, input), &table, "egress");
     for placed in nft::all_rules(replayed(socket, input)).iter().flatten() {
-        let _ = placed.rule.verdict_for_all();
+        let _ = placed.rule.text();
     }
     let ports = Set::map(
         "hostports",

@@ -5,7 +5,7 @@ use std::fs::File;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use smarter_cni::datapath::firewall::rules;
+use smarter_cni::datapath::firewall::accepts;
 use smarter_cni::kernel::Socket;
 
 use super::{BRIDGE, add, check, forwarding, network, plugin, pod, reaches, serve, stranger};
@@ -57,7 +57,7 @@ fn nft(script: &str) {
 }
 
 fn withdraw() {
-    rules::withdraw_accepts(&mut Socket::netfilter().unwrap()).unwrap();
+    accepts::withdraw_accepts(&mut Socket::netfilter().unwrap()).unwrap();
 }
 
 /// Pods talk to the world and get answers; what only passes through the node stays where the owner wants it, and so do
@@ -88,7 +88,9 @@ fn pods_pass_dockers_chains_and_nobody_else_does() {
         assert_pods_alone_get_through(&network(&json!({})));
         let listed = run("iptables-nft", &["-S"]);
         assert!(
-            listed.contains(&format!("-N DOCKER-USER\n{ACCEPTS}-A FORWARD -j DOCKER-USER\n")),
+            listed.contains(&format!(
+                "-A FORWARD -i docker0 -o docker0 -j ACCEPT\n{ACCEPTS}-A DOCKER-ISOLATION"
+            )),
             "{listed}"
         );
         assert_eq!(listed.replace(ACCEPTS, ""), before.0);
@@ -110,10 +112,9 @@ fn pods_pass_a_chain_that_rejects_at_its_end() {
         let listed = run("nft", &["list", "table", "inet", "firewalld"]);
         assert!(
             listed.contains(
-                "policy accept;
+                "ct state invalid drop
 \t\tiifname \"smartnet0\" accept comment \"smarter-cni smartnet0\"
-\t\toifname \"smartnet0\" ct state established,related accept comment \"smarter-cni smartnet0\"
-\t\toifname \"smartnet0\" ct status dnat accept comment \"smarter-cni smartnet0\"
+\t\treject with icmpx admin-prohibited
 "
             ),
             "{listed}"
@@ -133,6 +134,10 @@ fn pods_pass_the_legacy_table_and_nobody_else_does() {
         assert_eq!(listed.matches("smarter-cni smartnet0").count(), 3, "{listed}");
         let rest: Vec<_> = listed.lines().filter(|line| !line.contains("smarter-cni")).collect();
         assert_eq!(rest.join("\n"), before.trim_end());
+        assert!(
+            listed.contains(&format!("-A FORWARD -i docker0 -o docker0 -j ACCEPT\n{ACCEPTS}")),
+            "{listed}"
+        );
     });
 }
 
@@ -181,7 +186,7 @@ fn check_names_what_the_firewall_lost_and_the_next_pod_repairs_it() {
         // As a restart of a firewall does.
         Node.run("iptables-nft -F FORWARD");
         let lost = check(&first, "first", &config, &result);
-        assert!(lost.stdout.contains("iptables-nft -I FORWARD 1 -i smartnet0"), "{lost}");
+        assert!(lost.stdout.contains("iptables-nft -A FORWARD -i smartnet0"), "{lost}");
         assert!(!reaches(&first, WORLD));
         let _second = pod("second", &config);
         assert!(reaches(&first, WORLD));
@@ -190,7 +195,7 @@ fn check_names_what_the_firewall_lost_and_the_next_pod_repairs_it() {
 }
 
 #[test]
-fn accepts_behind_a_drop_for_all_move_to_the_front() {
+fn accepts_behind_a_drop_for_all_move_in_front_of_it() {
     sandboxed(|| {
         docker("iptables-nft");
         let world = lab::world();

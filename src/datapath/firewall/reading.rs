@@ -1,0 +1,284 @@
+//! Rules of nf_tables as a walk needs them: the kernel's instructions read back as conditions and a verdict. Asks nobody.
+//!
+//! Whatever is not understood makes a rule that cannot be decided, never one that is taken for something else.
+
+mod xt;
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::way::{Condition, Direction, End, Maker, Rule, Verdict, track};
+use crate::kernel::nft::number::{
+    CT_STATE, CT_STATUS, IPS_DST_NAT, META_IIFNAME, META_L4PROTO, META_NFPROTO, META_OIFNAME, NETWORK_HEADER,
+    NFPROTO_IPV4, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+};
+use crate::kernel::nft::{Instruction, RuleInfo, TableFamily};
+use crate::net::Family;
+
+/// NFT_CMP_EQ and NFT_CMP_NEQ.
+const EQUAL: u32 = 0;
+const UNEQUAL: u32 = 1;
+/// NFT_REG_VERDICT.
+const VERDICT_REGISTER: u32 = 0;
+/// The comment of a rule, also where iptables keeps it in a match.
+pub(super) fn comment(rule: &RuleInfo) -> Option<String> {
+    let of_match = |instruction: &Instruction| match instruction {
+        Instruction::XtMatch { name, info, .. } if name == "comment" => {
+            let text = info.split(|byte| *byte == 0).next().unwrap_or_default();
+            Some(String::from_utf8_lossy(text).into_owned())
+        }
+        _ => None,
+    };
+    let own = rule.comment.as_ref().map(|comment| comment.as_str().to_owned());
+    own.or_else(|| rule.instructions.iter().find_map(of_match))
+}
+
+/// The rule, which nobody has looked at the maker of yet.
+pub(super) fn read(family: TableFamily, rule: &RuleInfo) -> Rule {
+    let mut reader = Reader { family: known_family(family), loaded: Vec::new(), conditions: Vec::new() };
+    let mut verdict = Verdict::Continue;
+    for instruction in &rule.instructions {
+        if let Some(end) = reader.instruction(instruction) {
+            verdict = end;
+        }
+    }
+    // One that cannot be decided says all there is to say of its kind.
+    let mut conditions: Vec<Condition> = Vec::with_capacity(reader.conditions.len());
+    for condition in reader.conditions {
+        if !conditions.contains(&condition) {
+            conditions.push(condition);
+        }
+    }
+    Rule { handle: rule.handle, maker: Maker::Other, conditions, verdict }
+}
+
+fn known_family(family: TableFamily) -> Option<Family> {
+    match family {
+        TableFamily::Ip => Some(Family::V4),
+        TableFamily::Ip6 => Some(Family::V6),
+        TableFamily::Inet | TableFamily::Bridge => None,
+    }
+}
+
+/// What a register holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Loaded {
+    Interface(Direction),
+    Network {
+        offset: u32,
+        length: u32,
+    },
+    State,
+    Status,
+    Layer,
+    /// What a rule picks single values of: ports, protocols, MACs.
+    Detail,
+    Unknown,
+}
+
+/// `value & mask ^ xor`
+type Bits = (Vec<u8>, Vec<u8>);
+
+struct Reader {
+    /// Once it is known.
+    family: Option<Family>,
+    /// Everybody uses what was loaded in the order of loading, so registers need no following.
+    loaded: Vec<(Loaded, Option<Bits>)>,
+    conditions: Vec<Condition>,
+}
+
+impl Reader {
+    fn instruction(&mut self, instruction: &Instruction) -> Option<Verdict> {
+        match instruction {
+            Instruction::Meta { key, .. } => self.load(match *key {
+                META_IIFNAME => Loaded::Interface(Direction::In),
+                META_OIFNAME => Loaded::Interface(Direction::Out),
+                META_NFPROTO => Loaded::Layer,
+                META_L4PROTO => Loaded::Detail,
+                _ => Loaded::Unknown,
+            }),
+            Instruction::Payload { base: NETWORK_HEADER, offset, length, .. } => {
+                self.load(Loaded::Network { offset: *offset, length: *length });
+            }
+            // Ports and MACs, and whatever else one reads there.
+            Instruction::Payload { .. } => self.load(Loaded::Detail),
+            Instruction::Conntrack { key: CT_STATE, .. } => self.load(Loaded::State),
+            Instruction::Conntrack { key: CT_STATUS, .. } => self.load(Loaded::Status),
+            Instruction::Conntrack { .. } | Instruction::Fib { .. } | Instruction::Immediate { .. } => {
+                self.load(Loaded::Unknown);
+            }
+            Instruction::Counter | Instruction::RouteMss { .. } | Instruction::ToNetworkOrder { .. } => {}
+            Instruction::SetMeta { .. } | Instruction::WriteMss { .. } => self.loaded.clear(),
+            Instruction::Bitwise { mask, xor, .. } => {
+                if let Some((_, operation)) = self.loaded.last_mut() {
+                    *operation = Some((mask.clone(), xor.clone()));
+                }
+            }
+            Instruction::Compare { op, data, .. } => self.compare(op.0, data),
+            Instruction::Masquerade
+            | Instruction::Dnat { .. }
+            | Instruction::Lookup { result: Some(VERDICT_REGISTER), .. } => return Some(Verdict::Undecided),
+            Instruction::Lookup { result: Some(_), .. } => {
+                self.loaded.clear();
+                self.load(Loaded::Unknown);
+            }
+            Instruction::Lookup { set, inverted, .. } => self.look_up(set, *inverted),
+            Instruction::Verdict { code, chain } => return Some(verdict(*code, chain.as_deref())),
+            Instruction::XtMatch { name, revision, info } => {
+                self.conditions.extend(xt::condition(name, *revision, info));
+            }
+            Instruction::Other { name, data } => return self.other(name, data),
+        }
+        None
+    }
+
+    fn load(&mut self, what: Loaded) {
+        self.loaded.push((what, None));
+    }
+
+    fn other(&mut self, name: &str, data: &[u8]) -> Option<Verdict> {
+        match name {
+            "log" | "notrack" | "dup" | "flow_offload" => {}
+            "reject" => return Some(Verdict::Drop),
+            "target" => return xt::target(data),
+            "limit" | "quota" | "connlimit" | "dynset" | "objref" | "range" | "last" => {
+                self.loaded.clear();
+                self.conditions.push(Condition::Narrow);
+            }
+            "queue" | "nat" | "redir" | "masq" | "tproxy" | "synproxy" | "fwd" => {
+                return Some(Verdict::Undecided);
+            }
+            "match" => self.conditions.push(Condition::Obscure),
+            _ => self.load(Loaded::Unknown),
+        }
+        None
+    }
+
+    fn compare(&mut self, op: u32, data: &[u8]) {
+        let loaded = std::mem::take(&mut self.loaded);
+        let Some((what, operation)) = loaded.into_iter().next_back() else {
+            self.conditions.push(Condition::Obscure);
+            return;
+        };
+        let negated = op == UNEQUAL;
+        let vague = if negated { Condition::Obscure } else { Condition::Narrow };
+        if !matches!(op, EQUAL | UNEQUAL) {
+            // A range of something: an upper and a lower end.
+            self.conditions.push(Condition::Narrow);
+            return;
+        }
+        let condition = match what {
+            Loaded::Interface(direction) if operation.is_none() => interface(direction, data, negated),
+            Loaded::Network { offset, length } => {
+                self.address(offset, length, operation.as_ref().map(|(mask, _)| mask), data, negated)
+            }
+            Loaded::State => tracked(u32::MAX, operation.as_ref(), data, negated),
+            Loaded::Status => {
+                tracked(IPS_DST_NAT, operation.as_ref(), data, negated).map(|condition| match condition {
+                    Condition::Track { negated, .. } => Condition::Track { bits: track::DNAT, negated },
+                    other => other,
+                })
+            }
+            Loaded::Layer => {
+                let family = if data == [NFPROTO_IPV4] { Family::V4 } else { Family::V6 };
+                if !negated {
+                    self.family = Some(family);
+                }
+                Some(Condition::Family { family, negated })
+            }
+            Loaded::Detail => Some(vague.clone()),
+            Loaded::Interface(_) | Loaded::Unknown => Some(Condition::Obscure),
+        };
+        self.conditions.push(condition.unwrap_or(vague));
+    }
+
+    fn address(
+        &self,
+        offset: u32,
+        length: u32,
+        mask: Option<&Vec<u8>>,
+        data: &[u8],
+        negated: bool,
+    ) -> Option<Condition> {
+        let (end, size) = match (self.family?, offset, length) {
+            (Family::V4, 12, ..=4) => (End::Source, 4),
+            (Family::V4, 16, ..=4) => (End::Destination, 4),
+            (Family::V6, 8, ..=16) => (End::Source, 16),
+            (Family::V6, 24, ..=16) => (End::Destination, 16),
+            _ => return None,
+        };
+        // `nft` loads no more bytes than the prefix has.
+        let mut bytes = data.to_vec();
+        bytes.resize(size, 0);
+        let address = match size {
+            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+        };
+        let prefix = match mask {
+            None => 8 * length,
+            Some(mask) => {
+                let ones: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
+                let leading = mask.iter().take_while(|byte| **byte == 0xff).count();
+                let next = mask.get(leading).map_or(0, |byte| byte.leading_ones());
+                let leading = 8 * u32::try_from(leading).ok()? + next;
+                (ones == leading).then_some(ones)?
+            }
+        };
+        let network = IpNetwork::new(address, u8::try_from(prefix).ok()?).ok()?;
+        Some(Condition::Address { end, network, negated })
+    }
+
+    fn look_up(&mut self, set: &str, inverted: bool) {
+        let loaded = std::mem::take(&mut self.loaded);
+        let condition = match loaded.as_slice() {
+            [(Loaded::Interface(direction), None)] => {
+                Condition::Member { direction: *direction, set: set.to_owned(), negated: inverted }
+            }
+            _ if inverted => Condition::Obscure,
+            _ => Condition::Narrow,
+        };
+        self.conditions.push(condition);
+    }
+}
+
+/// A name with its zero is whole; without one it is the beginning of many.
+fn interface(direction: Direction, data: &[u8], negated: bool) -> Option<Condition> {
+    let name = data.split(|byte| *byte == 0).next()?;
+    let prefix = name.len() == data.len() && data.len() < 16;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    Some(Condition::Interface { direction, name, prefix, negated })
+}
+
+/// `& bits != 0` is any of the bits, `& bits == 0` none of them, `== bits` that one alone. `of` are the bits that are
+/// understood.
+fn tracked(of: u32, operation: Option<&(Vec<u8>, Vec<u8>)>, data: &[u8], unequal: bool) -> Option<Condition> {
+    let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+    let value = number(data)?;
+    let (bits, negated) = match operation {
+        Some((mask, xor)) if value == 0 && xor.iter().all(|byte| *byte == 0) => (number(mask)?, !unequal),
+        Some((mask, xor))
+            if number(mask)? == value && xor.iter().all(|byte| *byte == 0) && value.is_power_of_two() =>
+        {
+            (value, unequal)
+        }
+        None if value.is_power_of_two() => (value, unequal),
+        _ => return Some(Condition::Obscure),
+    };
+    if bits & !of != 0 { Some(Condition::Obscure) } else { Some(Condition::Track { bits, negated }) }
+}
+
+fn verdict(code: u32, chain: Option<&str>) -> Verdict {
+    let to = || chain.unwrap_or_default().to_owned();
+    match code {
+        VERDICT_ACCEPT => Verdict::Accept,
+        VERDICT_DROP => Verdict::Drop,
+        VERDICT_RETURN => Verdict::Return,
+        VERDICT_JUMP => Verdict::Jump(to()),
+        VERDICT_GOTO => Verdict::Goto(to()),
+        _ => Verdict::Undecided,
+    }
+}
+
+#[cfg(test)]
+mod tests;

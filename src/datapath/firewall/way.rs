@@ -1,0 +1,299 @@
+//! The way of a packet through the chains of a table: rules as far as they can be decided beforehand, and a walk along
+//! them through jumps and gotos. Pure; whose rules they are, and in which program's words, is for others to know.
+//!
+//! A packet here stands for many: some of what it will be is known (an interface, the pods' subnets, the state of its
+//! connection), the rest is open. So a rule may take all such packets, none, or some of them. The walk follows the packet
+//! that no rule for some takes, and remembers those rules.
+
+mod walk;
+
+use std::collections::BTreeMap;
+
+use ipnetwork::IpNetwork;
+
+pub use walk::{Fate, Outcome, follow};
+
+use crate::net::{Family, IfName, overlap};
+
+/// NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h: the kernel refuses deeper rule sets.
+const DEEPEST: usize = 16;
+
+/// What connection tracking says of a packet: the bits of `ct state`, and of `ctstate DNAT` above them
+/// (linux/netfilter/xt_conntrack.h).
+pub mod track {
+    pub const ESTABLISHED: u32 = 1 << 1;
+    pub const RELATED: u32 = 1 << 2;
+    pub const NEW: u32 = 1 << 3;
+    pub const DNAT: u32 = 1 << 7;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    In,
+    Out,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Source,
+    Destination,
+}
+
+/// What a rule asks of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Interface {
+        direction: Direction,
+        name: String,
+        /// The name is a beginning.
+        prefix: bool,
+        negated: bool,
+    },
+    /// The interface is in that set.
+    Member {
+        direction: Direction,
+        set: String,
+        negated: bool,
+    },
+    Address {
+        end: End,
+        network: IpNetwork,
+        negated: bool,
+    },
+    /// Any of the bits of [`track`].
+    Track {
+        bits: u32,
+        negated: bool,
+    },
+    Family {
+        family: Family,
+        negated: bool,
+    },
+    /// Singles out some packets: a port, a protocol, an address in a set, a limit.
+    Narrow,
+    /// Cannot be decided beforehand, and may be true of every packet: a mark, everything but one port.
+    Obscure,
+}
+
+/// What happens to a packet that a rule takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accept,
+    /// In silence or with an answer.
+    Drop,
+    Return,
+    Jump(String),
+    Goto(String),
+    /// The next rule.
+    Continue,
+    /// A map of verdicts, a queue, a target that is not known.
+    Undecided,
+}
+
+/// Whose rule it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Maker {
+    Other,
+    /// Our accept of that number for the interface.
+    Ours(IfName, usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub handle: u64,
+    pub maker: Maker,
+    pub conditions: Vec<Condition>,
+    pub verdict: Verdict,
+}
+
+/// As much of a table as was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chains {
+    pub rules: BTreeMap<String, Vec<Rule>>,
+    /// All chains of the table are in `rules`.
+    pub whole: bool,
+    /// How often the kernel sees a chain used: its own rules, and whatever jumps to it.
+    pub uses: BTreeMap<String, usize>,
+    /// Sets of interface names, and whether an interface of ours is in them.
+    pub members: BTreeMap<(String, IfName), bool>,
+}
+
+/// What must be read before the question can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Chain(String),
+    WholeTable,
+}
+
+/// What is known of the packets that are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub family: Family,
+    /// `None` is any.
+    pub iif: Option<IfName>,
+    pub oif: Option<IfName>,
+    /// Empty is any.
+    pub source: Vec<IpNetwork>,
+    pub destination: Vec<IpNetwork>,
+    /// One state, with [`track::DNAT`] where the first packet was sent elsewhere.
+    pub track: u32,
+}
+
+/// Which of the packets a rule takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    All,
+    Some,
+    /// Some, or all: it cannot be decided.
+    Perhaps,
+    None,
+}
+
+impl Answer {
+    fn from(matches: bool, negated: bool) -> Self {
+        if matches == negated { Self::None } else { Self::All }
+    }
+
+    /// Of a condition that is true of a part of the packets.
+    fn part(negated: bool) -> Self {
+        if negated { Self::Perhaps } else { Self::Some }
+    }
+}
+
+impl Packet {
+    /// The interface of ours that they come from or go to.
+    pub fn interface(&self) -> Option<&IfName> {
+        self.iif.as_ref().or(self.oif.as_ref())
+    }
+
+    pub fn answer(&self, rule: &Rule, chains: &Chains) -> Answer {
+        let answers = rule.conditions.iter().map(|condition| self.condition(condition, chains));
+        answers.max().unwrap_or(Answer::All)
+    }
+
+    fn condition(&self, condition: &Condition, chains: &Chains) -> Answer {
+        let link = |direction: &Direction| {
+            if *direction == Direction::In { self.iif.as_ref() } else { self.oif.as_ref() }
+        };
+        match condition {
+            Condition::Interface { name, prefix: true, negated, .. } if name.is_empty() => {
+                Answer::from(true, *negated)
+            }
+            Condition::Interface { direction, name, prefix, negated } => match link(direction) {
+                Some(link) => {
+                    let link = link.as_str();
+                    let matches = if *prefix { link.starts_with(name.as_str()) } else { link == name };
+                    Answer::from(matches, *negated)
+                }
+                None => Answer::part(*negated),
+            },
+            Condition::Member { direction, set, negated } => {
+                match link(direction).and_then(|link| chains.members.get(&(set.clone(), link.clone()))) {
+                    Some(is_member) => Answer::from(*is_member, *negated),
+                    None => Answer::part(*negated),
+                }
+            }
+            Condition::Address { end, network, negated } => {
+                let of = if *end == End::Source { &self.source } else { &self.destination };
+                self.address(of, *network, *negated)
+            }
+            Condition::Track { bits, negated } => Answer::from(self.track & bits != 0, *negated),
+            Condition::Family { family, negated } => Answer::from(self.family == *family, *negated),
+            Condition::Narrow => Answer::Some,
+            Condition::Obscure => Answer::Perhaps,
+        }
+    }
+
+    fn address(&self, of: &[IpNetwork], network: IpNetwork, negated: bool) -> Answer {
+        if Family::of(network.ip()) != self.family {
+            return Answer::None;
+        }
+        let within = |own: &IpNetwork| network.prefix() <= own.prefix() && network.contains(own.network());
+        if network.prefix() == 0 || !of.is_empty() && of.iter().all(within) {
+            return Answer::from(true, negated);
+        }
+        if !of.is_empty() && !of.iter().any(|own| overlap(*own, network)) {
+            return Answer::from(false, negated);
+        }
+        Answer::part(negated)
+    }
+}
+
+impl Rule {
+    /// Whether it is an accept of ours for that interface.
+    fn is_for(&self, interface: Option<&IfName>) -> bool {
+        matches!(&self.maker, Maker::Ours(of, _) if Some(of) == interface)
+    }
+
+    /// Whether it is about forwarded packets as such: it names no interface and no address, and takes new connections.
+    pub fn is_general(&self) -> bool {
+        self.conditions.iter().all(|condition| match condition {
+            Condition::Family { .. } => true,
+            Condition::Track { bits, negated } => (bits & track::NEW != 0) != *negated,
+            Condition::Address { network, .. } => network.prefix() == 0,
+            Condition::Interface { name, prefix, .. } => *prefix && name.is_empty(),
+            _ => false,
+        })
+    }
+}
+
+/// A rule by its place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    pub chain: String,
+    pub index: usize,
+}
+
+impl Chains {
+    pub fn get(&self, chain: &str) -> Result<&[Rule], Missing> {
+        match self.rules.get(chain) {
+            Some(rules) => Ok(rules),
+            // A chain that nobody could name is empty.
+            None if self.whole => Ok(&[]),
+            None => Err(Missing::Chain(chain.to_owned())),
+        }
+    }
+
+    /// Whether any of the packets could be refused by the rule, or behind its jump. Of a chain that was not read it is
+    /// taken for granted.
+    pub fn may_refuse(&self, rule: &Rule, packet: &Packet, depth: usize) -> bool {
+        if packet.answer(rule, self) == Answer::None {
+            return false;
+        }
+        match &rule.verdict {
+            Verdict::Drop | Verdict::Undecided => true,
+            Verdict::Jump(to) | Verdict::Goto(to) => {
+                depth >= DEEPEST
+                    || self.get(to).map_or(true, |rules| {
+                        rules.iter().any(|rule| self.may_refuse(rule, packet, depth + 1))
+                    })
+            }
+            Verdict::Accept | Verdict::Return | Verdict::Continue => false,
+        }
+    }
+
+    /// Whether the packets reach the chain by that one jump only. Whoever else leads there must be known.
+    pub fn is_reached_only_by(&self, chain: &str, jump: &Spot, packet: &Packet) -> Result<bool, Missing> {
+        let own = self.get(chain)?.len();
+        let used = self.uses.get(chain);
+        if used == Some(&(own + 1)) {
+            return Ok(true);
+        }
+        if !self.whole {
+            return Err(Missing::WholeTable);
+        }
+        let mut jumps = 0;
+        for (name, rules) in &self.rules {
+            for (index, rule) in rules.iter().enumerate() {
+                let leads = matches!(&rule.verdict, Verdict::Jump(to) | Verdict::Goto(to) if to == chain);
+                let here = jump.chain == *name && jump.index == index;
+                jumps += usize::from(leads);
+                if leads && !here && packet.answer(rule, self) != Answer::None {
+                    return Ok(false);
+                }
+            }
+        }
+        // Maps of verdicts jump too, and no rule says where.
+        Ok(used.is_none_or(|used| *used == own + jumps))
+    }
+}
