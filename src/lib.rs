@@ -31,8 +31,9 @@
 //! 10. `main` prints it and then has the record completed: an attachment is final once the runtime knows of it.
 //! 11. [`log`] writes one line about it, with what each stage took. Nothing waits for that.
 //!
-//! CHECK walks the same way and demands that step 7 finds nothing; DEL applies [`datapath::removal`]; [`reconcile`] makes
-//! the want of each record again (`plugins::bridge::promise`) and walks on from step 6.
+//! CHECK takes the want from the record and demands that step 7 finds nothing of the attachment's own; DEL applies
+//! [`datapath::removal`]; [`reconcile`] makes the want of each record again (`plugins::bridge::promise`) and walks on from
+//! step 6.
 
 pub mod applet;
 pub mod cni;

@@ -2,14 +2,15 @@
 //! executed.
 //!
 //! The plugin gets the caller's environment and the exact bytes of stdin; only the verb may differ. Its
-//! errors are passed on with their code. There is no time limit: the runtime has one and ends us both.
+//! errors are passed on with their code. There is no time limit: the runtime has one and ends us both. What the plugin says
+//! is read up to a limit.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use super::quote::quoted;
 use super::request::{Request, Verb};
 use super::result::AddResult;
 use super::wire;
+
+/// Bytes of an answer, and of what is said beside it. A result has some hundred; a node has 512 MiB for everything.
+const LONGEST_ANSWER: u64 = 1024 * 1024;
+const LONGEST_ASIDE: u64 = 64 * 1024;
 
 /// How often, and with which pause, a plugin is tried again whose file is being written.
 const BUSY: (u32, Duration) = (6, Duration::from_secs(1));
@@ -65,8 +70,10 @@ fn execute(request: &Request, plugin_type: &str, verb: Verb) -> Result<Vec<u8>> 
     let file = find(plugin_type, &request.path)?;
     let silent =
         |why: &dyn Display| Error::internal(format_args!("netplugin failed with no error message: {why}"));
-    let output = run(&file, request, verb)
-        .map_err(|error| silent(&format_args!("fork/exec {}: {}", file.display(), reason(&error))))?;
+    let output = run(&file, request, verb).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Error::internal(format_args!("{}: {error}", file.display())),
+        _ => silent(&format_args!("fork/exec {}: {}", file.display(), reason(&error))),
+    })?;
     if output.status.success() {
         // Best effort: nobody may be listening, and the answer does not depend on it.
         let _ = io::stderr().write_all(&output.stderr);
@@ -118,15 +125,45 @@ fn run(file: &Path, request: &Request, verb: Verb) -> io::Result<Output> {
             other => break other?,
         }
     };
-    let stdin = child.stdin.take();
     thread::scope(|scope| {
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         // Aside, because a plugin may fill the pipe of its output before it reads. One that ends without
         // reading all of its input has a status that says more than our broken pipe.
         thread::Builder::new().spawn_scoped(scope, move || {
             stdin.map(|mut pipe| pipe.write_all(&request.stdin));
         })?;
-        child.wait_with_output()
+        let aside =
+            thread::Builder::new().spawn_scoped(scope, move || stderr.map(aside).unwrap_or_default())?;
+        let answer = answer(&mut child);
+        if answer.is_err() {
+            // Also what keeps the other two threads: nobody listens to it any more.
+            let _ = child.kill();
+        }
+        let status = child.wait()?;
+        Ok(Output { status, stdout: answer?, stderr: aside.join().unwrap_or_default() })
     })
+}
+
+/// All that the plugin writes to stdout.
+fn answer(child: &mut Child) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // Closed behind this, so that a child of its own cannot go on writing either.
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(LONGEST_ANSWER + 1).read_to_end(&mut bytes)?;
+    }
+    if bytes.len() as u64 > LONGEST_ANSWER {
+        let words = format!("it answers with more than {LONGEST_ANSWER} bytes, and was ended");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+    }
+    Ok(bytes)
+}
+
+/// The beginning of what the plugin writes to stderr; the rest is read and dropped, so that it can go on.
+fn aside(mut stderr: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = stderr.by_ref().take(LONGEST_ASIDE).read_to_end(&mut bytes);
+    let _ = io::copy(&mut stderr, &mut io::sink());
+    bytes
 }
 
 /// As Go says it: `exit status 3`, `signal: killed`.

@@ -1,8 +1,8 @@
 //! What an attachment still needs, decided without touching anything.
 //!
 //! [`plan`] compares what we want with what the kernel has and lists the difference in the order in which it must be
-//! made. ADD runs the list, CHECK demands that it is empty. Every decision about links, addresses, routes and rules is
-//! in this file, so every decision is tested without root.
+//! made. ADD runs the list, CHECK demands that nothing of the attachment's own is in it. Every decision about links,
+//! addresses, routes and rules is in this file, so every decision is tested without root.
 
 mod gateway;
 

@@ -9,9 +9,21 @@ use ipnetwork::IpNetwork;
 
 use super::firewall::ChainName;
 use super::firewall::passage::{Change, Traffic};
+use super::spec::Attachment;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
 pub use words::{accept_commands, masquerade_words};
+
+/// Whose trouble it is when a step is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// This attachment's: links, addresses and routes of its own, and elements that name it.
+    Attachment,
+    /// That of every pod of the bridge, the network or the node. One ADD, or a repair, mends it for all of them.
+    Shared,
+    /// Nobody's: packets get through without.
+    Nobody,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -234,6 +246,57 @@ impl Step {
                 | Self::Masquerade { .. }
                 | Self::ForgetUnmasqueraded { .. }
         )
+    }
+
+    /// Whose trouble it is where it is missing of this attachment.
+    pub fn concern(&self, want: &Attachment) -> Concern {
+        match self {
+            Self::CreateBridge { .. }
+            | Self::FixMac { .. }
+            | Self::Promiscuous { .. }
+            | Self::RefuseAdvertisements { .. }
+            | Self::CreateVlanGateway { .. }
+            | Self::Forward(_)
+            | Self::SpoofRule
+            | Self::Masquerade { .. }
+            | Self::GuardForward { .. }
+            | Self::KeepAdvertisements { .. }
+            | Self::ClampMss { .. }
+            | Self::AcceptForward { .. }
+            | Self::AcceptLegacy { .. } => Concern::Shared,
+            Self::Up { link }
+            | Self::AddAddress { link, .. }
+            | Self::RemoveAddress { link, .. }
+            | Self::RemoveRoute { link, .. }
+            | Self::RemoveLink { link }
+            | Self::Join { link, .. }
+            | Self::SetPort { link, .. }
+            | Self::RemoveVlan { link, .. }
+            | Self::AddVlan { link, .. }
+            | Self::SetMtu { link, .. } => {
+                if *link == want.port.name {
+                    Concern::Attachment
+                } else {
+                    Concern::Shared
+                }
+            }
+            Self::CreateVeth { .. }
+            | Self::SpoofCheck { .. }
+            | Self::RemoveSpoofCheck { .. }
+            | Self::PodSysctl { .. }
+            | Self::PodAddress { .. }
+            | Self::PodUp { .. }
+            | Self::PodRoute { .. }
+            | Self::RemovePodLink { .. } => Concern::Attachment,
+            // A mark is for people and for repair.
+            Self::Mark { .. }
+            | Self::AwaitPort { .. }
+            | Self::ForgetNeighbour { .. }
+            | Self::ForgetConnections { .. }
+            | Self::ForgetUnmasqueraded { .. }
+            | Self::Announce { .. }
+            | Self::PodSettle { .. } => Concern::Nobody,
+        }
     }
 
     /// Steps that only matter while something changes; a node on which they are all that is missing is complete.

@@ -12,6 +12,7 @@ mod next_move;
 pub mod portmap;
 #[cfg(test)]
 mod refusal_tests;
+mod verdict;
 
 use std::ffi::OsString;
 use std::io::Read;

@@ -170,3 +170,22 @@ fn large_inputs_and_outputs_do_not_wait_for_each_other() {
     let dir = plugin("echo '{}'");
     assert_eq!(add(&request(&dir, &stdin), "p").unwrap(), AddResult::default());
 }
+
+#[test]
+fn an_answer_without_end_is_refused_and_its_plugin_ended() {
+    let said = says(added("exec yes", SpecVersion::V1_0_0));
+    assert!(said.contains("/p: it answers with more than 1048576 bytes, and was ended"), "{said}");
+    // Also where it is a child of the plugin that does not stop.
+    says(called("yes"));
+}
+
+#[test]
+fn words_beside_the_answer_do_not_pile_up() {
+    let said = says(called("head -c 10000000 /dev/zero | tr '\\0' x >&2; exit 1"));
+    assert!(said.len() < 70_000 && said.starts_with("netplugin failed: \"xxx"), "{} bytes", said.len());
+    let result = added(
+        "head -c 10000000 /dev/zero >&2; cat >/dev/null; echo '{\"cniVersion\":\"1.0.0\"}'",
+        SpecVersion::V1_0_0,
+    );
+    assert_eq!(result.unwrap(), AddResult::default());
+}

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Entry, HostPorts, Limits, Mapping, Owner, family_words};
 use crate::datapath::mark::OWNER;
+use crate::datapath::step::Concern;
 use crate::net::{Family, IfName, network_of};
 
 /// What the kernel has. `observe` fills it in.
@@ -91,6 +92,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whose trouble it is where it is missing of an attachment.
+    pub fn concern(&self) -> Concern {
+        match self {
+            Self::Base(_)
+            | Self::Siblings(_)
+            | Self::Limits(..)
+            | Self::PodLink(..)
+            | Self::RouteLocalnet(_) => Concern::Shared,
+            Self::Remove(_) | Self::Add(..) => Concern::Attachment,
+            Self::ForgetFlows(_) => Concern::Nobody,
+        }
+    }
+
     /// Matters only while something changes.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::ForgetFlows(_))

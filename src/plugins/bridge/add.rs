@@ -1,8 +1,8 @@
 //! ADD: a pod gets its place on the bridge.
 //!
-//! Intent before effect: the attachment record is written before anything else, the lease before any link. Killed at any
-//! point, the next ADD carries on from the record and the next DEL removes what there is. Failed, this run takes
-//! everything of the attachment back itself.
+//! Intent before effect: the attachment record is written before anything else, the lease before any link; somebody else's
+//! IPAM plugin, which may need the pod's interface, is called when that is up. Killed at any point, the next ADD carries on
+//! from the record and the next DEL removes what there is. Failed, this run takes everything of the attachment back itself.
 
 use super::config::Config;
 use super::errors::failed_step;
@@ -93,15 +93,20 @@ impl<'a> Attempt<'a> {
         let here = Some(NetnsId { dev, ino });
         let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
         let previous = super::record_of(records, &identity)?;
-        if let Some(previous) = &previous {
-            if previous.netns_id != here {
-                // The container came back in another namespace: what it had in the old one goes first.
-                super::del::remove_attachment(request, records, &identity, Some(previous), None, None)?;
-            } else if previous.complete && super::has_pod_interface(&mut session, &identity)? {
-                return Err(already_attached(&identity, previous));
+        let mut unfinished = None;
+        if let Some(previous) = previous {
+            let is_here = previous.netns_id == here;
+            if is_here && previous.complete && super::has_pod_interface(&mut session, &identity)? {
+                return Err(already_attached(&identity, &previous));
+            }
+            // The container came back in another namespace: what it had in the old one goes first. So does all that a killed
+            // run left where somebody else leases: what that run got, if anything, nobody here knows.
+            if !is_here || super::is_foreign(&previous) || previous.promised.ipam != config.ipam {
+                super::del::remove_attachment(request, records, &identity, Some(&previous), None, None)?;
+            } else {
+                unfinished = Some(previous);
             }
         }
-        let unfinished = previous.filter(|previous| previous.netns_id == here);
         let host_end = match unfinished.as_ref().and_then(|record| record.promised.host_if.clone()) {
             Some(name) => name,
             None => observe::free_host_end(&mut session, &identity).map_err(Error::internal)?,
@@ -142,21 +147,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn run(&mut self) -> Result<AddResult> {
-        let addresses = match &self.ipam {
-            Some(ipam) => {
-                log::stage("lease");
-                let leased = ipam.add(self.resumes.then_some(&self.record))?;
-                (self.leased, self.unclean) = (true, leased.unclean);
-                self.record.promised.pools = leased.pools;
-                want::complete_addresses(self.config, leased.result)?
-            }
-            None => AddResult::default(),
-        };
-        let want = want::attachment(self.config, &self.identity, self.host_end.clone(), &addresses)?;
-        log::stage("record");
-        promise::write(&mut self.record, self.config, &want, &addresses);
-        self.records.write(&self.record).map_err(Error::internal)?;
-        self.converge(&want)?;
+        if self.ipam.as_ref().is_some_and(Ipam::needs_interface) {
+            // All that needs no address; the rest is what the same plan finds missing afterwards.
+            self.attach(&AddResult::default())?;
+        }
+        let addresses = self.lease()?;
+        let want = self.attach(&addresses)?;
 
         log::stage("result");
         let mut result = addresses;
@@ -168,6 +164,25 @@ impl<'a> Attempt<'a> {
         wire::render(&result, self.request.version)?;
         promise::remember_macs(&mut self.record, &result);
         Ok(result)
+    }
+
+    fn lease(&mut self) -> Result<AddResult> {
+        let Some(ipam) = &self.ipam else { return Ok(AddResult::default()) };
+        log::stage("lease");
+        let leased = ipam.add(self.resumes.then_some(&self.record))?;
+        (self.leased, self.unclean) = (true, leased.unclean);
+        self.record.promised.pools = leased.pools;
+        want::complete_addresses(self.config, leased.result)
+    }
+
+    /// Promises these addresses, or none yet, and makes the kernel carry them.
+    fn attach(&mut self, addresses: &AddResult) -> Result<Attachment> {
+        let want = want::attachment(self.config, &self.identity, self.host_end.clone(), addresses)?;
+        log::stage("record");
+        promise::write(&mut self.record, self.config, &want, addresses);
+        self.records.write(&self.record).map_err(Error::internal)?;
+        self.converge(&want)?;
+        Ok(want)
     }
 
     /// The kernel comes to carry what the attachment wants.

@@ -1,13 +1,14 @@
 //! CHECK: what ADD promised is still there.
 //!
 //! First the previous result against the kernel, in the order and the words of the plugin we replace; then, for what we
-//! attached ourselves, the plan of an ADD, which must be empty: gateway address, forwarding, masquerading, port flags.
+//! attached ourselves, the plan of an ADD, which must have nothing for this attachment. What it has for all pods of the
+//! node (gateway address, forwarding, masquerading) is logged.
 
 use ipnetwork::IpNetwork;
 
 use super::config::Config;
 use super::ipam::Ipam;
-use super::want;
+use super::promise;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::request::Request;
@@ -15,10 +16,9 @@ use crate::cni::result::{AddResult, Interface};
 use crate::datapath::observe;
 use crate::datapath::plan::{PodHave, plan};
 use crate::datapath::session::{Link, Netns, Session};
-use crate::datapath::step::Step;
 use crate::net::{IfName, Route, network_of};
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::{netns_error, node_records};
+use crate::plugins::{netns_error, node_records, verdict};
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(&request.config, &request.args).hint(CONFIGURATION)?;
@@ -33,18 +33,18 @@ pub fn check(request: &Request) -> Result<()> {
     let previous = crate::plugins::previous_result(&NetConf::decode(&request.config)?, request)?;
     let previous = previous.ok_or_else(|| Error::internal("Required prevResult missing"))?;
     let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
-    let host_end = check_interfaces(&mut session, &config, request, &previous)?;
+    check_interfaces(&mut session, &config, request, &previous)?;
     check_pod(&mut session, request, &previous)?;
-    check_drift(&mut session, &config, request, host_end, &previous)
+    check_drift(&mut session, &config, request)
 }
 
-/// Bridge, container end and host end of the previous result. Returns the host end's name.
+/// Bridge, container end and host end of the previous result.
 fn check_interfaces(
     session: &mut Session,
     config: &Config,
     request: &Request,
     previous: &AddResult,
-) -> Result<IfName> {
+) -> Result<()> {
     let bridge = previous.interfaces.iter().find(|interface| interface.name == config.bridge.as_str());
     let bridge = bridge.ok_or_else(|| Error::internal("Interface name missing "))?;
     let bridge_link = host_link(session, bridge)?;
@@ -77,7 +77,7 @@ fn check_interfaces(
             let (name, mac) = (&interface.name, interface.mac.as_deref().unwrap_or_default());
             return Err(Error::internal(format!("Interface {name} Mac doesn't match: {mac} not found")));
         }
-        return interface.name.parse().map_err(Error::internal);
+        return Ok(());
     }
     Err(Error::internal(format!("CNI veth created for bridge {} was not found", config.bridge)))
 }
@@ -206,36 +206,18 @@ fn go_route(route: &Route) -> String {
     )
 }
 
-/// The plan of an ADD, for attachments of ours: what another plugin attached has other rules than ours.
-fn check_drift(
-    session: &mut Session,
-    config: &Config,
-    request: &Request,
-    host_end: IfName,
-    previous: &AddResult,
-) -> Result<()> {
+/// What an ADD would still have to do, for attachments of ours. What was promised is in the record: the configuration may say
+/// something else by now, which is the next pod's business.
+fn check_drift(session: &mut Session, config: &Config, request: &Request) -> Result<()> {
     let identity = super::identity(request, request.attachment()?);
     let records = node_records()?;
-    let Some(record) = super::record_of(&records, &identity)?.filter(|record| record.complete) else {
-        return Ok(());
-    };
-    // The uplink may have changed since; the pod keeps what it was given.
-    let mtu = if config.mtu_auto { record.promised.mtu } else { config.mtu };
-    let config = Config { mtu, ..config.clone() };
-    let want = want::attachment(&config, &identity, host_end, previous)?;
+    let record = super::record_of(&records, &identity)?.filter(|record| record.complete);
+    let Some(want) = record.as_ref().and_then(promise::attachment) else { return Ok(()) };
     let needed = super::host_needs(&records, &want);
     let have = observe::observe(session, &want, true, &needed)
         .map_err(Error::internal)?
         .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
-    let missing: Vec<_> = plan(&want, &have)
-        .iter()
-        // A mark is for people and for repair; a pod works without.
-        .filter(|step| !step.is_transient() && !matches!(step, Step::Mark { .. }))
-        .map(ToString::to_string)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::internal(format!("missing on this node: {}", missing.join("; ")))
-        .with_details("run what is listed, or restart the pod"))
+    let steps = plan(&want, &have);
+    let missing: Vec<_> = steps.iter().map(|step| (step.concern(&want), step.to_string())).collect();
+    verdict::of(&missing, config.strict_check, "missing on this node")
 }

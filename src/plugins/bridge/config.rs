@@ -46,6 +46,8 @@ pub struct Config {
     pub port_isolation: bool,
     /// No new pods: the network is being taken from the node.
     pub drain: bool,
+    /// CHECK fails also for what all pods of the node lost.
+    pub strict_check: bool,
     /// `ipam.type`; `None` is layer 2.
     pub ipam: Option<String>,
     /// Replaces what IPAM says.
@@ -86,6 +88,7 @@ impl Config {
             disable_container_interface: keys.disable_container_interface,
             port_isolation: keys.port_isolation,
             drain: keys.drain,
+            strict_check: keys.strict_check,
             ipam: common.ipam_type.filter(|name| !name.is_empty()),
             dns: common.dns,
             mac: mac.map_err(|error| Error::internal(format!("failed to make veth pair: {error}")))?,
@@ -154,6 +157,7 @@ struct Keys {
     disable_container_interface: bool,
     port_isolation: bool,
     drain: bool,
+    strict_check: bool,
     mac: Option<String>,
 }
 
@@ -190,6 +194,7 @@ impl Keys {
             disable_container_interface: boolean("disableContainerInterface")?,
             port_isolation: boolean("portIsolation")?,
             drain: boolean("drain")?,
+            strict_check: boolean("strictCheck")?,
             mac: runtime.or(args),
         })
     }

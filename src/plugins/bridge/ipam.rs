@@ -29,6 +29,12 @@ impl<'a> Ipam<'a> {
         Self { request, name, records, in_process }
     }
 
+    /// Somebody else's plugin may speak through the pod's interface, as dhcp does: it is called when that is there and up.
+    /// Our own needs none, and an address that cannot be had costs no links.
+    pub(super) fn needs_interface(&self) -> bool {
+        !self.in_process
+    }
+
     /// Addresses for a new attachment. `previous` is what was recorded of it before this ADD.
     pub(super) fn add(&self, previous: Option<&Record>) -> Result<Leased> {
         if self.in_process {

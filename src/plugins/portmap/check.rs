@@ -1,14 +1,14 @@
-//! CHECK: every port that ADD opened still leads to the pod. The plan of an ADD must be empty.
+//! CHECK: every port that ADD opened still leads to the pod. The plan of an ADD must have nothing for it.
 
 use super::config::Config;
 use super::{add, attachment, judge, wanted};
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::observe::{self, Way};
-use crate::datapath::hostports::plan::{Step, plan};
+use crate::datapath::hostports::plan::plan;
 use crate::datapath::session::Session;
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::node_records;
+use crate::plugins::{node_records, verdict};
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(request).hint(CONFIGURATION)?;
@@ -25,10 +25,6 @@ pub fn check(request: &Request) -> Result<()> {
     let judge = judge(&records, attachment(request, target));
     let have = observe::observe(&mut session, &want, Way::Ask, &judge).map_err(Error::internal)?;
     let steps = plan(&want, &have).map_err(|conflict| add::refused(&conflict))?;
-    let missing: Vec<_> = steps.iter().filter(|step| !step.is_transient()).map(Step::to_string).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::internal(format!("missing hostport rules: {}", missing.join("; ")))
-        .with_details("run what is listed, or restart the pod"))
+    let missing: Vec<_> = steps.iter().map(|step| (step.concern(), step.to_string())).collect();
+    verdict::of(&missing, config.strict_check, "missing hostport rules")
 }

@@ -30,6 +30,8 @@ pub struct Config {
     pub asked_for_iptables: bool,
     /// A process of the node that listens on a wanted port is an error.
     pub strict: bool,
+    /// CHECK fails also for what all pods of the node lost.
+    pub strict_check: bool,
     pub limits: Limits,
     /// As asked for, without duplicates.
     pub ports: Vec<Port>,
@@ -91,6 +93,7 @@ impl Config {
             masq_all: keys.masq_all,
             asked_for_iptables: keys.backend.as_deref() == Some("iptables"),
             strict: keys.strict,
+            strict_check: keys.strict_check,
             limits,
             ports,
             outdone,
@@ -107,6 +110,7 @@ pub fn ports_leniently(document: &Object) -> Vec<Port> {
 }
 
 /// The keys with their JSON types, and nothing decided yet.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the plugin's configuration")]
 struct Keys {
     backend: Option<String>,
     snat: bool,
@@ -116,6 +120,7 @@ struct Keys {
     v4: Option<Vec<String>>,
     v6: Option<Vec<String>>,
     strict: bool,
+    strict_check: bool,
     allowed: Vec<String>,
     denied: Vec<String>,
     ports: Vec<RawPort>,
@@ -139,6 +144,7 @@ impl Keys {
             v4: document.strings("conditionsV4")?,
             v6: document.strings("conditionsV6")?,
             strict: document.boolean("strictHostPorts")?.unwrap_or(false),
+            strict_check: document.boolean("strictCheck")?.unwrap_or(false),
             allowed: document.strings("hostPortInterfaces")?.unwrap_or_default(),
             denied: document.strings("denyHostPortInterfaces")?.unwrap_or_default(),
             ports: Self::ports(document)?,

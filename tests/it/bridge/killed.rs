@@ -8,6 +8,7 @@ use std::fs;
 
 use serde_json::json;
 
+use super::foreign_ipam::fixed;
 use super::{LEASES, Network, ping, remains};
 use crate::lab::{Netns, Node, Output, Place, Plugin, files};
 use crate::sandbox::{run, sandboxed};
@@ -23,7 +24,8 @@ fn network() -> Network {
 
 fn traced(call: Plugin, inject: Option<&str>) -> Output {
     let trace = format!("trace={EFFECTS}");
-    let mut words = vec!["strace", "-f", "-qq", "-o", TRACE, "-e", &trace];
+    // Not what it executes: somebody else's plugin for addresses has effects of its own.
+    let mut words = vec!["strace", "-qq", "-o", TRACE, "-e", &trace];
     words.extend(inject.iter().flat_map(|inject| ["-e", *inject]));
     call.under(&words).run()
 }
@@ -38,8 +40,7 @@ fn effects(call: Plugin) -> BTreeMap<String, usize> {
     // and is about a call that is over.
     let counts_not = |line: &&str| line.contains("ERESTARTNOINTR") || line.contains(r#""{\"time\":"#);
     for line in trace.lines().filter(|line| !counts_not(line)) {
-        let call = line.split_whitespace().nth(1).and_then(|text| text.split_once('('));
-        if let Some((name, _)) = call {
+        if let Some((name, _)) = line.split_once('(') {
             *counts.entry(name.to_owned()).or_default() += 1;
         }
     }
@@ -68,7 +69,7 @@ fn for_every_kill(
     let pod = Netns::new("pod");
     before(&pod);
     let counts = effects(call(&pod));
-    del(&pod).succeed();
+    call(&pod).command("DEL").succeed();
     let (mut kills, mut survivors) = (0, 0);
     let points = counts.iter().flat_map(|(name, count)| (1..=*count).map(move |n| (name, n, count)));
     for (name, n, count) in points.skip(share).step_by(SHARES) {
@@ -81,7 +82,7 @@ fn for_every_kill(
         // The kernel may be quicker this time, so that there is less to wait for: then there is no n-th call.
         if out.status != -1 {
             survivors += 1;
-            del(&pod).succeed();
+            call(&pod).command("DEL").succeed();
             continue;
         }
         kills += 1;
@@ -123,6 +124,10 @@ macro_rules! for_every_share {
 
 fn add(pod: &Netns) -> Plugin {
     network().call("ADD", pod)
+}
+
+fn add_fixed(pod: &Netns) -> Plugin {
+    fixed().call("ADD", pod)
 }
 
 fn del(pod: &Netns) -> Plugin {
@@ -173,6 +178,23 @@ for_every_share! {
         assert_eq!(leases, addresses, "{when}: more than its addresses is leased");
         assert!(ping(&Node, &addresses[0]), "{when}: the pod is not reachable");
         assert_eq!(Node.run("nft list ruleset").matches("comment \"net\"").count(), 2, "{when}");
+        attached.del();
+        assert_nothing_remains(pod, when);
+    };
+
+    del_removes_what_an_add_with_a_foreign_ipam_plugin_left: add_fixed, |_| (), |pod, when| {
+        let out = fixed().call("DEL", pod).run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        assert_nothing_remains(pod, when);
+    };
+
+    a_second_add_finishes_what_one_with_a_foreign_ipam_plugin_began: add_fixed, |_| (), |pod, when| {
+        let out = add_fixed(pod).run();
+        assert_eq!(out.status, 0, "{when}: {out}");
+        let attached = fixed().attached(pod, out);
+        let check = attached.call("CHECK").run();
+        assert_eq!(check.status, 0, "{when}: {check}");
+        assert_eq!(pod.addresses("eth0"), ["10.1.2.9/24"], "{when}");
         attached.del();
         assert_nothing_remains(pod, when);
     };

@@ -7,6 +7,7 @@ mod check;
 mod cost;
 mod crowd;
 mod egress;
+mod foreign_ipam;
 mod gateway;
 mod killed;
 mod node;

@@ -186,7 +186,8 @@ fn check_names_what_the_firewall_lost_and_the_next_pod_repairs_it() {
         // As a restart of a firewall does.
         Node.run("iptables-nft -F FORWARD");
         let lost = check(&first, "first", &config, &result);
-        assert!(lost.stdout.contains("iptables-nft -A FORWARD -i smartnet0"), "{lost}");
+        assert_eq!(lost.status, 0, "all pods lost it: {lost}");
+        assert!(lost.stderr.contains("iptables-nft -A FORWARD -i smartnet0"), "{lost}");
         assert!(!reaches(&first, WORLD));
         let _second = pod("second", &config);
         assert!(reaches(&first, WORLD));

@@ -122,6 +122,6 @@ fn check_misses_the_guard() {
         assert_eq!(check(&netns, "pod", &config, &result).status, 0);
         run("nft", &["delete", "chain", "ip", "smarter-cni", "forward_guard"]);
         let lost = check(&netns, "pod", &config, &result);
-        assert!(lost.stdout.contains("forward_guard"), "{lost}");
+        assert!(lost.status == 0 && lost.stderr.contains("forward_guard"), "{lost}");
     });
 }

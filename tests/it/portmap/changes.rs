@@ -115,17 +115,24 @@ fn a_flushed_rule_set_is_noticed_and_made_anew() {
         let mapping = || ports(&[("tcp", 8080, 80)]);
         let pod = Pod::mapped("web", mapping());
         lab::serve_tcp(&pod.netns, pod.at(false, 80), "web");
-        for disturbance in [
-            "nft flush ruleset",
-            "nft flush chain ip smarter-cni to_pods",
-            "nft flush chain ip smarter-cni guard",
-            "nft delete element ip smarter-cni hostports { tcp . 8080 }",
-            "nft delete element ip smarter-cni hairpin { 10.7.0.2 . 10.7.0.2 }",
-            "sysctl -q -w net.ipv4.conf.port0.route_localnet=0",
+        for (disturbance, is_shared) in [
+            ("nft flush ruleset", false),
+            ("nft flush chain ip smarter-cni to_pods", true),
+            ("nft flush chain ip smarter-cni guard", true),
+            ("nft delete element ip smarter-cni hostports { tcp . 8080 }", false),
+            ("nft delete element ip smarter-cni hairpin { 10.7.0.2 . 10.7.0.2 }", false),
+            ("sysctl -q -w net.ipv4.conf.port0.route_localnet=0", true),
         ] {
-            pod.portmap("CHECK", mapping()).succeed();
+            assert_eq!(pod.portmap("CHECK", mapping()).succeed().stderr, "", "before {disturbance}");
             Node.run(disturbance);
-            super::fails_with(&pod.portmap("CHECK", mapping()).run(), "missing hostport rules");
+            if is_shared {
+                let told = pod.portmap("CHECK", mapping()).succeed();
+                assert!(told.stderr.contains("missing hostport rules"), "{disturbance}: {told}");
+            } else {
+                super::fails_with(&pod.portmap("CHECK", mapping()).run(), "missing hostport rules");
+            }
+            let strictly = super::with(mapping(), "strictCheck", true.into());
+            super::fails_with(&pod.portmap("CHECK", strictly).run(), "missing hostport rules");
             pod.portmap("ADD", mapping()).succeed();
             assert_eq!(lab::ask_tcp(&world, (NODE, 8080)).unwrap().token, "web");
             assert_eq!(lab::ask_tcp(&Node, ([127, 0, 0, 1], 8080)).unwrap().token, "web");
