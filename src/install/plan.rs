@@ -86,7 +86,7 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         want,
         have,
         steps: have.leftovers.iter().cloned().map(Step::RemoveLeftover).collect(),
-        notes: Vec::new(),
+        notes: want.notes.clone(),
         refusals: Vec::new(),
         installation: intended(want, have, &network),
     };

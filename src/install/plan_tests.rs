@@ -16,6 +16,7 @@ fn settings() -> Settings {
         conf_dirs: vec![],
         take_over: false,
         words: Words::default(),
+        notes: vec![],
     }
 }
 

@@ -35,6 +35,33 @@ fn a_network_of_the_node_is_not_taken_away_from_it() {
     });
 }
 
+/// As the ConfigMap of the manifest arrives when only its `subnet` was changed, as everybody is told to.
+#[test]
+fn who_changes_only_the_subnet_of_the_manifest_gets_its_first_address_as_gateway() {
+    sandboxed(|| {
+        let host = Host::new();
+        let with = |gateway: &str| {
+            let variables = [("subnet", "10.38.0.0/16"), ("gateway", gateway)];
+            host.install_with(&variables, "")
+        };
+        let out = with("172.38.0.9");
+        assert_eq!(out.status, 2, "{out}");
+        assert!(out.stderr.contains("the gateway 172.38.0.9 is not in 10.38.0.0/16"), "{out}");
+        let out = with("172.38.0.1");
+        assert_eq!(out.status, 0, "{out}");
+        assert!(
+            out.stdout.contains("note     the gateway 172.38.0.1 belongs to the default range and is not in"),
+            "{out}"
+        );
+        let range = || host.conflist()["plugins"][0]["ipam"]["ranges"][0][0].clone();
+        assert_eq!(range(), json!({"subnet": "10.38.0.0/16", "gateway": "10.38.0.1"}));
+        // Who says nothing later has said the same.
+        let out = host.installed("");
+        assert!(out.stdout.contains("nothing to do"), "{out}");
+        assert_eq!(range()["gateway"], "10.38.0.1");
+    });
+}
+
 #[test]
 fn ipv6_ranges_are_compared_too() {
     sandboxed(|| {
