@@ -106,7 +106,8 @@ impl Pass {
         let mut report = Report {
             network: Some((&plan.network).into()),
             notes: plan.notes.clone(),
-            warnings: plan.warnings.clone(),
+            warnings: plan.collisions.iter().chain(&plan.warnings).cloned().collect(),
+            collisions: plan.collisions.clone(),
             ..Report::new(Outcome::Planned)
         };
         report.notes.splice(0..0, found.left_out.iter().map(ToString::to_string));

@@ -44,6 +44,9 @@ pub(super) struct Report {
     pub(super) steps: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) warnings: Vec<String>,
+    /// Those warnings that the watch repeats.
+    #[serde(skip)]
+    pub(super) collisions: Vec<String>,
     /// Why it was refused, where it failed, or what it waits for.
     pub(super) errors: Vec<String>,
     pub(super) runtimes: Vec<RuntimeReport>,
@@ -97,6 +100,7 @@ impl Report {
             steps: Vec::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
+            collisions: Vec::new(),
             errors: Vec::new(),
             runtimes: Vec::new(),
         }
