@@ -36,8 +36,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// again. Nobody else would repair the rest.
 pub(super) fn watch(arguments: &[OsString], root: PathBuf, signals: Signals) -> Answer {
     let arguments: Vec<&OsString> = arguments.iter().filter(|word| *word != "--watch").collect();
+    let tried = own().args(&arguments).status();
     let is_installed = Root::at(&root).exists(Path::new(installation::FILE));
-    match own().args(&arguments).status() {
+    match tried {
         Ok(status) if status.success() || is_installed => {}
         Ok(status) => {
             let status = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
