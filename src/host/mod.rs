@@ -4,6 +4,7 @@
 //! Knows neither the protocol nor the kernel's network, and nothing of what is remembered. Decides nothing: which
 //! directories are meant, and what belongs into them, is for the roles to say.
 
+pub mod asked;
 pub mod cri;
 pub mod elf;
 pub mod place;

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
                   BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more. Without any \
                   setting those of the last installation count again.\n\n\
                   Exit code 0: installed, or nothing to do; 1: refused or failed, the reason is printed; 2: a word that \
-                  makes no sense."
+                  makes no sense; 3: everything is in place, and the container runtime answers that it has not loaded the \
+                  network, the reason is printed."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Install {

@@ -4,6 +4,7 @@
 //! Written before the first effect and removed after the last one. Refuses to know what is there now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
@@ -31,6 +32,8 @@ pub(crate) struct Installation {
     pub(crate) leases_are_foreign: bool,
     /// What was said, for an installation that says nothing: whoever repairs a node does not know its settings.
     pub(crate) settings: BTreeMap<String, String>,
+    /// What pods get, each range with its gateway.
+    pub(crate) ranges: Vec<(IpNetwork, IpAddr)>,
     /// What `--subnet auto` picked.
     pub(crate) automatic: Option<IpNetwork>,
     /// Programs and their names, ours to remove.
@@ -77,6 +80,7 @@ mod tests {
         let installation = Installation {
             version: VERSION,
             network: "smartnet".into(),
+            ranges: vec![("10.38.0.0/16".parse().unwrap(), "10.38.0.1".parse().unwrap())],
             automatic: Some("10.38.0.0/16".parse().unwrap()),
             plugins: [PathBuf::from("/opt/cni/bin/smarter-cni")].into(),
             kept: [Kept { original: "/a".into(), kept_as: "/b".into() }].into(),

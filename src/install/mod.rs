@@ -40,8 +40,8 @@ use self::pass::Pass;
 pub use self::program::digest;
 use self::watch::{Look, Signals};
 use crate::Outcome;
+use crate::host::asked;
 use crate::host::root::Root;
-use crate::host::runtimes;
 use crate::log;
 use crate::state::record;
 
@@ -171,7 +171,7 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
         Err(outcome) => return *outcome,
     };
     let root = cli::root(options.root.as_ref(), environment);
-    let directories = pass::directories(&runtimes::find(&Root::at(&root)), &[], &[]);
+    let directories = pass::directories(&asked::find(&Root::at(&root), loaded::PATIENCE), &[], &[]);
     let signals = match caught(options.stay) {
         Ok(signals) => signals,
         Err(outcome) => return *outcome,

@@ -13,6 +13,7 @@ use super::program::Program;
 use super::report::{Report, Result as Outcome};
 use super::settings::Settings;
 use super::watch;
+use crate::host::asked;
 use crate::host::root::Root;
 use crate::host::runtimes::{self, Found, Runtime};
 
@@ -21,6 +22,8 @@ pub(super) struct Pass {
     pub(super) root: Root,
     pub(super) settings: Settings,
     pub(super) program: Program,
+    /// Asked once: what is placed, watched and judged is about the same directories.
+    found: Found,
 }
 
 impl Pass {
@@ -33,16 +36,22 @@ impl Pass {
             ));
         }
         let program = Program::own().map_err(|error| format!("cannot read this very program: {error}"))?;
-        Ok(Self { root: Root::at(root), settings, program })
+        let root = Root::at(root);
+        let found = asked::find(&root, loaded::PATIENCE);
+        Ok(Self { root, settings, program, found })
     }
 
     /// As the host sees them; neither list is empty.
     pub(super) fn directories(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        directories(&runtimes::find(&self.root), &self.settings.bin_dirs, &self.settings.conf_dirs)
+        directories(&self.found, &self.settings.bin_dirs, &self.settings.conf_dirs)
     }
 
-    fn look(&self, found: &Found) -> Result<Have, String> {
-        let (bin, conf) = directories(found, &self.settings.bin_dirs, &self.settings.conf_dirs);
+    pub(super) fn runtimes(&self) -> &[Runtime] {
+        &self.found.runtimes
+    }
+
+    fn look(&self) -> Result<Have, String> {
+        let (bin, conf) = self.directories();
         observe::observe(&self.root, &self.program, self.settings.network.name.as_str(), &bin, &conf)
     }
 
@@ -93,8 +102,8 @@ impl Pass {
     /// The plan and what it was made for, with a report that waits for its outcome; or why there is none.
     fn planned(&self, resident: bool) -> Result<(Plan, Have, Report), Box<Report>> {
         let unable = |outcome, errors| Box::new(Report { errors, ..Report::new(outcome) });
-        let found = runtimes::find(&self.root);
-        let have = self.look(&found).map_err(|error| unable(Outcome::Failed, vec![error]))?;
+        let found = &self.found;
+        let have = self.look().map_err(|error| unable(Outcome::Failed, vec![error]))?;
         if let Some(other) = have.installation.as_ref().filter(|known| resident && self.is_another(known)) {
             let note = format!(
                 "version {} (build {}) was installed meanwhile: its plugins are left to it",
@@ -106,7 +115,8 @@ impl Pass {
         let mut report = Report {
             network: Some((&plan.network).into()),
             notes: plan.notes.clone(),
-            warnings: plan.warnings.clone(),
+            warnings: plan.collisions.iter().chain(&plan.warnings).cloned().collect(),
+            collisions: plan.collisions.clone(),
             ..Report::new(Outcome::Planned)
         };
         report.notes.splice(0..0, found.left_out.iter().map(ToString::to_string));

@@ -11,7 +11,7 @@ use super::have::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM,
 use super::installation::{Installation, Kept};
 use super::range::{self, Before};
 use super::settings::Settings;
-use crate::conflist::{FILE_NAME, Network, conflist};
+use crate::conflist::{FILE_NAME, Network, Range, Ranges, conflist};
 
 /// The configuration of Arm's smarter-cni before it was a list; sorts before ours.
 const PREDECESSOR: &str = "0-smarter-bridge.conf";
@@ -64,18 +64,13 @@ pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) notes: Vec<String>,
     pub(super) warnings: Vec<String>,
+    /// What is in the way of pods that are there: nothing to refuse any more, and to be said until it is gone.
+    pub(super) collisions: Vec<String>,
 }
 
 /// Every reason why nothing is done.
 pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
-    let before = Before {
-        automatic: have.installation.as_ref().and_then(automatic),
-        predecessor: predecessor(have).and_then(|file| match &file.content {
-            Content::List { ranges, .. } => ranges.clone(),
-            Content::Broken(_) => None,
-        }),
-    };
-    let choice = range::choose(&want.ranges, &before, &have.ground, want.network.bridge.as_str());
+    let choice = range::choose(&want.ranges, &before(have), &have.ground, want.network.bridge.as_str());
     let (choice, mut refusals) = match choice {
         Ok(choice) => (Some(choice), Vec::new()),
         Err(refusal) => (None, vec![refusal]),
@@ -86,7 +81,7 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         want,
         have,
         steps: have.leftovers.iter().cloned().map(Step::RemoveLeftover).collect(),
-        notes: Vec::new(),
+        notes: want.notes.clone(),
         refusals: Vec::new(),
         installation: intended(want, have, &network),
     };
@@ -98,14 +93,55 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
     refusals.append(&mut planning.refusals);
     let Some(choice) = choice.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     planning.installation.automatic = choice.automatic.map(|range| range.subnet());
-    planning.notes.splice(0..0, choice.note);
+    planning.notes.splice(0..0, choice.notes);
     Ok(Plan {
         network,
         installation: planning.installation,
         steps: planning.steps,
         notes: planning.notes,
         warnings: choice.warnings,
+        collisions: choice.collisions,
     })
+}
+
+/// What an earlier installation, or a predecessor, gave to pods.
+fn before(have: &Have) -> Before {
+    let earlier = have.installation.as_ref();
+    let predecessor = predecessor(have).and_then(ranges);
+    let mut installed = earlier.map(|earlier| installed(earlier, have)).unwrap_or_default();
+    let nobody_said = earlier.is_some_and(|earlier| {
+        !["subnet", "gateway"].iter().any(|word| earlier.settings.contains_key(*word))
+    });
+    let taken_over = || {
+        let ranges = Ranges::new(installed.clone()).ok().filter(|_| nobody_said);
+        ranges.filter(|ranges| *ranges != Network::default().ranges)
+    };
+    let predecessor = predecessor.or_else(taken_over);
+    installed.extend(predecessor.iter().flat_map(Ranges::iter));
+    Before { automatic: earlier.and_then(automatic), predecessor, installed }
+}
+
+fn ranges(file: &ConfFile) -> Option<Ranges> {
+    match &file.content {
+        Content::List { ranges, .. } => ranges.clone(),
+        Content::Broken(_) => None,
+    }
+}
+
+/// As it is written down; older programs did not, and have it in their configuration only.
+fn installed(earlier: &Installation, have: &Have) -> Vec<Range> {
+    let written =
+        earlier.ranges.iter().filter_map(|(subnet, gateway)| Range::new(*subnet, Some(*gateway)).ok());
+    let written: Vec<Range> = written.collect();
+    if !written.is_empty() {
+        return written;
+    }
+    let files =
+        have.conf_dirs.iter().flat_map(|dir| dir.files.iter().map(|file| (dir.path.join(&file.name), file)));
+    let ours = files.filter(|(path, _)| earlier.conflists.contains(path));
+    ours.filter_map(|(_, file)| ranges(file))
+        .flat_map(|ranges| ranges.iter().copied().collect::<Vec<_>>())
+        .collect()
 }
 
 /// The configuration as it is written: for people as well.
@@ -115,8 +151,8 @@ pub(super) fn render(network: &Network) -> Vec<u8> {
     bytes
 }
 
-fn automatic(installation: &Installation) -> Option<crate::conflist::Range> {
-    installation.automatic.and_then(|subnet| crate::conflist::Range::new(subnet, None).ok())
+fn automatic(installation: &Installation) -> Option<Range> {
+    installation.automatic.and_then(|subnet| Range::new(subnet, None).ok())
 }
 
 /// The configuration of our plugins that we did not write.
@@ -147,6 +183,7 @@ fn intended(want: &Settings, have: &Have, network: &Network) -> Installation {
         network: network.name.to_string(),
         bridge: network.bridge.to_string(),
         bridge_is_foreign,
+        ranges: network.ranges.iter().map(|range| (range.subnet(), range.gateway())).collect(),
         settings: want.words.written(),
         ..earlier.unwrap_or_default()
     }

@@ -16,6 +16,7 @@ fn settings() -> Settings {
         conf_dirs: vec![],
         take_over: false,
         words: Words::default(),
+        notes: vec![],
     }
 }
 
@@ -238,7 +239,8 @@ fn arms_smarter_cni_is_taken_over_with_its_range() {
     have.ground.taken = vec![Taken {
         network: "172.39.0.0/16".parse().unwrap(),
         interface: "smartnet0".into(),
-        by: By::Address,
+        by: By::Address("172.39.0.1".parse().unwrap()),
+        tunnel: false,
         ours: false,
     }];
     let plan = plan(&settings(), &have).unwrap();
@@ -282,7 +284,8 @@ fn every_reason_is_named_at_once() {
     have.ground.taken = vec![Taken {
         network: "172.38.4.0/24".parse().unwrap(),
         interface: "wlan0".into(),
-        by: By::Address,
+        by: By::Address("172.38.4.9".parse().unwrap()),
+        tunnel: false,
         ours: false,
     }];
     let refusals = plan(&settings(), &have).unwrap_err();
@@ -299,8 +302,13 @@ fn automatic_ranges_are_kept_by_what_was_written_down() {
     assert_eq!(first.installation.automatic, Some(range.subnet()));
     let mut have = installed();
     have.installation = Some(first.installation);
-    have.ground.taken =
-        vec![Taken { network: range.subnet(), interface: "eth0".into(), by: By::Address, ours: false }];
+    have.ground.taken = vec![Taken {
+        network: range.subnet(),
+        interface: "eth0".into(),
+        by: By::Address(range.gateway()),
+        tunnel: false,
+        ours: false,
+    }];
     assert_eq!(plan(&want, &have).unwrap().network.ranges.first(), range);
 }
 

@@ -8,12 +8,17 @@ use crate::Outcome;
 use crate::conflist::Network;
 use crate::log::Entry;
 
+/// The exit code of a node on which everything is in place and no pod would start.
+const NOT_LOADED: u8 = 3;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Result {
     /// Everything is in place, and something had to be done for it.
     Installed,
     Unchanged,
+    /// Everything is in place, and no runtime that answers has loaded the network.
+    NotLoaded,
     /// `--dry-run`.
     Planned,
     /// Nothing was touched.
@@ -30,6 +35,10 @@ impl Result {
     pub(super) fn is_good(self) -> bool {
         matches!(self, Self::Installed | Self::Unchanged | Self::Planned | Self::Uninstalled)
     }
+
+    fn status(self) -> u8 {
+        if self == Self::NotLoaded { NOT_LOADED } else { u8::from(!self.is_good()) }
+    }
 }
 
 /// A document of version 1: fields may be added to it.
@@ -44,6 +53,9 @@ pub(super) struct Report {
     pub(super) steps: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) warnings: Vec<String>,
+    /// Those warnings that the watch repeats.
+    #[serde(skip)]
+    pub(super) collisions: Vec<String>,
     /// Why it was refused, where it failed, or what it waits for.
     pub(super) errors: Vec<String>,
     pub(super) runtimes: Vec<RuntimeReport>,
@@ -97,6 +109,7 @@ impl Report {
             steps: Vec::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
+            collisions: Vec::new(),
             errors: Vec::new(),
             runtimes: Vec::new(),
         }
@@ -129,6 +142,11 @@ impl Report {
         let network = self.network.as_ref().map(NetworkReport::line).unwrap_or_default();
         match self.result {
             Result::Installed => format!("installed: {network}\n"),
+            Result::NotLoaded => {
+                format!(
+                    "in place, and NOT loaded: {network}; no pod starts until the runtime has loaded it\n"
+                )
+            }
             Result::Unchanged => format!("nothing to do: {network} is installed\n"),
             Result::Planned if self.steps.is_empty() => "nothing to do\n".to_owned(),
             Result::Planned => "nothing was done: this was a dry run\n".to_owned(),
@@ -147,12 +165,16 @@ impl Report {
         if self.result == Result::Planned {
             return None;
         }
-        Entry::of_command(command, self.steps.clone(), &self.errors)
+        let refused = self.runtimes.iter().filter(|_| self.result == Result::NotLoaded);
+        let refused = refused.filter(|runtime| runtime.loaded != Some(true));
+        let refused = refused.map(|runtime| format!("{}: {}", runtime.name, runtime.says));
+        let errors: Vec<String> = self.errors.iter().cloned().chain(refused).collect();
+        Entry::of_command(command, self.steps.clone(), &errors)
     }
 
     /// Success goes to standard output, everything else to standard error; a machine always gets standard output.
     pub(super) fn outcome(&self, json: bool) -> Outcome {
-        let status = u8::from(!self.result.is_good());
+        let status = self.result.status();
         if json {
             let mut stdout = serde_json::to_string_pretty(self).expect("texts and numbers");
             stdout.push('\n');
@@ -207,6 +229,19 @@ mod tests {
         let refused = Report { errors: vec!["because".into()], ..Report::new(Result::Refused) };
         let outcome = refused.outcome(false);
         assert_eq!((outcome.stderr.as_str(), outcome.status), ("refused  because\nnothing was touched\n", 1));
+    }
+
+    #[test]
+    fn what_no_runtime_has_loaded_is_no_success() {
+        let mut report = Report { result: Result::NotLoaded, ..report() };
+        report.runtimes[0].loaded = Some(false);
+        report.runtimes[0].says = "has NOT loaded the network smartnet: it looks elsewhere".into();
+        let outcome = report.outcome(false);
+        assert_eq!(outcome.status, 3);
+        assert!(outcome.stderr.contains("it looks elsewhere\nin place, and NOT loaded: network smartnet"));
+        assert_eq!(report.outcome(true).status, 3);
+        let errors = report.entry("install").unwrap().failure.unwrap().msg;
+        assert_eq!(errors, "containerd: has NOT loaded the network smartnet: it looks elsewhere");
     }
 
     #[test]

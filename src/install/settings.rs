@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnetwork::IpNetwork;
+
 use super::cli::{Word, Words};
 use crate::conflist::{HostPorts, Mtu, Network, NetworkName, Range, Ranges};
 use crate::log::Level;
@@ -20,6 +22,8 @@ pub(super) struct Settings {
     pub(super) take_over: bool,
     /// The words that all of this was made of, to be written down.
     pub(super) words: Words,
+    /// Words that count as not said, and why.
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +42,7 @@ const MOST_MTU: u32 = 65535;
 /// The text names the word and says what would be right.
 pub(super) fn settings(words: &Words) -> Result<Settings, String> {
     let default = Network::default();
-    let ranges = wish(words)?;
+    let (ranges, notes) = wish(words)?;
     let network = Network {
         name: named(words.network.as_ref(), NetworkName::parse)?.unwrap_or(default.name),
         bridge: named(words.bridge.as_ref(), interface)?.unwrap_or(default.bridge),
@@ -59,6 +63,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         conf_dirs: named(words.conf_dir.as_ref(), directories)?.unwrap_or_default(),
         take_over: named(words.take_over.as_ref(), boolean)?.unwrap_or(false),
         words: words.clone(),
+        notes,
     })
 }
 
@@ -68,19 +73,21 @@ fn named<T>(word: Option<&Word>, read: impl FnOnce(&str) -> Result<T, String>) -
     read(&word.text).map(Some).map_err(|wrong| format!("{}={}: {wrong}", word.source, word.text))
 }
 
-fn wish(words: &Words) -> Result<Wish, String> {
+fn wish(words: &Words) -> Result<(Wish, Vec<String>), String> {
     let gateways = named(words.gateway.as_ref(), |text| list(text).iter().map(|one| address(one)).collect())?;
     let gateways: Vec<IpAddr> = gateways.unwrap_or_default();
     let Some(subnet) = &words.subnet else {
         return match &words.gateway {
-            None => Ok(Wish::Default),
+            None => Ok((Wish::Default, Vec::new())),
             // The old ConfigMap gives both; one alone belongs to the default range.
             Some(word) => with_gateways(&[crate::conflist::SUBNET.to_owned()], gateways)
                 .map(|ranges| Wish::Given(Ranges::new(ranges).unwrap_or_else(|_| Network::default().ranges)))
+                .map(|wish| (wish, Vec::new()))
                 .map_err(|wrong| format!("{}={}: {wrong}", word.source, word.text)),
         };
     };
-    named(Some(subnet), |text| {
+    let (gateways, note) = chosen(gateways, &list(&subnet.text));
+    let wish = named(Some(subnet), |text| {
         let (automatic, given): (Vec<String>, Vec<String>) =
             list(text).into_iter().partition(|word| word.eq_ignore_ascii_case("auto"));
         let ranges = with_gateways(&given, gateways)?;
@@ -90,8 +97,24 @@ fn wish(words: &Words) -> Result<Wish, String> {
             (1, [range]) if range.family() == Family::V6 => Ok(Wish::Auto(Some(*range))),
             _ => Err("`auto` stands for one IPv4 range, alone or beside one IPv6 range".to_owned()),
         }
-    })
-    .map(|wish| wish.unwrap_or(Wish::Default))
+    })?;
+    Ok((wish.unwrap_or(Wish::Default), note.into_iter().collect()))
+}
+
+/// The gateways that somebody chose. The manifest has both keys with their defaults, and who changes `subnet` in it has not
+/// chosen the gateway that still stands beside it: that of the default range, where no range that is given holds it.
+fn chosen(mut gateways: Vec<IpAddr>, subnets: &[String]) -> (Vec<IpAddr>, Option<String>) {
+    let default = Network::default().ranges.first().gateway();
+    let holds = |subnet: &String| subnet.parse().is_ok_and(|subnet: IpNetwork| subnet.contains(default));
+    if !gateways.contains(&default) || subnets.iter().any(holds) {
+        return (gateways, None);
+    }
+    gateways.retain(|gateway| *gateway != default);
+    let note = format!(
+        "the gateway {default} belongs to the default range and is not in {}: it counts as not said",
+        subnets.join(", ")
+    );
+    (gateways, Some(note))
 }
 
 /// Each range with the gateway that was given for it.
@@ -105,7 +128,7 @@ fn with_gateways(subnets: &[String], mut gateways: Vec<IpAddr>) -> Result<Vec<Ra
             return Err(format!("\"{text}\" has no prefix; a network looks like 10.38.0.0/16"));
         }
         // A gateway that is in the range; else one of its family, which is then refused by name.
-        let family = |gateway: &IpAddr| gateway.is_ipv4() == ipnetwork::IpNetwork::is_ipv4(&subnet);
+        let family = |gateway: &IpAddr| gateway.is_ipv4() == IpNetwork::is_ipv4(&subnet);
         let at = gateways
             .iter()
             .position(|gateway| subnet.contains(*gateway))
@@ -238,6 +261,35 @@ mod tests {
         let old = Words { gateway: word("172.38.0.254"), ..Words::default() };
         let Wish::Given(ranges) = settings(&old).unwrap().ranges else { panic!("a gateway was given") };
         assert_eq!(ranges.first().to_string(), "172.38.0.0/16 (gateway 172.38.0.254)");
+    }
+
+    #[test]
+    fn the_default_gateway_beside_another_range_was_not_chosen() {
+        for (subnet, gateway, ranges) in [
+            ("10.38.0.0/16", "172.38.0.1", vec!["10.38.0.0/16 (gateway 10.38.0.1)"]),
+            ("fd00:38::/64", "172.38.0.1", vec!["fd00:38::/64 (gateway fd00:38::1)"]),
+            (
+                "10.38.0.0/16,fd00:38::/64",
+                "172.38.0.1,fd00:38::9",
+                vec!["10.38.0.0/16 (gateway 10.38.0.1)", "fd00:38::/64 (gateway fd00:38::9)"],
+            ),
+        ] {
+            let words = Words { subnet: word(subnet), gateway: word(gateway), ..Words::default() };
+            let settings = settings(&words).unwrap();
+            assert_eq!(given(subnet, Some(gateway)), ranges);
+            let [note] = settings.notes.as_slice() else { panic!("{:?}", settings.notes) };
+            assert!(note.starts_with("the gateway 172.38.0.1 belongs to the default range"), "{note}");
+        }
+        assert_eq!(ranges("auto", Some("172.38.0.1")).unwrap(), Wish::Auto(None));
+        for (subnet, gateway) in [("172.38.0.0/16", "172.38.0.1"), ("172.0.0.0/8", "172.38.0.1")] {
+            let words = Words { subnet: word(subnet), gateway: word(gateway), ..Words::default() };
+            let settings = settings(&words).unwrap();
+            assert!(settings.notes.is_empty(), "it is in {subnet}");
+            let Wish::Given(ranges) = settings.ranges else { panic!("{subnet} was given") };
+            assert_eq!(ranges.first().gateway().to_string(), gateway);
+        }
+        let two = ranges("10.38.0.0/16", Some("172.38.0.1,10.39.0.1")).unwrap_err();
+        assert!(two.contains("the gateway 10.39.0.1 is not in 10.38.0.0/16"), "{two}");
     }
 
     #[test]

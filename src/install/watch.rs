@@ -12,34 +12,46 @@ mod waiter;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 pub(super) use self::look::Look;
 use self::look::{Files, Network};
 use self::waiter::{Due, Told, Waiter};
 pub(super) use self::waiter::{Signals, nearest};
+use super::installation;
 use crate::Outcome as Answer;
+use crate::host::root::Root;
+
+/// Before the next attempt where waiting itself fails.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Installs, then looks again and again until a signal comes. Each look is a process of its own: whoever stays for months
 /// keeps no more in memory than it takes to wait (2 MiB less).
+///
+/// Only a node that has no installation can end it: what comes into the way of one that is there is said, and looked at
+/// again. Nobody else would repair the rest.
 pub(super) fn watch(arguments: &[OsString], root: PathBuf, signals: Signals) -> Answer {
     let arguments: Vec<&OsString> = arguments.iter().filter(|word| *word != "--watch").collect();
-    let failed = |error: io::Error| Answer {
-        stderr: format!("smarter-cni install: cannot watch: {error}\n"),
-        status: 1,
-        ..Answer::default()
-    };
-    match own().args(&arguments).status() {
-        Ok(status) if status.success() => {}
+    let tried = own().args(&arguments).status();
+    let is_installed = Root::at(&root).exists(Path::new(installation::FILE));
+    match tried {
+        Ok(status) if status.success() || is_installed => {}
         Ok(status) => {
             let status = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
             return Answer { status, ..Answer::default() };
         }
-        Err(error) => return failed(error),
+        Err(error) if is_installed => lines("trouble ", &[cannot_look(&error)]),
+        Err(error) => {
+            let stderr = format!("smarter-cni install: cannot watch: {error}\n");
+            return Answer { stderr, status: 1, ..Answer::default() };
+        }
     }
-    let waiter = Waiter::new(root, signals);
-    waiter.and_then(|waiter| stay(&arguments, waiter)).map_or_else(failed, |()| Answer::default())
+    stay(&arguments, Waiter::new(root, signals));
+    Answer::default()
 }
 
 fn own() -> Command {
@@ -48,30 +60,47 @@ fn own() -> Command {
     command
 }
 
-fn stay(arguments: &[&OsString], mut waiter: Waiter) -> io::Result<()> {
+/// Until a signal comes.
+fn stay(arguments: &[&OsString], mut waiter: Waiter) {
     let mut said = Said::default();
-    while let Some(mut due) = waiter.next()? {
-        loop {
-            // What happens during the look is heard after it.
-            if due.network {
-                waiter.alarm.learn();
+    loop {
+        match waiter.next() {
+            Ok(Some(due)) => match looks(arguments, due, &mut waiter, &mut said) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => said.trouble(&cannot_look(&error)),
+            },
+            Ok(None) => return,
+            // The kernel is out of memory, if anything: what came meanwhile is still there.
+            Err(error) => {
+                said.trouble(&format!("cannot wait for news: {error}; it looks every minute"));
+                std::thread::sleep(PAUSE);
             }
-            let Some(look) = look(arguments, due, &waiter)? else { return Ok(()) };
-            said.say(&look);
-            if due.network {
-                let unfinished = look.network.as_ref().is_some_and(|network| network.unfinished);
-                waiter.pace.looked(waiter.now(), !unfinished);
-            }
-            let Some(files) = look.files else { break };
-            waiter.superseded = files.superseded;
-            // What happened in a directory before it was watched was seen by nobody.
-            if !waiter.add(&files.watched) {
-                break;
-            }
-            due = Due::FILES;
         }
     }
-    Ok(())
+}
+
+/// Looks until nothing happens unseen. `false`: a signal came.
+fn looks(arguments: &[&OsString], mut due: Due, waiter: &mut Waiter, said: &mut Said) -> io::Result<bool> {
+    loop {
+        // What happens during the look is heard after it.
+        if due.network {
+            waiter.alarm.learn();
+        }
+        let Some(look) = look(arguments, due, waiter)? else { return Ok(false) };
+        said.say(&look);
+        if due.network {
+            let unfinished = look.network.as_ref().is_some_and(|network| network.unfinished);
+            waiter.pace.looked(waiter.now(), !unfinished);
+        }
+        let Some(files) = look.files else { return Ok(true) };
+        waiter.superseded = files.superseded;
+        // What happened in a directory before it was watched was seen by nobody.
+        if !waiter.add(&files.watched) {
+            return Ok(true);
+        }
+        due = Due::FILES;
+    }
 }
 
 /// `None`: a signal came. Whatever a look was doing, the next one finishes it.
@@ -81,34 +110,45 @@ fn look(arguments: &[&OsString], due: Due, waiter: &Waiter) -> io::Result<Option
     command.args(due.files.then_some("--look")).args(due.network.then_some("--repair"));
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ok(Some(trouble(due, format!("cannot look: {error}")))),
+        Err(error) => return Ok(Some(trouble(due, &cannot_look(&error)))),
     };
     let told = match child.stdout.as_mut() {
-        Some(stdout) => waiter.listen_to(stdout)?,
-        None => Told::TooLate,
+        Some(stdout) => waiter.listen_to(stdout),
+        None => Ok(Told::TooLate),
     };
-    if !matches!(told, Told::Everything(_)) {
-        child.kill()?;
+    if !matches!(told, Ok(Told::Everything(_))) {
+        let _ = child.kill();
     }
     let status = child.wait()?;
-    Ok(match told {
+    Ok(match told? {
         Told::Everything(text) => Some(
             serde_json::from_slice(&text)
-                .unwrap_or_else(|_| trouble(due, format!("a look ended with {status}"))),
+                .unwrap_or_else(|_| trouble(due, &format!("a look ended with {status}"))),
         ),
-        Told::TooLate => Some(trouble(due, "a look did not end and was ended".to_owned())),
+        Told::TooLate => Some(trouble(due, "a look did not end and was ended")),
         Told::Interrupted => None,
     })
 }
 
-/// Instead of a look.
-fn trouble(due: Due, what: String) -> Look {
-    let troubles = vec![what];
-    if due.files {
-        return Look { files: Some(Files { troubles, ..Files::default() }), ..Look::default() };
+fn cannot_look(error: &io::Error) -> String {
+    let what = format!("nothing can be looked at or repaired: {error}");
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => format!("{what}; it needs more open files (LimitNOFILE, ulimit -n)"),
+        Some(Errno::AGAIN | Errno::NOMEM) => format!("{what}; it needs more processes or memory"),
+        _ => what,
     }
-    let network = Network { troubles, unfinished: true, ..Network::default() };
-    Look { network: Some(network), ..Look::default() }
+}
+
+/// Instead of a look.
+fn trouble(due: Due, what: &str) -> Look {
+    let troubles = vec![what.to_owned()];
+    let files = Files { troubles: troubles.clone(), ..Files::default() };
+    let network = Network {
+        troubles: if due.files { Vec::new() } else { troubles },
+        unfinished: true,
+        ..Network::default()
+    };
+    Look { files: due.files.then_some(files), network: due.network.then_some(network), ..Look::default() }
 }
 
 /// What was said already, and is not said again as long as it is the same.
@@ -117,9 +157,15 @@ struct Said {
     files: Vec<String>,
     network: Vec<String>,
     notes: Vec<String>,
+    own: Vec<String>,
 }
 
 impl Said {
+    /// Of the one that stays.
+    fn trouble(&mut self, what: &str) {
+        news("trouble ", &[what.to_owned()], &mut self.own);
+    }
+
     /// One line per repair, and one per trouble as long as it is the same.
     fn say(&mut self, look: &Look) {
         if let Some(files) = &look.files {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -25,6 +26,7 @@ on_each!(
     from_kubectl_apply_to_uninstall,
     the_readme_word_by_word,
     a_runtime_that_does_not_load_the_network_says_why_and_what_to_do,
+    a_variant_that_does_not_fit_the_node_is_not_ready,
     a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why,
 );
 
@@ -32,10 +34,16 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.1.0";
 const NEXT: &str = "ghcr.io/smarter-project/smarter-cni:next";
 
-/// This machine's /etc, /opt and /var/lib under a layer of the test's own, and a mount tree that containers may follow.
+/// This machine's /etc, /opt, /var/lib and what else may get plugins under a layer of the test's own, and a mount tree that containers may follow.
 pub(crate) fn as_a_node() {
     Node.run("mount -t tmpfs tmpfs /mnt");
-    for (directory, name) in [("/etc", "etc"), ("/opt", "opt"), ("/var/lib", "var-lib")] {
+    for (directory, name) in [
+        ("/etc", "etc"),
+        ("/opt", "opt"),
+        ("/var/lib", "var-lib"),
+        ("/usr/lib/cni", "usr-lib-cni"),
+        ("/usr/libexec", "usr-libexec"),
+    ] {
         let (upper, work) = (format!("/mnt/{name}/upper"), format!("/mnt/{name}/work"));
         fs::create_dir_all(&upper).expect("a layer");
         fs::create_dir_all(&work).expect("a layer");
@@ -270,12 +278,15 @@ fn the_readme_word_by_word(release: Release) {
 /// On the node itself, with directories that the runtime does not look at.
 fn a_runtime_that_does_not_load_the_network_says_why_and_what_to_do(release: Release) {
     let containerd = bare_node(release);
-    let install = |line: &str| {
-        let mut words = vec!["install", "--subnet", "10.38.0.0/16"];
-        words.extend(line.split_whitespace());
-        run(&lab::binary().display().to_string(), &words)
+    let install = |line: &str, status: i32| {
+        let mut command = Command::new(lab::binary());
+        command.args(["install", "--subnet", "10.38.0.0/16"]).args(line.split_whitespace());
+        let out = command.output().expect("it runs");
+        let said = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert_eq!(out.status.code(), Some(status), "{said}");
+        said
     };
-    let said = install("--conf-dir /etc/elsewhere");
+    let said = install("--conf-dir /etc/elsewhere", 3);
     assert!(
         said.contains(
             "runtime  containerd: has NOT loaded the network smartnet: containerd reads networks from \
@@ -283,13 +294,28 @@ fn a_runtime_that_does_not_load_the_network_says_why_and_what_to_do(release: Rel
         ),
         "{said}"
     );
-    let said = install("--bin-dir /opt/elsewhere");
+    assert!(said.ends_with("no pod starts until the runtime has loaded it\n"), "{said}");
+    let said = install("--bin-dir /opt/elsewhere", 3);
     // Debian's build of today looks in a directory of Debian's, too.
     assert!(said.contains("containerd looks for plugins in "), "{said}");
     assert!(said.contains("/opt/cni/bin, not in /opt/elsewhere"), "{said}");
-    let said = install("");
+    let said = install("", 0);
     assert!(said.contains("containerd: has loaded the network smartnet"), "{said}");
     assert!(containerd.cri.ready());
+}
+
+/// Yocto's mounts and directories where the runtime looks elsewhere: `kubectl get pods` shows it, and the log says why.
+fn a_variant_that_does_not_fit_the_node_is_not_ready(release: Release) {
+    let containerd = bare_node(release);
+    let set = DaemonSet::of(&manifest("smartercni_ds.yaml")).patched(&manifest("yocto/mounts.yaml"));
+    let set = set.with_setting("bin_dir", "/usr/libexec/cni").with_setting("conf_dir", "/etc/cni/net.d");
+    let NotReady(why) = containerd.deploy(&set, "yocto").expect_err("no pod would start");
+    assert!(why.contains("ended with Some(3)") && why.contains("not in /usr/libexec/cni"), "{why}");
+    // As that recipe has it the same is right.
+    fs::create_dir_all("/opt/cni").expect("a directory");
+    std::os::unix::fs::symlink("/usr/libexec/cni", "/opt/cni/bin").expect("a link");
+    let deployed = containerd.deploy(&set, "yocto-2").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+    assert_eq!(containerd.undeploy(&deployed), 0);
 }
 
 fn a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why(release: Release) {
@@ -298,7 +324,8 @@ fn a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why(releas
     Node.run("ip addr add 10.38.4.1/24 dev lan0");
     let before = snapshot();
     let set = DaemonSet::of(&manifest("smartercni_ds.yaml"));
-    let set = set.with_setting("subnet", "10.38.0.0/16").with_setting("gateway", "10.38.0.1");
+    // All that the README says to change.
+    let set = set.with_setting("subnet", "10.38.0.0/16");
     let NotReady(why) = containerd.deploy(&set, "refused").expect_err("the node uses this range");
     assert!(why.contains("ended with Some(1)") && why.contains("interface lan0"), "{why}");
     assert_eq!(snapshot(), before);

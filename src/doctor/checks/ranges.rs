@@ -1,10 +1,11 @@
 //! The ranges that pods have addresses of: whose they are, and who else has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
 
+use crate::datapath::ground::{self, Taken};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 
@@ -41,48 +42,20 @@ fn ranges(evidence: &Evidence) -> Result<BTreeMap<IpNetwork, Vec<String>>, Pass>
     Ok(ranges)
 }
 
-pub(super) fn overlaps(one: IpNetwork, other: IpNetwork) -> bool {
-    match (one, other) {
-        (IpNetwork::V4(one), IpNetwork::V4(other)) => {
-            one.contains(other.network()) || other.contains(one.network())
-        }
-        (IpNetwork::V6(one), IpNetwork::V6(other)) => {
-            one.contains(other.network()) || other.contains(one.network())
-        }
-        _ => false,
-    }
-}
-
+/// What the installer refuses, where it came later.
 fn overlap(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
+    let ground = ground::of(&network.links, &network.addresses, &network.routes);
     let mut findings = Vec::new();
     for (range, own) in ranges(evidence)? {
-        let elsewhere = |index: u32| {
-            let link = network.by_index(index)?;
-            // What another network of ours has is a range of its own, and is compared as such.
-            (!own.contains(&link.name)).then_some(link)
-        };
-        let mut named: Vec<String> = Vec::new();
-        for address in &network.addresses {
-            let Some(link) = elsewhere(address.index).filter(|_| overlaps(range, address.address)) else {
-                continue;
-            };
-            if link.name == "lo" || named.contains(&link.name) {
-                continue;
+        let mut named: BTreeSet<&str> = BTreeSet::new();
+        // What another network of ours has is a range of its own, and is compared as such. A pod's address on lo is
+        // `address-duplicate`.
+        let own = |taken: &Taken| own.contains(&taken.interface) || taken.interface == "lo";
+        for taken in ground.collisions(range, own) {
+            if taken.interface.is_empty() || named.insert(&taken.interface) {
+                findings.push(clash(range, &taken.to_string()));
             }
-            named.push(link.name.clone());
-            let what = if link.kind.as_deref() == Some("bridge") { "the bridge" } else { "the interface" };
-            findings.push(clash(range, &format!("{what} {} has {}", link.name, address.address)));
-        }
-        for route in
-            network.routes.iter().filter(|route| route.dst.prefix() > 0 && overlaps(range, route.dst))
-        {
-            let Some(link) = route.index.and_then(elsewhere) else { continue };
-            if link.name == "lo" || named.contains(&link.name) {
-                continue;
-            }
-            named.push(link.name.clone());
-            findings.push(clash(range, &format!("a route to {} leads through {}", route.dst, link.name)));
         }
     }
     Ok(findings)
@@ -92,7 +65,7 @@ fn clash(range: IpNetwork, with: &str) -> Finding {
     Finding::problem(
         format!("range {range}"),
         format!(
-            "{with}: hosts there and pods cannot reach each other, and the node may lose its own network"
+            "{with} is in its way: hosts there and pods cannot reach each other, and the node may lose its own network"
         ),
         "give the pods another range, in the network's configuration and as the cluster's --cluster-cidr",
     )

@@ -2,12 +2,11 @@
 
 use ipnetwork::IpNetwork;
 
-use super::ranges::overlaps;
 use crate::datapath::survey::{Action, MAIN, PolicyRule};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::node::Node;
-use crate::net::{Family, IfName};
+use crate::net::{Family, IfName, overlap};
 
 use Severity::Broken;
 
@@ -93,7 +92,7 @@ fn route_to_pods(evidence: &Evidence) -> Verdict {
             let narrower = node.network.routes.iter().find(|route| {
                 route.index == through
                     && route.table == MAIN
-                    && overlaps(route.dst, subnet)
+                    && overlap(route.dst, subnet)
                     && route.dst.prefix() > 0
             });
             let command = narrower.map_or_else(
@@ -131,7 +130,7 @@ fn hiding_rules(node: &Node, subnet: IpNetwork, link: &IfName) -> Vec<PolicyRule
             Action::Table(table) => {
                 let mut routes = node.network.routes.iter().filter(|route| route.table == table);
                 catches(rule, subnet)
-                    && routes.any(|route| overlaps(route.dst, subnet) && route.index != index)
+                    && routes.any(|route| overlap(route.dst, subnet) && route.index != index)
             }
         })
         .cloned()
@@ -139,7 +138,7 @@ fn hiding_rules(node: &Node, subnet: IpNetwork, link: &IfName) -> Vec<PolicyRule
 }
 
 fn catches(rule: &PolicyRule, subnet: IpNetwork) -> bool {
-    rule.to.is_none_or(|to| overlaps(to, subnet)) != rule.inverted && rule.incoming.is_none()
+    rule.to.is_none_or(|to| overlap(to, subnet)) != rule.inverted && rule.incoming.is_none()
 }
 
 fn policy_rule(evidence: &Evidence) -> Verdict {

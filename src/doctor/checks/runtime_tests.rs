@@ -2,7 +2,7 @@ use super::*;
 use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory};
 use crate::doctor::evidence::installed::Installed;
 use crate::host::cri::{Cni, Condition, Error, Network};
-use crate::host::runtimes::{Kind, LeftOut, Problem};
+use crate::host::runtimes::{Kind, LeftOut, Places, Problem};
 
 const NETWORKS: &str = "/etc/cni/net.d";
 const PLUGINS: &str = "/opt/cni/bin";
@@ -62,9 +62,13 @@ fn node(runtime: Runtime, answer: Result<Status, Reason>) -> Evidence {
         searches: Vec::new(),
     };
     let answer = answer.map_err(|reason| Error { socket: runtime.socket.clone(), reason });
+    let configured = Places { conf_dir: runtime.conf_dir.clone(), bin_dirs: runtime.bin_dirs.clone() };
     Evidence {
         configuration: Some(Ok(Configuration { directories: vec![directory], installed })),
-        runtime: Some(Ok(Runtimes { all: vec![Asked { runtime, answer }], ..Runtimes::default() })),
+        runtime: Some(Ok(Runtimes {
+            all: vec![Asked { runtime, answer, configured }],
+            ..Runtimes::default()
+        })),
         ..Evidence::default()
     }
 }

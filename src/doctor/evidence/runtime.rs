@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::host::asked;
 use crate::host::cri::{self, Error, Reason, Status};
 use crate::host::root::Root;
-use crate::host::runtimes::{Found, LeftOut, Problem, Runtime};
+use crate::host::runtimes::{Found, LeftOut, Places, Problem, Runtime};
 use crate::state::holders::LIBCNI_RESULTS;
 use crate::state::results;
 
@@ -35,6 +36,8 @@ pub struct Runtimes {
 pub struct Asked {
     pub runtime: Runtime,
     pub answer: Result<Status, Error>,
+    /// What its files say; where they can be read in two ways, the one that it speaks of itself.
+    pub configured: Places,
 }
 
 impl Asked {
@@ -46,11 +49,9 @@ impl Asked {
         }
     }
 
-    /// What its files say; where they can be read in two ways, the one that it speaks of itself.
+    /// For networks and for plugins: [`Self::configured`].
     pub fn configured(&self) -> (&Path, &[PathBuf]) {
-        let said = self.directories();
-        let usual = (self.runtime.conf_dir.as_path(), self.runtime.bin_dirs.as_slice());
-        self.runtime.may_look_in().find(|places| *places == said).unwrap_or(usual)
+        (&self.configured.conf_dir, &self.configured.bin_dirs)
     }
 
     fn is_late(&self) -> bool {
@@ -106,7 +107,12 @@ fn ask(root: &Root, runtime: &Runtime, patience: Duration) -> Asked {
         reason: Reason::Failed(error.to_string()),
     };
     let socket = root.locate(&runtime.socket).map_err(unreachable);
-    Asked { runtime: runtime.clone(), answer: socket.and_then(|socket| cri::status(&socket, patience)) }
+    let answer = socket.and_then(|socket| cri::status(&socket, patience));
+    let said = answer.as_ref().ok().and_then(|status| status.cni.as_ref());
+    let meant = said.and_then(|said| asked::meant(runtime, said, &|one, other| root.same(one, other)));
+    let (conf_dir, bin_dirs) = meant.unwrap_or((&runtime.conf_dir, &runtime.bin_dirs));
+    let configured = Places { conf_dir: conf_dir.to_owned(), bin_dirs: bin_dirs.to_owned() };
+    Asked { runtime: runtime.clone(), answer, configured }
 }
 
 fn places(root: &Root, all: &[Asked]) -> BTreeMap<PathBuf, PathBuf> {

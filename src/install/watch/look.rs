@@ -53,7 +53,7 @@ impl Look {
         let troubles = match report.result {
             Outcome::Refused | Outcome::Failed => report.errors,
             Outcome::Superseded => report.notes,
-            _ => Vec::new(),
+            _ => report.collisions,
         };
         let files = Files { watched: pass.watched(), repaired: report.steps, troubles, superseded };
         Self { files: Some(files), ..Self::default() }

@@ -79,7 +79,8 @@ pub(super) enum Told {
 }
 
 pub(super) struct Waiter {
-    inotify: OwnedFd,
+    /// A user has 128 at most (fs.inotify.max_user_instances), and others have used them up: then the minute has to do.
+    inotify: Option<OwnedFd>,
     /// Numbers of watches; the kernel never uses one again.
     watches: BTreeSet<i32>,
     signals: Signals,
@@ -94,10 +95,9 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(root: PathBuf, signals: Signals) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self {
-            inotify,
+    pub(super) fn new(root: PathBuf, signals: Signals) -> Self {
+        Self {
+            inotify: None,
             watches: BTreeSet::new(),
             signals,
             alarm: Alarm::new(|program| applet::plugin(program).is_some()),
@@ -106,7 +106,7 @@ impl Waiter {
             root: Root::at(root),
             begun: Instant::now(),
             round: Duration::ZERO,
-        })
+        }
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -124,9 +124,16 @@ impl Waiter {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
+        if self.inotify.is_none() {
+            match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+                Ok(inotify) => self.inotify = Some(inotify),
+                Err(error) => tracing::info!("changes of files are seen once a minute: {error}"),
+            }
+        }
+        let Some(inotify) = &self.inotify else { return false };
         let mut new = false;
         for directory in directories {
-            match inotify::add_watch(&self.inotify, directory, events) {
+            match inotify::add_watch(inotify, directory, events) {
                 Ok(watch) => new |= self.watches.insert(watch),
                 // The minute finds it; the limit of watches is low on some nodes (fs.inotify.max_user_watches).
                 Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
@@ -210,14 +217,16 @@ impl Waiter {
     }
 
     fn wait(&self, longest: Duration, listens: bool) -> io::Result<Woken> {
-        let mut fds = vec![self.signals.0.as_fd(), self.inotify.as_fd()];
+        let mut fds = vec![self.signals.0.as_fd()];
+        fds.extend(self.inotify.as_ref().map(AsFd::as_fd));
+        let files = fds.len();
         if listens {
             fds.extend(self.alarm.fds());
         }
         Ok(match ready(&fds, longest)? {
             None => Woken::Time,
             Some(0) => Woken::Signal,
-            Some(1) => {
+            Some(at) if at < files => {
                 self.drain()?;
                 Woken::Files
             }
@@ -227,9 +236,10 @@ impl Waiter {
 
     /// What happened does not matter: the look that follows sees all of it.
     fn drain(&self) -> io::Result<()> {
+        let Some(inotify) = &self.inotify else { return Ok(()) };
         let mut buffer = [0; 4096];
         loop {
-            match rustix::io::read(self.inotify.as_fd(), &mut buffer) {
+            match rustix::io::read(inotify, &mut buffer) {
                 Ok(0) | Err(Errno::AGAIN) => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

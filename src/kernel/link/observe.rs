@@ -33,6 +33,7 @@ const IFLA_BRPORT_STATE: u16 = 1;
 const BR_STATE_FORWARDING: u8 = 3;
 /// linux/if.h
 const IFF_UP: u32 = 1;
+const IFF_POINTOPOINT: u32 = 0x10;
 const IFF_PROMISC: u32 = 0x100;
 const IFNAMSIZ: usize = 16;
 
@@ -50,6 +51,8 @@ pub struct Link {
     /// Switched on (IFF_UP), which does not mean that it has a carrier.
     pub up: bool,
     pub state: OperState,
+    /// There is one other end, and no neighbours (IFF_POINTOPOINT): tunnels, ppp, modems.
+    pub point_to_point: bool,
     /// Takes frames for everybody, on anybody's wish.
     pub promiscuous: bool,
     /// The bridge it is a port of.
@@ -153,6 +156,7 @@ pub(in crate::kernel) fn parse(answer: Answer<'_>) -> Option<Link> {
     let mut link = Link {
         index: u32_at(bytes, 4)?,
         up: flags & IFF_UP != 0,
+        point_to_point: flags & IFF_POINTOPOINT != 0,
         promiscuous: flags & IFF_PROMISC != 0,
         ..Link::default()
     };
@@ -259,6 +263,7 @@ mod tests {
             mtu: 1400,
             up: true,
             state: OperState::Up,
+            point_to_point: false,
             promiscuous: true,
             master: Some(4),
             peer: Some(2),

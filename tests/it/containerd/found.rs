@@ -21,7 +21,9 @@ on_each!(
     files_that_import_each_other,
     a_drop_in_of_another_program,
     the_file_of_its_package,
-    drop_ins_without_a_file;
+    drop_ins_without_a_file,
+    a_file_that_only_its_command_line_names,
+    files_that_were_changed_since_it_was_started;
     v2: one_file_of_version_3, drop_ins_of_version_3
 );
 
@@ -118,14 +120,19 @@ impl Machine {
         let bin_dirs = if built_in { &by_debian[1..] } else { &said.plugin_dirs[..] };
         assert!(read.contains(&(said.conf_dir.as_path(), bin_dirs)), "{said:#?}\n{runtime:#?}");
 
-        let install = run(&self.program.display().to_string(), &["install", "--subnet", "10.38.0.0/16"]);
-        assert!(install.contains("runtime  containerd: has loaded the network smartnet"), "{install}");
+        self.loads();
         let mut doctor = Node.command(&format!("{} doctor --json --only runtime", self.program.display()));
         let doctor = doctor.output().expect("doctor runs");
         let doctor: Value = serde_json::from_slice(&doctor.stdout).expect("findings");
         let findings = doctor["findings"].as_array().expect("findings");
         let sick: Vec<_> = findings.iter().filter(|row| row["status"] == "problem").collect();
         assert_eq!((findings.is_empty(), sick), (false, Vec::<&Value>::new()));
+    }
+
+    /// It has what was installed.
+    fn loads(&self) {
+        let install = run(&self.program.display().to_string(), &["install", "--subnet", "10.38.0.0/16"]);
+        assert!(install.contains("runtime  containerd: has loaded the network smartnet"), "{install}");
     }
 
     fn uninstalled(&self) {
@@ -241,4 +248,38 @@ fn drop_ins_without_a_file(release: Release) {
     machine.takes_us(Kept::ByDefault, &[]);
     let cni = format!("version = 2\n{}{ELSEWHERE}", Format::Two.cni());
     machine.takes_us(Kept::ByDefault, &[("conf.d/10-cni.toml", &cni)]);
+}
+
+/// Nothing on the disk says where this one looks; it does itself.
+fn a_file_that_only_its_command_line_names(release: Release) {
+    let machine = Machine::new(release);
+    let dir = Kept::ByDefault.dir();
+    fs::create_dir_all(&dir).expect("a directory");
+    let own = dir.join("own.toml");
+    let format = release.format();
+    let cni = format!("{}{}{ELSEWHERE}", format.cni(), format.bin_dir(Path::new("/opt/srv/bin")));
+    fs::write(&own, format!("{}{cni}", format.bare(&dir))).expect("a configuration");
+    let mut containerd = Containerd::spawned(release, &dir, own);
+    containerd.answers();
+    machine.loads();
+    assert!(Path::new("/opt/srv/bin/smarter-bridge").exists());
+    assert!(Path::new("/etc/elsewhere/net.d/0-smarter-bridge.conflist").exists());
+    machine.uninstalled();
+    containerd.kill();
+}
+
+/// It looks where it did when it was started, and somewhere else when it is started again.
+fn files_that_were_changed_since_it_was_started(release: Release) {
+    let machine = Machine::new(release);
+    let mut containerd = machine
+        .configured(Kept::ByDefault, &[("config.toml", &release.format().bare(&Kept::ByDefault.dir()))]);
+    let cni = format!("{}{ELSEWHERE}", release.format().cni());
+    let new = format!("{}{cni}", release.format().bare(&Kept::ByDefault.dir()));
+    fs::write(CONFIG, new).expect("its configuration");
+    machine.loads();
+    containerd.kill();
+    containerd.start_again();
+    machine.loads();
+    machine.uninstalled();
+    containerd.kill();
 }

@@ -79,6 +79,19 @@ fn a_node_whose_network_asks_for_everything() {
     });
 }
 
+/// A VPN's default route in pieces, and a company's network around the pods' range: everything flows.
+#[test]
+fn a_node_with_a_vpn() {
+    sandboxed(|| {
+        let lab = Lab::new(&Kind { dual: true, ..Kind::default() }, 2);
+        for to in ["0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8", "8.0.0.0/5"] {
+            Node.run(&format!("ip route add {to} via 192.0.2.2"));
+        }
+        assert_healthy(2);
+        drop(lab);
+    });
+}
+
 /// Files below a directory with their contents, links with their targets.
 pub(super) fn files(directory: &Path, found: &mut String) {
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -68,6 +68,12 @@ impl Host {
         run(self.command(program, "install").args(line.split_whitespace()))
     }
 
+    /// With settings as a ConfigMap gives them.
+    pub(super) fn install_with(&self, variables: &[(&str, &str)], line: &str) -> Output {
+        let mut command = self.command(&lab::binary(), "install");
+        run(command.envs(variables.iter().copied()).args(line.split_whitespace()))
+    }
+
     pub(super) fn installed(&self, line: &str) -> Output {
         let out = self.install(line);
         assert_eq!(out.status, 0, "install {line}: {out}");

@@ -35,6 +35,84 @@ fn a_network_of_the_node_is_not_taken_away_from_it() {
     });
 }
 
+/// As the ConfigMap of the manifest arrives when only its `subnet` was changed, as everybody is told to.
+#[test]
+fn who_changes_only_the_subnet_of_the_manifest_gets_its_first_address_as_gateway() {
+    sandboxed(|| {
+        let host = Host::new();
+        let with = |gateway: &str| {
+            let variables = [("subnet", "10.38.0.0/16"), ("gateway", gateway)];
+            host.install_with(&variables, "")
+        };
+        let out = with("172.38.0.9");
+        assert_eq!(out.status, 2, "{out}");
+        assert!(out.stderr.contains("the gateway 172.38.0.9 is not in 10.38.0.0/16"), "{out}");
+        let out = with("172.38.0.1");
+        assert_eq!(out.status, 0, "{out}");
+        assert!(
+            out.stdout.contains("note     the gateway 172.38.0.1 belongs to the default range and is not in"),
+            "{out}"
+        );
+        let range = || host.conflist()["plugins"][0]["ipam"]["ranges"][0][0].clone();
+        assert_eq!(range(), json!({"subnet": "10.38.0.0/16", "gateway": "10.38.0.1"}));
+        // Who says nothing later has said the same.
+        let out = host.installed("");
+        assert!(out.stdout.contains("nothing to do"), "{out}");
+        assert_eq!(range()["gateway"], "10.38.0.1");
+    });
+}
+
+/// What VPNs push: a default route in pieces, and everything that a company could have.
+#[test]
+fn a_way_out_in_pieces_is_nobodys_network() {
+    sandboxed(|| {
+        let host = Host::new();
+        lan("lan0", "192.168.3.9/24");
+        for to in ["0.0.0.0/1", "128.0.0.0/1", "0.0.0.0/3", "172.32.0.0/11", "10.0.0.0/8"] {
+            Node.run(&format!("ip route add {to} via 192.168.3.1"));
+        }
+        Node.run("ip addr add fd77::9/64 dev lan0");
+        for to in ["::/1", "8000::/1", "2000::/3", "fc00::/7"] {
+            Node.run(&format!("ip route add {to} via fd77::1"));
+        }
+        let out = host.installed("--dry-run");
+        assert!(
+            out.stdout.contains(
+                "note     172.38.0.0/16 is a part of what lies beyond the route to 172.32.0.0/11 through interface \
+                 lan0: pods hide the hosts there that have these addresses"
+            ),
+            "{out}"
+        );
+        host.installed("--dry-run --subnet 10.38.0.0/16,fd00:38::/64");
+        // Rather not where the company is.
+        let out = host.installed("--subnet auto");
+        assert!(out.stdout.contains("auto: 172.21.0.0/16 is free"), "{out}");
+    });
+}
+
+#[test]
+fn an_installed_network_stays_when_something_comes_into_its_way() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("--subnet 10.38.0.0/16");
+        lan("lan0", "10.38.7.9/24");
+        for line in ["--subnet 10.38.0.0/16", ""] {
+            let out = host.installed(line);
+            assert!(
+                out.stdout.contains(
+                    "warning  10.38.0.0/16 overlaps with the network 10.38.7.0/24 of interface lan0"
+                ),
+                "{out}"
+            );
+        }
+        assert_eq!(host.install("--subnet 10.38.0.0/20").status, 1, "nobody has that one yet");
+        // Also where a power cut took what was written down.
+        host.write("var/lib/smarter-cni/install.json", "");
+        host.installed("");
+        assert_eq!(host.conflist()["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.38.0.0/16");
+    });
+}
+
 #[test]
 fn ipv6_ranges_are_compared_too() {
     sandboxed(|| {

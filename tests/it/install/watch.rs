@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::host::{BIN, CONF, CONFLIST, Host, another_build, works};
-use crate::lab::{self, eventually, files};
+use crate::lab::{self, Node, Place, eventually, files};
 use crate::sandbox::sandboxed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -179,6 +179,41 @@ fn another_builds_installation_is_left_to_it() {
         let (code, said) = watch.end("-TERM");
         assert_eq!(code, Some(0));
         assert_eq!(said.matches("was installed meanwhile: its plugins are left to it").count(), 1, "{said}");
+    });
+}
+
+/// The range of the network came into use elsewhere, say by DHCP, and then the container or the node starts again.
+#[test]
+fn what_comes_into_the_way_of_an_installed_network_is_said_and_no_reason_to_end() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        Node.run("ip link add lan0 type veth peer name lan1");
+        Node.run("ip addr add 172.38.4.4/24 dev lan0");
+        let watch = Watch::start(&host);
+        fs::remove_file(host.path(BIN).join("portmap")).unwrap();
+        eventually("it repairs", PATIENCE, || host.path(BIN).join("portmap").exists());
+        let (code, said) = watch.end("-TERM");
+        assert_eq!(code, Some(0), "{said}");
+        let overlap = "trouble  172.38.0.0/16 overlaps with the network 172.38.4.0/24 of interface lan0";
+        assert_eq!(said.matches(overlap).count(), 1, "{said}");
+    });
+}
+
+/// The first installation of an installed node that is refused: somebody else's file came in front while nobody looked.
+#[test]
+fn an_installed_node_is_watched_whatever_the_first_look_says() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let foreign = r#"{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}"#;
+        host.write("etc/cni/net.d/0-a.conflist", foreign);
+        let watch = Watch::start(&host);
+        fs::remove_file(host.path("etc/cni/net.d/0-a.conflist")).unwrap();
+        host.write(CONFLIST, "");
+        eventually("it goes on", PATIENCE, || !host.read(CONFLIST).is_empty());
+        let (code, said) = watch.end("-TERM");
+        assert_eq!(code, Some(0), "{said}");
     });
 }
 

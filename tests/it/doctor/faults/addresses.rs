@@ -19,7 +19,7 @@ fn stranger(address: &str) {
 faults! {
     the_lan_has_the_pods_range: [("range-overlap", "range 10.7.0.0/24")] => 1, |_| sh("ip addr add 10.9.9.9/8 dev up0");
     a_route_covers_the_pods_range: [("range-overlap", "range 10.7.0.0/24")] => 1, |_| {
-        sh("ip route add 10.0.0.0/8 via 192.0.2.2");
+        sh("ip route add 10.7.0.0/16 via 192.0.2.2");
     };
     another_bridge_has_the_pods_range: [("range-overlap", "range 10.7.0.0/24")] => 1, |_| {
         sh("ip link add br-other type bridge; ip addr add 10.7.0.1/16 dev br-other; ip link set br-other up");
