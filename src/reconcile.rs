@@ -9,6 +9,7 @@ mod links;
 mod ports;
 mod remains;
 mod report;
+mod step;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use report::{Action, Change, Failure, Note, Report, Subject};
+pub use step::{Obstacle, Step};
 
 use crate::Outcome;
 use crate::datapath::session::Session;
@@ -224,7 +226,7 @@ impl Pass<'_> {
                 return None;
             }
             Err(error) => {
-                self.report.failure(&subject, None, error);
+                self.report.failure(&subject, None, Obstacle::Refused, error);
                 return None;
             }
         };
@@ -256,10 +258,8 @@ impl Pass<'_> {
     }
 
     /// Steps of a dry run; what was listed for another attachment already is left out.
-    fn plan(&mut self, subject: &Subject, action: Action, steps: Vec<String>) {
-        let mut steps = steps;
-        // Steps within pods read alike and are not the same.
-        steps.retain(|step| !step.starts_with("node:") || self.said.insert(step.clone()));
+    fn plan(&mut self, subject: &Subject, action: Action, mut steps: Vec<Step>) {
+        steps.retain(|step| !step.is_of_the_node() || self.said.insert(step.to_string()));
         self.report.change(subject, action, steps);
     }
 }
