@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::apply::repair;
+use crate::datapath::mark::bridge_mac;
 use crate::datapath::observe;
 use crate::datapath::plan::{Have, plan};
 use crate::datapath::session::{Error, Netns, OpenError};
@@ -83,6 +84,12 @@ impl Pass<'_> {
             let reason = format!("{bridge} exists but is not a bridge; remove that link");
             (Obstacle::NoBridge(bridge.clone()), reason)
         })?;
+        if let Some(bridge) = have.bridge.as_mut() {
+            // The MAC that we derive is ours to keep. That of a bridge which somebody else made may be changed by them, and
+            // then records disagree.
+            let derived = want.bridge.mac == bridge_mac(&want.bridge.name);
+            bridge.mac_changed = derived && want.gateway.is_some() && bridge.mac != Some(want.bridge.mac);
+        }
         if let Some(port) = have.port.as_mut().filter(|port| port.connected) {
             port.strange =
                 observe::repair::observe_strange(&mut self.session, &want.port.name).map_err(words)?;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::step::{Obstacle, Step};
 use crate::datapath::mark::Identity;
+use crate::host::root::Root;
 use crate::log::Entry;
 use crate::state::Record;
 
@@ -106,6 +107,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// With the paths of files as the host has them, of which this process sees the `/` there.
+    #[must_use]
+    pub(super) fn with_paths_of_the_host(mut self, root: &Root) -> Self {
+        for step in self.changes.iter_mut().flat_map(|change| &mut change.steps) {
+            if let Step::Lease(file) | Step::Release(file) = step {
+                *file = root.as_the_host_sees(file);
+            }
+        }
+        for failure in &mut self.failures {
+            if let Obstacle::LeaseTaken(file) = &mut failure.obstacle {
+                *file = root.as_the_host_sees(file);
+            }
+        }
+        self
+    }
+
     /// Whether everything promised is there, or was brought back.
     pub fn is_whole(&self) -> bool {
         self.failures.is_empty()
@@ -143,7 +160,8 @@ impl Report {
         self.notes.push(Note { subject: subject.clone(), text: text.into() });
     }
 
-    fn steps(&self) -> usize {
+    /// How many were made, or are to be made.
+    pub fn steps(&self) -> usize {
         self.changes.iter().map(|change| change.steps.len()).sum()
     }
 

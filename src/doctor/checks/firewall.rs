@@ -5,6 +5,7 @@ use super::host::{gateway_links, routed};
 use crate::datapath::firewall::{ForwardChain, legacy};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
+use crate::doctor::planned;
 use crate::net::{Family, IfName};
 
 use Severity::{Broken, Warning};
@@ -14,7 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
         "forward-drop",
         "no firewall drops what pods send through the node",
         Broken,
-        &[Need::Filter, Need::Attachments, Need::Configuration],
+        &[Need::Filter, Need::Attachments, Need::Configuration, Need::Plan],
         forward_drop,
     ),
     G::Host.check(
@@ -52,6 +53,10 @@ fn forward_drop(evidence: &Evidence) -> Verdict {
             }
         }
     }
+    let known: Vec<_> = findings.iter().map(|finding| finding.object().to_owned()).collect();
+    let planned = planned::findings(evidence, "forward-drop")?;
+    findings
+        .extend(planned.into_iter().filter(|finding| !known.iter().any(|known| known == finding.object())));
     Ok(findings)
 }
 

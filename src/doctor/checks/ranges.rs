@@ -1,6 +1,6 @@
 //! The ranges that pods have addresses of: whose they are, and who else has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
@@ -56,9 +56,15 @@ pub(super) fn overlaps(one: IpNetwork, other: IpNetwork) -> bool {
 fn overlap(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
     let mut findings = Vec::new();
+    let ports: BTreeSet<String> = evidence
+        .records()?
+        .live()
+        .filter_map(|pod| pod.record.promised.host_if.as_ref().map(ToString::to_string))
+        .collect();
     for (range, own) in ranges(evidence)? {
         let elsewhere = |index: u32| {
-            let link = network.by_index(index)?;
+            // What somebody put on a pod's port is to be taken away, and no reason for another range.
+            let link = network.by_index(index).filter(|link| !ports.contains(&link.name))?;
             // What another network of ours has is a range of its own, and is compared as such.
             (!own.contains(&link.name)).then_some(link)
         };
