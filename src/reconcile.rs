@@ -9,6 +9,7 @@ mod links;
 mod ports;
 mod remains;
 mod report;
+mod step;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -17,9 +18,11 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use report::{Action, Change, Failure, Note, Report, Subject};
+pub use step::{Obstacle, Step};
 
 use crate::Outcome;
 use crate::datapath::session::Session;
+use crate::host::root::Root;
 use crate::log::Entry;
 use crate::plugins::{bridge, host_local, portmap};
 use crate::state::holders::{self, GRACE, Whereabouts};
@@ -106,28 +109,39 @@ fn unable(words: &dyn fmt::Display) -> Outcome {
     Outcome { stderr: words.to_string(), status: COULD_NOT_RUN, ..Outcome::default() }
 }
 
-/// What a reconcile would do now. Changes nothing and takes no lock.
-pub fn plan_all() -> Result<Report, Unable> {
-    pass(&Scope { dry_run: true, network: None })
+/// What a reconcile would do now on the node whose `/` is there. Changes nothing and takes no lock.
+pub fn plan_all(root: &Root) -> Result<Report, Unable> {
+    let scope = Scope { dry_run: true, network: None };
+    if *root == Root::at("/") {
+        return pass(&scope);
+    }
+    let failed = |error: std::io::Error| Unable(format!("{}: {error}", record::ROOT));
+    let directory = root.locate(Path::new(record::ROOT)).map_err(failed)?;
+    let below = root.clone();
+    let seen = move |path: &str| {
+        let located = below.locate(Path::new(path));
+        located.map_or_else(|_| path.to_owned(), |here| here.to_string_lossy().into_owned())
+    };
+    let records = Records::at(&directory, boot()?).seen(seen);
+    Ok(pass_over(&scope, &records)?.with_paths_of_the_host(root))
 }
 
 /// One reconcile, for the command line and for whoever watches. Needs CAP_NET_ADMIN; without the right to enter pods'
 /// namespaces (CAP_SYS_ADMIN) their side is not looked at, and a note says so.
 pub fn pass(scope: &Scope) -> Result<Report, Unable> {
-    let boot = BootId::current().map_err(|error| Unable(format!("which boot is this? {error}")))?;
-    let records = Records::at(Path::new(record::ROOT), boot);
+    pass_over(scope, &Records::at(Path::new(record::ROOT), boot()?))
+}
+
+fn boot() -> Result<BootId, Unable> {
+    BootId::current().map_err(|error| Unable(format!("which boot is this? {error}")))
+}
+
+fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
     let session = Session::open(None).map_err(|error| Unable(error.to_string()))?;
     let all = records.all().map_err(|error| Unable(error.to_string()))?;
     let report = Report { dry_run: scope.dry_run, ..Report::default() };
-    let mut pass = Pass {
-        scope,
-        records: &records,
-        session,
-        now: boot::boottime(),
-        report,
-        said: HashSet::new(),
-        alone: None,
-    };
+    let mut pass =
+        Pass { scope, records, session, now: boot::boottime(), report, said: HashSet::new(), alone: None };
     pass.walk(all);
     Ok(pass.report)
 }
@@ -224,7 +238,7 @@ impl Pass<'_> {
                 return None;
             }
             Err(error) => {
-                self.report.failure(&subject, None, error);
+                self.report.failure(&subject, None, Obstacle::Refused, error);
                 return None;
             }
         };
@@ -256,10 +270,8 @@ impl Pass<'_> {
     }
 
     /// Steps of a dry run; what was listed for another attachment already is left out.
-    fn plan(&mut self, subject: &Subject, action: Action, steps: Vec<String>) {
-        let mut steps = steps;
-        // Steps within pods read alike and are not the same.
-        steps.retain(|step| !step.starts_with("node:") || self.said.insert(step.clone()));
+    fn plan(&mut self, subject: &Subject, action: Action, mut steps: Vec<Step>) {
+        steps.retain(|step| !step.is_of_the_node() || self.said.insert(step.to_string()));
         self.report.change(subject, action, steps);
     }
 }

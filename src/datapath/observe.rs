@@ -126,6 +126,7 @@ fn observe_bridge(
         promiscuous: link.promiscuous,
         accepts_advertisements: accepts_advertisements(&want.bridge.name)?,
         alias: link.alias,
+        mac_changed: false,
         addresses,
         needed: if strange { needed() } else { Vec::new() },
     })

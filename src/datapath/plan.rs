@@ -42,6 +42,7 @@ pub struct Have {
     pub complete: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bridge")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeHave {
     pub mac: Option<Mac>,
@@ -50,6 +51,9 @@ pub struct BridgeHave {
     pub promiscuous: bool,
     pub accepts_advertisements: bool,
     pub alias: Option<String>,
+    /// It has the MAC no more by which pods know their gateway. Looked for only by a repair, which knows from the record
+    /// what it was.
+    pub mac_changed: bool,
     pub addresses: Vec<IpNetwork>,
     /// Gateways that other live attachments of this bridge were promised.
     pub needed: Vec<IpNetwork>,
@@ -151,6 +155,9 @@ fn plan_bridge(want: &Attachment, have: Option<&BridgeHave>, complete: bool, ste
     if let Some(mac) = have.filter(|_| !complete).and_then(|bridge| mac_to_fix(want, bridge)) {
         steps.push(Step::FixMac { link: name.clone(), mac });
     }
+    if have.is_some_and(|bridge| complete && bridge.mac_changed) {
+        steps.push(Step::FixMac { link: name.clone(), mac: *mac });
+    }
     if let Some(alias) = bridge_alias(want, have) {
         steps.push(Step::Mark { link: name.clone(), alias });
     }
@@ -231,8 +238,10 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     if connected.and_then(|port| port.alias.as_ref()) != Some(&alias) {
         steps.push(Step::Mark { link: link(), alias });
     }
-    if connected.is_some_and(|port| !port.on_bridge || !port.up) {
+    if connected.is_some_and(|port| !port.on_bridge) {
         steps.push(Step::Join { link: link(), bridge: want.bridge.name.clone() });
+    } else if connected.is_some_and(|port| !port.up) {
+        steps.push(Step::Up { link: link() });
     }
     // A fresh port has both flags off, also one that comes back to the bridge.
     let joined = connected.filter(|port| port.on_bridge);

@@ -57,6 +57,7 @@ fn bridge() -> BridgeHave {
         accepts_advertisements: false,
         alias: Some("smarter-cni bridge 172.38.0.1/16".into()),
         addresses: vec![net("172.38.0.1/16")],
+        mac_changed: false,
         needed: vec![],
     }
 }

@@ -211,6 +211,20 @@ impl Step {
         )
     }
 
+    /// Whether it changes something within the pod's network namespace.
+    pub fn is_in_pod(&self) -> bool {
+        matches!(
+            self,
+            Self::PodSysctl { .. }
+                | Self::PodAddress { .. }
+                | Self::PodUp { .. }
+                | Self::PodSettle { .. }
+                | Self::PodRoute { .. }
+                | Self::Announce { .. }
+                | Self::RemovePodLink { .. }
+        )
+    }
+
     /// Whether it makes or changes the link of that name.
     pub fn is_about(&self, name: &IfName) -> bool {
         match self {

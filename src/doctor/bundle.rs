@@ -97,7 +97,7 @@ fn collect(options: &Options, subject: &Subject<'_>, into: &mut Collection) {
         let (text, json) = status::shown();
         into.text("status.txt", &text);
         into.document("status.json", &json);
-        match reconcile::plan_all() {
+        match reconcile::plan_all(&given.root) {
             Ok(plan) => into.json("reconcile-plan.json", plan.document()),
             Err(error) => into.missing("reconcile-plan.json", error),
         }

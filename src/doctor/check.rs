@@ -4,6 +4,7 @@
 //! not apply to this node, and we could not look. The last is never taken for one of the others.
 
 use super::evidence::Evidence;
+use super::planned;
 
 /// In the order in which they are shown, and in which it makes sense to look: the node before its pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +42,18 @@ impl Group {
         needs: &'static [Need],
         run: fn(&Evidence) -> Verdict,
     ) -> Check {
-        Check { id, group: self, title, severity, needs, run }
+        Check { id, group: self, title, severity, needs, run: Some(run) }
+    }
+
+    /// A check that explains the plan of `reconcile`, and decides nothing itself.
+    pub const fn planned(
+        self,
+        id: &'static str,
+        title: &'static str,
+        severity: Severity,
+        needs: &'static [Need],
+    ) -> Check {
+        Check { id, group: self, title, severity, needs, run: None }
     }
 
     /// As on the command line and in JSON.
@@ -108,10 +120,12 @@ pub enum Need {
     Packets,
     /// What container runtimes say of themselves.
     Runtime,
+    /// What `reconcile` would do.
+    Plan,
 }
 
 impl Need {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Scratch,
         Self::Network,
         Self::Filter,
@@ -121,6 +135,7 @@ impl Need {
         Self::Configuration,
         Self::Packets,
         Self::Runtime,
+        Self::Plan,
     ];
 }
 
@@ -143,6 +158,12 @@ pub enum Finding {
 impl Finding {
     pub fn problem(object: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::Problem { object: object.into(), found: found.into(), fix: fix.into() }
+    }
+
+    pub fn object(&self) -> &str {
+        match self {
+            Self::Problem { object, .. } | Self::Unknown { object, .. } => object,
+        }
     }
 }
 
@@ -173,5 +194,15 @@ pub struct Check {
     pub title: &'static str,
     pub severity: Severity,
     pub needs: &'static [Need],
-    pub run: fn(&Evidence) -> Verdict,
+    /// None for a check that only explains the plan.
+    pub run: Option<fn(&Evidence) -> Verdict>,
+}
+
+impl Check {
+    pub fn verdict(&self, evidence: &Evidence) -> Verdict {
+        match self.run {
+            Some(run) => run(evidence),
+            None => planned::verdict(evidence, self.id),
+        }
+    }
 }

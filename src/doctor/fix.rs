@@ -18,7 +18,7 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
         return refused(format_args!("smarter-cni doctor: {why}\n"));
     }
     let before = look.report();
-    let plan = match reconcile::plan_all() {
+    let plan = match reconcile::plan_all(&look.given.root) {
         Ok(plan) => plan,
         Err(error) => return unable(&before, (!options.json).then_some(style), &error),
     };
@@ -31,7 +31,8 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
         ));
     }
     if plan.is_idle() {
-        let stdout = if options.json { before.json_after(&before, &plan) } else { ending(&before, &before) };
+        let stdout =
+            if options.json { before.json_after(&before, &plan) } else { ending(&before, &before, 0) };
         return Outcome { stdout, status: before.status(options.strict), ..Outcome::default() };
     }
     let repair = match reconcile::pass(&Scope::default()) {
@@ -44,7 +45,7 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
     } else {
         // What was planned has been read already.
         let made = if repair.changes == plan.changes { repair.ending() } else { repair.text() };
-        format!("{made}\nafterwards\n{}{}", after.text(style), ending(&before, &after))
+        format!("{made}\nafterwards\n{}{}", after.text(style), ending(&before, &after, repair.steps()))
     };
     let entry = repair.entry().map(|entry| Entry { verb: "doctor --fix".to_owned(), ..entry });
     Outcome { stdout, status: after.status(options.strict), ..Outcome::default() }.logged(entry)
@@ -77,10 +78,11 @@ fn show(out: &mut impl Write, findings: &str, plan: &reconcile::Report) -> io::R
 }
 
 /// What is repaired and what is left to a person, in a line or two.
-fn ending(before: &Report, after: &Report) -> String {
+fn ending(before: &Report, after: &Report, steps: usize) -> String {
     let (was, is) = (before.problems(), after.problems());
     let repaired = was.iter().filter(|problem| !is.contains(problem)).count();
     let mut text = match (was.len(), repaired) {
+        (0, _) if steps > 0 => format!("repaired: {steps} steps, for what no check names\n"),
         (0, _) => "nothing was wrong\n".to_owned(),
         (was, repaired) => format!("repaired: {repaired} of {was}\n"),
     };

@@ -1,7 +1,8 @@
 //! `doctor`: looks at a node and says what is wrong, with the object and what to do about it. Works with nothing but this
 //! binary, and changes nothing; with `--fix` it has `reconcile` bring back what can be brought back.
 //!
-//! [`evidence`] observes everything once; [`checks`] are pure functions of it, one table of them; [`report`] renders.
+//! [`evidence`] observes everything once; [`checks`] are pure functions of it, one table of them; [`report`] renders. What
+//! is ours is not judged here: those checks explain what `reconcile` would do ([`planned`]).
 //! A new check is an entry in its group's table, a function, and a heading in docs/doctor.md. [`bundle`] collects for
 //! somebody who cannot look at the node.
 
@@ -12,6 +13,7 @@ mod cli;
 pub mod evidence;
 pub mod explain;
 mod fix;
+mod planned;
 pub mod report;
 
 use std::ffi::OsString;
@@ -106,7 +108,7 @@ impl Look {
 
     fn once(&self, earlier: Option<&Evidence>) -> (Report, Evidence) {
         let evidence = Evidence::gather(&self.needs, &self.given, earlier);
-        let entries = self.checks.iter().map(|check| (*check, (check.run)(&evidence))).collect();
+        let entries = self.checks.iter().map(|check| (*check, check.verdict(&evidence))).collect();
         (Report::new(entries), evidence)
     }
 }

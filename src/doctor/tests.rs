@@ -14,6 +14,7 @@ use super::evidence::runtime::Runtimes;
 use super::*;
 use crate::datapath::survey::ruleset::Ruleset;
 use crate::datapath::survey::trial::{Feature, Trial};
+use crate::reconcile;
 
 #[test]
 fn ids_are_unique_plain_and_in_the_order_of_their_groups() {
@@ -55,10 +56,11 @@ fn no_check_looks_at_what_it_does_not_name() {
             leases: needs(Need::Leases).then(|| Ok(Leases::default())),
             runtime: needs(Need::Runtime).then(|| Ok(Runtimes::default())),
             packets: needs(Need::Packets).then(|| Ok(Packets::default())),
+            plan: needs(Need::Plan).then(|| Ok(reconcile::Report::default())),
             configuration: needs(Need::Configuration).then(|| Ok(Configuration::default())),
             ..Evidence::default()
         };
-        let verdict = (check.run)(&evidence);
+        let verdict = check.verdict(&evidence);
         assert!(!matches!(verdict, Err(Pass::Unknown(_))), "{}: {verdict:?}", check.id);
     }
 }

@@ -68,6 +68,11 @@ impl Root {
         Ok(self.below(&self.resolve(path)?))
     }
 
+    /// The other way round: the host's own path of a place that was located here.
+    pub fn as_the_host_sees(&self, here: &Path) -> PathBuf {
+        here.strip_prefix(&self.0).map_or_else(|_| here.to_owned(), |below| Path::new("/").join(below))
+    }
+
     /// `None` when there is nothing; an error when it is no plain file, or has more than [`file::MOST`].
     pub fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         missing_is_none(file::bytes(&self.locate(path)?, file::MOST))

@@ -7,7 +7,6 @@
 
 mod apply;
 mod cli;
-mod enter;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod have;

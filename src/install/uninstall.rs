@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::apply::{self, Lock, here, next_move};
-use super::enter::enter;
 use super::have::{ConfFile, Found, Have as Seen, OWN, PROGRAM, STANDARD};
 use super::installation::{self, Installation, Kept};
 use super::observe;
@@ -22,6 +21,7 @@ use super::report::{Report, Result as Outcome};
 use crate::conflist::{DATA_DIR, FILE_NAME, NETWORK};
 use crate::datapath::session::Session;
 use crate::datapath::withdraw;
+use crate::host::enter::enter;
 use crate::host::place;
 use crate::host::root::Root;
 use crate::host::runtimes::{self, Runtime};

@@ -1,14 +1,16 @@
 //! An attachment's links, addresses, routes and rules, and its leases.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use super::{Action, Pass, Standing, Subject};
+use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::apply::repair;
+use crate::datapath::mark::bridge_mac;
 use crate::datapath::observe;
 use crate::datapath::plan::{Have, plan};
 use crate::datapath::session::{Error, Netns, OpenError};
 use crate::datapath::spec::Attachment;
-use crate::datapath::step::Step;
+use crate::datapath::step::Step as LinkStep;
 use crate::plugins::bridge::{self, promise};
 use crate::plugins::host_local::{self, Lost};
 use crate::state::{NetnsId, Record};
@@ -22,22 +24,23 @@ impl Pass<'_> {
             return;
         }
         if self.scope.dry_run {
-            let steps = steps.iter().map(ToString::to_string).collect();
-            return self.plan(&subject, Action::Repair, steps);
+            return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Link).collect());
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
         let Some(steps) = self.missing(&subject, &record) else { return };
         let (made, failures) = repair::apply_repair(&mut self.session, steps);
-        self.report.change(&subject, Action::Repair, made.iter().map(ToString::to_string).collect());
+        self.report.change(&subject, Action::Repair, made.into_iter().map(Step::Link).collect());
         for failure in failures {
-            self.report.failure(&subject, Some(failure.step.to_string()), failure.error);
+            let step = Step::Link(*failure.step);
+            self.report.failure(&subject, Some(step), Obstacle::Refused, failure.error);
         }
     }
 
     /// The steps that an attachment misses. `None` when that cannot be told; then the report says why.
-    fn missing(&mut self, subject: &Subject, record: &Record) -> Option<Vec<Step>> {
+    fn missing(&mut self, subject: &Subject, record: &Record) -> Option<Vec<LinkStep>> {
         let Some(want) = promise::attachment(record) else {
-            self.report.failure(subject, None, "its record does not say what was promised; restart the pod");
+            let reason = "its record does not say what was promised; restart the pod";
+            self.report.failure(subject, None, Obstacle::NoPromise, reason);
             return None;
         };
         match self.enter(record) {
@@ -48,8 +51,8 @@ impl Pass<'_> {
         }
         let have = match self.look(&want) {
             Ok(have) => have,
-            Err(reason) => {
-                self.report.failure(subject, None, reason);
+            Err((obstacle, reason)) => {
+                self.report.failure(subject, None, obstacle, reason);
                 return None;
             }
         };
@@ -59,25 +62,34 @@ impl Pass<'_> {
         {
             let reason = "this can only be done by whoever may enter the pod's network namespace: run smarter-cni \
                           reconcile on the node, or restart the pod";
-            self.report.failure(subject, Some(step.to_string()), reason);
+            let step = Step::Link(step.clone());
+            self.report.failure(subject, Some(step), Obstacle::OutOfReach, reason);
             steps.retain(|step| !step.needs_pod() && !step.is_about(&want.port.name));
         }
         // What is left then is the end of something that the kernel does by itself.
-        Some(if steps.iter().all(Step::is_transient) { Vec::new() } else { steps })
+        Some(if steps.iter().all(LinkStep::is_transient) { Vec::new() } else { steps })
     }
 
-    fn look(&mut self, want: &Attachment) -> Result<Have, String> {
-        let words = |error: Error| error.to_string();
+    fn look(&mut self, want: &Attachment) -> Result<Have, (Obstacle, String)> {
+        let words = |error: Error| (Obstacle::Refused, error.to_string());
         if observe::repair::is_taken(&mut self.session, want).map_err(words)? {
             let name = &want.port.name;
-            return Err(format!("{name} is somebody else's link now; remove it, or restart the pod"));
+            let reason = format!("{name} is somebody else's link now; remove it, or restart the pod");
+            return Err((Obstacle::LinkTaken(name.clone()), reason));
         }
         let needed = bridge::host_needs(self.records, want);
         let have = observe::observe(&mut self.session, want, true, &needed).map_err(words)?;
         let mut have = have.map_err(|_| {
             let bridge = &want.bridge.name;
-            format!("{bridge} exists but is not a bridge; remove that link")
+            let reason = format!("{bridge} exists but is not a bridge; remove that link");
+            (Obstacle::NoBridge(bridge.clone()), reason)
         })?;
+        if let Some(bridge) = have.bridge.as_mut() {
+            // The MAC that we derive is ours to keep. That of a bridge which somebody else made may be changed by them, and
+            // then records disagree.
+            let derived = want.bridge.mac == bridge_mac(&want.bridge.name);
+            bridge.mac_changed = derived && want.gateway.is_some() && bridge.mac != Some(want.bridge.mac);
+        }
         if let Some(port) = have.port.as_mut().filter(|port| port.connected) {
             port.strange =
                 observe::repair::observe_strange(&mut self.session, &want.port.name).map_err(words)?;
@@ -117,8 +129,10 @@ impl Pass<'_> {
         let subject = Subject::of(record);
         let lost = match host_local::lost(record) {
             Ok(lost) => lost,
-            Err(error) => return self.report.failure(&subject, None, error.msg),
+            Err(error) => return self.report.failure(&subject, None, Obstacle::Refused, error.msg),
         };
+        let place = host_local::data_dir_of(record).join(&record.network);
+        let file = |address: &IpAddr| -> PathBuf { place.join(address.to_string()) };
         let mut free = Vec::new();
         for lost in lost {
             match lost {
@@ -127,27 +141,25 @@ impl Pass<'_> {
                     let other = &holder.container;
                     let reason =
                         format!("{address} is leased to container {other} too; restart one of the two");
-                    self.report.failure(&subject, None, reason);
+                    self.report.failure(&subject, None, Obstacle::LeaseTaken(file(&address)), reason);
                 }
             }
         }
         if free.is_empty() {
             return;
         }
-        let words = |addresses: &[IpAddr]| -> Vec<String> {
-            let place = host_local::data_dir_of(record).join(&record.network);
-            addresses
-                .iter()
-                .map(|address| format!("node: lease {}", place.join(address.to_string()).display()))
-                .collect()
-        };
+        let leases =
+            |addresses: &[IpAddr]| addresses.iter().map(|address| Step::Lease(file(address))).collect();
         if self.scope.dry_run {
-            return self.plan(&subject, Action::Repair, words(&free));
+            return self.plan(&subject, Action::Repair, leases(&free));
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
         match host_local::restore(&record, self.records.boot()) {
-            Ok(made) => self.report.change(&subject, Action::Repair, words(&made)),
-            Err(error) => self.report.failure(&subject, words(&free).pop(), error.msg),
+            Ok(made) => self.report.change(&subject, Action::Repair, leases(&made)),
+            Err(error) => {
+                let step = free.last().map(|address| Step::Lease(file(address)));
+                self.report.failure(&subject, step, Obstacle::Refused, error.msg);
+            }
         }
     }
 }

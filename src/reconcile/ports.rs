@@ -1,9 +1,9 @@
 //! An attachment's host ports.
 
-use super::{Action, Pass, Standing, Subject};
+use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::hostports::apply;
 use crate::datapath::hostports::observe::{self, Way};
-use crate::datapath::hostports::plan::{Step, plan};
+use crate::datapath::hostports::plan::{Step as PortStep, plan};
 use crate::plugins::portmap::{self, promise};
 use crate::state::Record;
 use crate::state::lock::NodeLock;
@@ -16,28 +16,29 @@ impl Pass<'_> {
             return;
         }
         if self.scope.dry_run {
-            return self.plan(&subject, Action::Repair, steps.iter().map(ToString::to_string).collect());
+            return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Port).collect());
         }
         self.be_alone();
         // As the verbs do it: everything about ports of the node happens under its lock.
         let _lock = match NodeLock::take() {
             Ok(lock) => lock,
-            Err(error) => return self.report.failure(&subject, None, error),
+            Err(error) => return self.report.failure(&subject, None, Obstacle::Refused, error),
         };
         let Some(record) = self.read_again(record, &Standing::Living) else { return };
         let Some(steps) = self.missing_ports(&subject, &record) else { return };
         match apply::apply(&mut self.session, &steps) {
             Ok(()) => {
-                let made = steps.iter().map(ToString::to_string).collect();
+                let made = steps.into_iter().map(Step::Port).collect();
                 self.report.change(&subject, Action::Repair, made);
             }
             Err(error) => {
-                self.report.failure(&subject, steps.first().map(ToString::to_string), error);
+                let step = steps.into_iter().next().map(Step::Port);
+                self.report.failure(&subject, step, Obstacle::Refused, error);
             }
         }
     }
 
-    fn missing_ports(&mut self, subject: &Subject, record: &Record) -> Option<Vec<Step>> {
+    fn missing_ports(&mut self, subject: &Subject, record: &Record) -> Option<Vec<PortStep>> {
         if record.promised.host_ports.is_empty() {
             return None;
         }
@@ -50,21 +51,22 @@ impl Pass<'_> {
         let pod_link = record.promised.port_rules.as_ref().and_then(|rules| rules.pod_link.as_ref());
         let judge = portmap::judge(self.records, record.attachment());
         if let Err(error) = self.session.turn_to(None) {
-            self.report.failure(subject, None, error);
+            self.report.failure(subject, None, Obstacle::Refused, error);
             return None;
         }
         let have = match observe::observe(&mut self.session, &want, Way::Known(pod_link), &judge) {
             Ok(have) => have,
             Err(error) => {
-                self.report.failure(subject, None, error);
+                self.report.failure(subject, None, Obstacle::Refused, error);
                 return None;
             }
         };
         match plan(&want, &have) {
-            Ok(steps) if steps.iter().all(Step::is_transient) => Some(Vec::new()),
+            Ok(steps) if steps.iter().all(PortStep::is_transient) => Some(Vec::new()),
             Ok(steps) => Some(steps),
             Err(conflict) => {
-                self.report.failure(subject, None, format!("{conflict}; restart one of the two"));
+                let taken = Obstacle::PortTaken(conflict.wanted.port_words());
+                self.report.failure(subject, None, taken, format!("{conflict}; restart one of the two"));
                 None
             }
         }

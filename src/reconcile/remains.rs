@@ -1,9 +1,9 @@
 //! What no attachment wants: what pods that are gone left, links without a record, and rules of ours for nobody.
 
-use super::{Action, Pass, Standing, Subject};
+use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::census::{self, MarkedPort};
 use crate::datapath::session::Error;
-use crate::datapath::step::Step;
+use crate::datapath::step::Step as LinkStep;
 use crate::datapath::surplus::{self, Wanted};
 use crate::datapath::{apply, firewall, observe};
 use crate::plugins::{bridge, host_local, portmap};
@@ -44,7 +44,7 @@ impl Pass<'_> {
         let subject = Subject::of(record);
         let planned = match planned_removal(record) {
             Ok(planned) => planned,
-            Err(reason) => return self.report.failure(&subject, None, reason),
+            Err(reason) => return self.report.failure(&subject, None, Obstacle::Refused, reason),
         };
         let foreign = bridge::is_foreign(record);
         if foreign {
@@ -72,7 +72,7 @@ impl Pass<'_> {
                     lock.forget();
                 }
             }
-            Err(error) => self.report.failure(&subject, None, error.msg),
+            Err(error) => self.report.failure(&subject, None, Obstacle::Refused, error.msg),
         }
     }
 
@@ -80,7 +80,7 @@ impl Pass<'_> {
     pub(super) fn sweep_links(&mut self) {
         let ports = match census::marked_ports(&mut self.session) {
             Ok(ports) => ports,
-            Err(error) => return self.report.failure(&Subject::Node, None, error),
+            Err(error) => return self.report.failure(&Subject::Node, None, Obstacle::Refused, error),
         };
         for port in ports {
             let network = &port.mark.identity.network;
@@ -114,13 +114,12 @@ impl Pass<'_> {
                 format!("{name} has no record any more; it works, and to have it repaired restart the pod");
             return self.report.note(&subject, text);
         }
-        let mut steps = vec![Step::RemoveLink { link: port.name.clone() }];
+        let mut steps = vec![LinkStep::RemoveLink { link: port.name.clone() }];
         if observe::repair::is_checked(&mut self.session, &port.name).unwrap_or(false) {
-            steps.push(Step::RemoveSpoofCheck { port: port.name.clone() });
+            steps.push(LinkStep::RemoveSpoofCheck { port: port.name.clone() });
         }
         if self.scope.dry_run {
-            let steps = steps.iter().map(ToString::to_string).collect();
-            return self.plan(&subject, Action::Remove, steps);
+            return self.plan(&subject, Action::Remove, steps.into_iter().map(Step::Link).collect());
         }
         self.be_alone();
         let attachment = Attachment {
@@ -133,40 +132,44 @@ impl Pass<'_> {
             return;
         }
         if let Some(failure) = apply::apply_all(&mut self.session, &steps).pop() {
-            return self.report.failure(&subject, Some(failure.step.to_string()), failure.error);
+            let step = Step::Link(*failure.step);
+            return self.report.failure(&subject, Some(step), Obstacle::Refused, failure.error);
         }
         lock.forget();
-        self.report.change(&subject, Action::Remove, steps.iter().map(ToString::to_string).collect());
+        self.report.change(&subject, Action::Remove, steps.into_iter().map(Step::Link).collect());
     }
 
     /// Elements and rules of ours that no attachment wants.
     pub(super) fn sweep_rules(&mut self) {
         let surplus = match self.surplus() {
             Ok(surplus) => surplus,
-            Err(reason) => return self.report.failure(&Subject::Node, None, reason),
+            Err(reason) => return self.report.failure(&Subject::Node, None, Obstacle::Refused, reason),
         };
         if surplus.is_empty() {
             return;
         }
         if self.scope.dry_run {
-            let steps = surplus.iter().map(ToString::to_string).collect();
+            let steps = surplus.into_iter().map(Step::Surplus).collect();
             return self.plan(&Subject::Node, Action::Remove, steps);
         }
         self.be_alone();
         let _lock = match NodeLock::take() {
             Ok(lock) => lock,
-            Err(error) => return self.report.failure(&Subject::Node, None, error),
+            Err(error) => return self.report.failure(&Subject::Node, None, Obstacle::Refused, error),
         };
         let surplus = match self.surplus() {
             Ok(surplus) => surplus,
-            Err(reason) => return self.report.failure(&Subject::Node, None, reason),
+            Err(reason) => return self.report.failure(&Subject::Node, None, Obstacle::Refused, reason),
         };
         for removal in surplus {
             match surplus::apply::apply(&mut self.session, &removal) {
                 Ok(()) => {
-                    self.report.change(&Subject::Node, Action::Remove, vec![removal.to_string()]);
+                    self.report.change(&Subject::Node, Action::Remove, vec![Step::Surplus(removal)]);
                 }
-                Err(error) => self.report.failure(&Subject::Node, Some(removal.to_string()), error),
+                Err(error) => {
+                    let step = Step::Surplus(removal);
+                    self.report.failure(&Subject::Node, Some(step), Obstacle::Refused, error);
+                }
             }
         }
     }
@@ -191,24 +194,25 @@ impl Pass<'_> {
 }
 
 /// What a burial tells the kernel, and what it forgets.
-fn planned_removal(record: &Record) -> Result<Vec<String>, String> {
+fn planned_removal(record: &Record) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     match record.plugin.as_str() {
         bridge::PLUGIN => {
             let links = bridge::planned_removal(record).map_err(|error| error.msg)?;
             // Of a record that stays for a DEL, only what is really there counts as something to do.
             if bridge::is_foreign(record) {
-                let found =
-                    |step: &Step| matches!(step, Step::RemoveLink { .. } | Step::RemovePodLink { .. });
+                let found = |step: &LinkStep| {
+                    matches!(step, LinkStep::RemoveLink { .. } | LinkStep::RemovePodLink { .. })
+                };
                 if !links.iter().any(found) {
                     return Ok(Vec::new());
                 }
             }
-            steps.extend(links.iter().map(ToString::to_string));
+            steps.extend(links.into_iter().map(Step::Link));
         }
         portmap::PLUGIN => {
             let ports = portmap::planned_removal(record).map_err(|error| error.msg)?;
-            steps.extend(ports.iter().map(ToString::to_string));
+            steps.extend(ports.into_iter().map(Step::Port));
         }
         host_local::PLUGIN => {}
         // Somebody else's, or a newer version's.
@@ -217,13 +221,11 @@ fn planned_removal(record: &Record) -> Result<Vec<String>, String> {
     if super::leases_here(record) {
         let place = host_local::data_dir_of(record).join(&record.network);
         let held = host_local::held_recorded(record).map_err(|error| error.msg)?;
-        let release = |address: &std::net::IpAddr| {
-            format!("node: release the lease {}", place.join(address.to_string()).display())
-        };
-        steps.extend(held.iter().map(release));
+        steps.extend(held.iter().map(|address| Step::Release(place.join(address.to_string()))));
     }
     if !bridge::is_foreign(record) {
-        steps.push(format!("node: forget the {} record of {}", record.plugin, record.container_id));
+        let (plugin, container) = (record.plugin.clone(), record.container_id.clone());
+        steps.push(Step::Forget { plugin, container });
     }
     Ok(steps)
 }

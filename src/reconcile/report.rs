@@ -4,7 +4,9 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
+use super::step::{Obstacle, Step};
 use crate::datapath::mark::Identity;
+use crate::host::root::Root;
 use crate::log::Entry;
 use crate::state::Record;
 
@@ -71,16 +73,19 @@ pub enum Action {
 pub struct Change {
     pub subject: Subject,
     pub action: Action,
-    /// As the commands a person would type.
-    pub steps: Vec<String>,
+    /// Shown as the commands a person would type.
+    pub steps: Vec<Step>,
 }
 
 /// Something that could not be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     pub subject: Subject,
-    pub step: Option<String>,
+    pub step: Option<Step>,
     pub reason: String,
+    /// For whoever explains it.
+    #[serde(skip)]
+    pub obstacle: Obstacle,
 }
 
 /// Something to know that is neither done nor failed.
@@ -102,6 +107,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// With the paths of files as the host has them, of which this process sees the `/` there.
+    #[must_use]
+    pub(super) fn with_paths_of_the_host(mut self, root: &Root) -> Self {
+        for step in self.changes.iter_mut().flat_map(|change| &mut change.steps) {
+            if let Step::Lease(file) | Step::Release(file) = step {
+                *file = root.as_the_host_sees(file);
+            }
+        }
+        for failure in &mut self.failures {
+            if let Obstacle::LeaseTaken(file) = &mut failure.obstacle {
+                *file = root.as_the_host_sees(file);
+            }
+        }
+        self
+    }
+
     /// Whether everything promised is there, or was brought back.
     pub fn is_whole(&self) -> bool {
         self.failures.is_empty()
@@ -112,7 +133,7 @@ impl Report {
         self.changes.is_empty() && self.failures.is_empty()
     }
 
-    pub(super) fn change(&mut self, subject: &Subject, action: Action, steps: Vec<String>) {
+    pub(super) fn change(&mut self, subject: &Subject, action: Action, steps: Vec<Step>) {
         if steps.is_empty() {
             return;
         }
@@ -122,8 +143,14 @@ impl Report {
         }
     }
 
-    pub(super) fn failure(&mut self, subject: &Subject, step: Option<String>, reason: impl fmt::Display) {
-        let failure = Failure { subject: subject.clone(), step, reason: reason.to_string() };
+    pub(super) fn failure(
+        &mut self,
+        subject: &Subject,
+        step: Option<Step>,
+        obstacle: Obstacle,
+        reason: impl fmt::Display,
+    ) {
+        let failure = Failure { subject: subject.clone(), step, reason: reason.to_string(), obstacle };
         if !self.failures.contains(&failure) {
             self.failures.push(failure);
         }
@@ -133,7 +160,8 @@ impl Report {
         self.notes.push(Note { subject: subject.clone(), text: text.into() });
     }
 
-    fn steps(&self) -> usize {
+    /// How many were made, or are to be made.
+    pub fn steps(&self) -> usize {
         self.changes.iter().map(|change| change.steps.len()).sum()
     }
 
@@ -152,7 +180,7 @@ impl Report {
     /// The text without the steps: what failed, what is to be known, and how much was done.
     pub fn ending(&self) -> String {
         let mut text = String::new();
-        for Failure { subject, step, reason } in &self.failures {
+        for Failure { subject, step, reason, .. } in &self.failures {
             let step = step.as_ref().map(|step| format!(": {step}")).unwrap_or_default();
             let _ = writeln!(text, "FAILED {subject}{step}: {reason}");
         }
@@ -187,7 +215,7 @@ impl Report {
             let subject = change.subject.to_string();
             change.steps.iter().map(move |step| format!("{subject}: {step}")).collect::<Vec<_>>()
         };
-        let failure = |Failure { subject, step, reason }: &Failure| {
+        let failure = |Failure { subject, step, reason, .. }: &Failure| {
             let step = step.as_ref().map(|step| format!("{step}: ")).unwrap_or_default();
             format!("{subject}: {step}{reason}")
         };

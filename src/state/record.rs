@@ -9,6 +9,7 @@ mod as_text;
 mod promised;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::boot::{BootId, boottime};
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
+use super::lease::DATA_DIR;
 use super::lock::RecordLock;
 use crate::net::{IfName, stable_hash};
 
@@ -121,6 +123,18 @@ pub struct Records {
     boot: BootId,
     /// Opened when it is first needed: a verb comes here several times.
     open: OnceLock<Arc<Directory>>,
+    /// Where the paths in them are for whoever reads.
+    seen: Option<Seen>,
+}
+
+/// Where a path of the host is for us.
+#[derive(Clone)]
+struct Seen(Arc<dyn Fn(&str) -> String + Send + Sync>);
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seen")
+    }
 }
 
 impl Records {
@@ -130,7 +144,13 @@ impl Records {
     }
 
     fn of(directory: PathBuf, boot: BootId) -> Self {
-        Self { directory, boot, open: OnceLock::new() }
+        Self { directory, boot, open: OnceLock::new(), seen: None }
+    }
+
+    /// To be read only, by whoever sees the host's `/` elsewhere: `seen` says where a path of the host is then.
+    #[must_use]
+    pub fn seen(self, seen: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self { seen: Some(Seen(Arc::new(seen))), ..self }
     }
 
     /// `None` when there is no such directory.
@@ -319,7 +339,12 @@ impl Records {
     /// `None` when there is none of this boot.
     fn decode(&self, directory: &Directory, name: &str) -> Result<Option<Record>, String> {
         let Some(bytes) = directory.read(name).map_err(|error| error.to_string())? else { return Ok(None) };
-        let record = serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string())?;
+        let mut record = serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string())?;
+        if let Some(Seen(seen)) = &self.seen {
+            record.netns = record.netns.map(|path| seen(&path));
+            let data_dir = record.promised.data_dir.filter(|path| !path.is_empty());
+            record.promised.data_dir = Some(seen(data_dir.as_deref().unwrap_or(DATA_DIR)));
+        }
         Ok(Some(record).filter(|record| record.boot_id == self.boot))
     }
 

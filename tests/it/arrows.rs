@@ -19,7 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("host", &["net", "file"]),
     ("datapath", &["net", "state"]),
     ("plugins", &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath"]),
-    ("reconcile", &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath", "plugins"]),
+    (
+        "reconcile",
+        &["net", "file", "applet", "conflist", "log", "cni", "state", "host", "datapath", "plugins"],
+    ),
     (
         "install",
         &[
@@ -54,7 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    ("status", &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     (
         "selftest",

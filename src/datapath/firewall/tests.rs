@@ -262,6 +262,7 @@ fn a_chain_that_lost_its_rules_is_filled_again() {
 fn a_bridge_that_is_there_changes_nothing_about_it() {
     let mut known = have();
     known.bridge = Some(BridgeHave {
+        mac_changed: false,
         mac: None,
         mtu: 1500,
         up: true,

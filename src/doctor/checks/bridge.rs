@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 
-use super::RECONCILE;
+use super::{PLAN, RECONCILE};
 use crate::datapath::mark::BridgeMark;
 use crate::datapath::survey::{Link, Network, OperState};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Promise};
+use crate::doctor::planned;
 use crate::net::{Family, IfName};
 
 use Severity::{Broken, Warning};
@@ -17,7 +18,7 @@ use Severity::{Broken, Warning};
 const BRIDGES: &[Need] = &[Need::Network, Need::Attachments];
 
 pub(super) const CHECKS: &[Check] = &[
-    G::Bridge.check("bridge-missing", "the bridge of every pod is there", Broken, BRIDGES, missing),
+    G::Bridge.planned("bridge-missing", "the bridge of every pod is there", Broken, PLAN),
     G::Bridge.check(
         "bridge-kind",
         "what has the bridge's name is a bridge",
@@ -25,17 +26,37 @@ pub(super) const CHECKS: &[Check] = &[
         &[Need::Network, Need::Attachments, Need::Configuration],
         kind,
     ),
-    G::Bridge.check("bridge-down", "the bridge is up", Broken, BRIDGES, down),
+    G::Bridge.planned("bridge-down", "the bridge is up", Broken, PLAN),
     G::Bridge.check("bridge-carrier", "the bridge has a carrier", Broken, BRIDGES, carrier),
-    G::Bridge.check("bridge-gateway", "the bridge has the gateway addresses", Broken, BRIDGES, gateway),
+    G::Bridge.check(
+        "bridge-gateway",
+        "the bridge has the gateway addresses",
+        Broken,
+        &[Need::Plan, Need::Network],
+        gateway,
+    ),
+    G::Bridge.planned(
+        "bridge-promiscuous",
+        "the bridge is promiscuous where that was promised",
+        Warning,
+        PLAN,
+    ),
+    G::Bridge.planned("bridge-advertisements", "no pod gives the node a default route", Broken, PLAN),
+    G::Bridge.planned("mark-missing", "bridges and ports say whose they are", Warning, PLAN),
     G::Bridge.check(
         "bridge-foreign-address",
         "nobody else gave the bridge an address",
         Warning,
-        BRIDGES,
+        &[Need::Network, Need::Attachments, Need::Plan],
         foreign_address,
     ),
-    G::Bridge.check("bridge-mac", "pods know the bridge's MAC", Broken, BRIDGES, mac),
+    G::Bridge.check(
+        "bridge-mac",
+        "the bridge has the MAC that pods know",
+        Broken,
+        &[Need::Plan, Need::Network, Need::Attachments],
+        mac,
+    ),
     G::Bridge.check("bridge-stp", "the bridge forwards at once", Warning, BRIDGES, spanning_tree),
     G::Bridge.check("bridge-mtu", "the bridge's MTU fits the uplink", Warning, BRIDGES, mtu),
 ];
@@ -57,22 +78,6 @@ fn is_bridge(link: &Link) -> bool {
 
 pub(super) fn object(name: &IfName) -> String {
     format!("bridge {name}")
-}
-
-fn missing(evidence: &Evidence) -> Verdict {
-    let network = &evidence.node()?.network;
-    let attachments = evidence.attachments()?;
-    let gone = attachments.promises().into_keys().filter(|name| network.link(name.as_str()).is_none());
-    let findings = gone.map(|name| {
-        let on_it = |pod: &&Attachment| pod.record.promised.bridge.as_ref() == Some(&name);
-        let pods = attachments.live().filter(on_it).count();
-        Finding::problem(
-            object(&name),
-            format!("there is no such link, and {pods} running {} hang on it", plural(pods, "pod", "pods")),
-            format!("{RECONCILE}\nmakes it anew, and puts the pods back on it"),
-        )
-    });
-    Ok(findings.collect())
 }
 
 pub(super) fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
@@ -102,13 +107,6 @@ fn kind(evidence: &Evidence) -> Verdict {
             },
         )
     });
-    Ok(findings.collect())
-}
-
-fn down(evidence: &Evidence) -> Verdict {
-    let down = bridges(evidence)?.into_iter().filter(|(.., link)| !link.up);
-    let findings =
-        down.map(|(name, ..)| Finding::problem(object(&name), "it is down: no packet passes", RECONCILE));
     Ok(findings.collect())
 }
 
@@ -150,54 +148,20 @@ pub(super) fn ports<'a>(network: &'a Network, bridge: &Link) -> Vec<&'a Link> {
     network.links.iter().filter(|link| link.master == Some(bridge.index)).collect()
 }
 
-/// Gateway addresses by the interface that has them: the bridge, or that of a VLAN.
+/// An address that IPv6 is switched off for has a check of its own.
 fn gateway(evidence: &Evidence) -> Verdict {
-    let network = &evidence.node()?.network;
-    let without_ipv6 = |link: &IfName| {
-        evidence
-            .node()
-            .is_ok_and(|node| node.switch(&format!("net/ipv6/conf/{link}/disable_ipv6")) != Some("0"))
+    let node = evidence.node()?;
+    let mut findings = planned::verdict(evidence, "bridge-gateway")?;
+    let is_off = |bridge: &str| {
+        let switch = node.switch(&format!("net/ipv6/conf/{bridge}/disable_ipv6"));
+        switch.is_some_and(|switch| switch != "0")
     };
-    let mut findings = Vec::new();
-    for (_, promise, _) in bridges(evidence)? {
-        for (name, wanted) in &promise.gateways {
-            let Some(link) = network.link(name.as_str()) else {
-                findings.push(Finding::problem(
-                    object(name),
-                    "the interface that has the gateway address of a VLAN is missing",
-                    RECONCILE,
-                ));
-                continue;
-            };
-            let has = network.addresses_of(link);
-            for address in wanted.iter().filter(|address| !has.contains(address)) {
-                // That has a check of its own.
-                if address.is_ipv6() && without_ipv6(name) {
-                    continue;
-                }
-                let instead: Vec<_> = has
-                    .iter()
-                    .filter(|other| {
-                        Family::of(other.ip()) == Family::of(address.ip()) && !is_link_local(**other)
-                    })
-                    .map(ToString::to_string)
-                    .collect();
-                let instead = if instead.is_empty() {
-                    String::new()
-                } else {
-                    format!("; it has {}", instead.join(", "))
-                };
-                findings.push(Finding::problem(
-                    object(name),
-                    format!(
-                        "the gateway address {address} is missing{instead}: pods reach nothing beyond their \
-                         subnet"
-                    ),
-                    RECONCILE,
-                ));
-            }
+    findings.retain(|finding| match finding {
+        Finding::Problem { object, found, .. } => {
+            !(object.strip_prefix("bridge ").is_some_and(is_off) && found.contains("::"))
         }
-    }
+        Finding::Unknown { .. } => true,
+    });
     Ok(findings)
 }
 
@@ -208,10 +172,11 @@ pub(super) fn is_link_local(address: IpNetwork) -> bool {
     }
 }
 
-/// An address that neither the mark nor a promise names. Those of managers (169.254.0.0/16) are the usual ones.
+/// An address that neither the mark nor a promise names. Those of managers (169.254.0.0/16) are the usual ones. One that an
+/// earlier configuration of ours left is in the plan.
 fn foreign_address(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
-    let mut findings = Vec::new();
+    let mut findings = planned::findings(evidence, "bridge-foreign-address")?;
     for (_, promise, bridge) in bridges(evidence)? {
         let mark = bridge.alias.as_deref().and_then(BridgeMark::parse).unwrap_or_default();
         let mut links: BTreeMap<&str, &Link> = BTreeMap::from([(bridge.name.as_str(), bridge)]);
@@ -241,43 +206,38 @@ fn foreign_address(evidence: &Evidence) -> Verdict {
     Ok(findings)
 }
 
-/// Pods that remember another MAC for their gateway talk to nobody until the entry expires.
+/// The record is the witness of what the MAC was, never a pod: what a pod remembers anybody on the bridge may have told it.
+/// A MAC that we derive is in the plan.
 fn mac(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
-    let bridges = bridges(evidence)?;
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut findings = planned::findings(evidence, "bridge-mac")?;
+    let mut known: Vec<IfName> = Vec::new();
     for pod in evidence.attachments()?.live() {
-        let (Some(inside), Some(name)) = (pod.pod(), pod.gateway_link()) else { continue };
-        let on_bridge =
-            bridges.iter().any(|(bridge, ..)| pod.record.promised.bridge.as_ref() == Some(bridge));
-        let Some(mac) = network.link(name.as_str()).filter(|_| on_bridge).and_then(|link| link.mac) else {
-            continue;
+        let promised = &pod.record.promised;
+        let (Some(name), Some(wanted)) = (&promised.bridge, promised.bridge_mac) else { continue };
+        let gateway = !promised.gateways.is_empty() && promised.flags.vlan.is_none();
+        let mac = network.link(name.as_str()).filter(|link| is_bridge(link)).and_then(|link| link.mac);
+        let Some(mac) = mac.filter(|mac| *mac != wanted && gateway) else { continue };
+        // Whoever came after the change was promised what is there now.
+        let accepted = |other: &Attachment| {
+            other.record.promised.bridge.as_ref() == Some(name)
+                && other.record.promised.bridge_mac == Some(mac)
         };
-        for gateway in &pod.record.promised.gateways {
-            let entry = inside.neighbours.iter().find(|neighbour| neighbour.ip == gateway.ip());
-            let Some(remembered) = entry.and_then(|entry| entry.mac).filter(|remembered| *remembered != mac)
-            else {
-                continue;
-            };
-            let object = object(&name);
-            let known = findings
-                .iter()
-                .any(|finding| matches!(finding, Finding::Problem { object: o, .. } if *o == object));
-            if !known {
-                findings.push(Finding::problem(
-                    object,
-                    format!(
-                        "its MAC is {mac}, and {} knows the gateway {} under {remembered}",
-                        pod.words(),
-                        gateway.ip()
-                    ),
-                    format!(
-                        "ip link set {name} address {remembered}\nwhoever changes MACs of bridges (a network \
-                         manager, MACAddressPolicy= of systemd.link) must leave this one alone"
-                    ),
-                ));
-            }
+        if known.contains(name)
+            || findings.iter().any(|finding| finding.object() == object(name))
+            || evidence.attachments()?.live().any(accepted)
+        {
+            continue;
         }
+        known.push(name.clone());
+        findings.push(Finding::problem(
+            object(name),
+            format!("its MAC is {mac}, and its pods were promised {wanted} for their gateway"),
+            format!(
+                "ip link set {name} address {wanted}\nwhoever changes MACs of bridges (a network manager, \
+                 MACAddressPolicy= of systemd.link) must leave this one alone"
+            ),
+        ));
     }
     Ok(findings)
 }

@@ -10,6 +10,7 @@ use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::step::accept_commands;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
+use crate::doctor::planned;
 use crate::net::{Family, IfName};
 
 use Severity::{Broken, Warning};
@@ -19,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
         "forward-drop",
         "no firewall drops what pods send through the node",
         Broken,
-        &[Need::Filter, Need::Attachments, Need::Configuration, Need::Network],
+        &[Need::Filter, Need::Attachments, Need::Configuration, Need::Network, Need::Plan],
         forward_drop,
     ),
     G::Host.check(
@@ -52,6 +53,10 @@ fn forward_drop(evidence: &Evidence) -> Verdict {
             findings.extend(judge_legacy(evidence, *family, listing, &traffic));
         }
     }
+    let known: Vec<_> = findings.iter().map(|finding| finding.object().to_owned()).collect();
+    let planned = planned::findings(evidence, "forward-drop")?;
+    findings
+        .extend(planned.into_iter().filter(|finding| !known.iter().any(|known| known == finding.object())));
     Ok(findings)
 }
 

@@ -3,6 +3,7 @@
 use super::RECONCILE;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::{Evidence, sysctls};
+use crate::doctor::planned;
 use crate::net::{Family, IfName};
 
 use Severity::{Broken, Warning};
@@ -10,7 +11,13 @@ use Severity::{Broken, Warning};
 pub(super) const SWITCHES: &[Need] = &[Need::Network, Need::Attachments, Need::Files];
 
 pub(super) const CHECKS: &[Check] = &[
-    G::Host.check("forwarding", "the node forwards for its pods", Broken, SWITCHES, forwarding),
+    G::Host.check(
+        "forwarding",
+        "the node forwards for its pods",
+        Broken,
+        &[Need::Plan, Need::Files],
+        forwarding,
+    ),
     G::Host.check(
         "forwarding-bridge",
         "the bridge takes part in forwarding",
@@ -64,23 +71,15 @@ pub(super) fn turn_by(evidence: &Evidence, key: &str, value: &str, command: Stri
     }
 }
 
+/// Forwarding by hand would be for everybody; the plan's comes with the guard. Who switched it off does it again.
 fn forwarding(evidence: &Evidence) -> Verdict {
-    let node = evidence.node()?;
-    let mut findings = Vec::new();
-    for family in routed(evidence)? {
-        let key = forwarding_key(family);
-        match node.switch(key) {
-            Some("1") | None => {}
-            Some(value) => {
-                // Forwarding by hand would be for everybody; ours comes with the guard.
-                let (setter, fix) = turn_by(evidence, key, "1", RECONCILE.to_owned());
-                findings.push(Finding::problem(
-                    format!("sysctl {}", dotted(key)),
-                    format!("{} is {value}{setter}: pods reach nothing beyond the node", dotted(key)),
-                    fix,
-                ));
-            }
-        }
+    let mut findings = planned::verdict(evidence, "forwarding")?;
+    for finding in &mut findings {
+        let Finding::Problem { object, found, fix } = finding else { continue };
+        let key = object.trim_start_matches("sysctl ").replace('.', "/");
+        let (setter, command) = turn_by(evidence, &key, "1", RECONCILE.to_owned());
+        found.push_str(&setter);
+        *fix = command;
     }
     Ok(findings)
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::RECONCILE;
+use super::PLAN;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::leases::LeaseDirectory;
-use crate::doctor::evidence::{Evidence, lease_dir};
 use crate::state::{Holder, Lease};
 
 use Severity::{Broken, Warning};
@@ -18,9 +18,9 @@ const LEASES: &[Need] = &[Need::Leases, Need::Attachments, Need::Configuration];
 pub(super) const CHECKS: &[Check] = &[
     G::Leases.check("lease-other-boot", "no lease is of another boot", Warning, LEASES, other_boot),
     G::Leases.check("lease-damaged", "every lease names its holder", Warning, LEASES, damaged),
-    G::Leases.check("lease-dead", "no lease belongs to a pod that is gone", Warning, LEASES, dead),
+    G::Leases.planned("lease-dead", "no lease belongs to a pod that is gone", Warning, PLAN),
     G::Leases.check("lease-orphan", "every lease has an attachment", Warning, LEASES, orphan),
-    G::Leases.check("lease-missing", "every attachment has its lease", Broken, LEASES, missing),
+    G::Leases.planned("lease-missing", "every attachment has its lease", Broken, PLAN),
     G::Leases.check("lease-outside", "every lease is inside the range", Warning, LEASES, outside),
     G::Leases.check("lease-twice", "no pod holds two leases of one range", Warning, LEASES, twice),
     G::Leases.check(
@@ -108,27 +108,6 @@ fn attachment<'a>(
     })
 }
 
-fn dead(evidence: &Evidence) -> Verdict {
-    evidence.records()?;
-    let mut findings = Vec::new();
-    for directory in directories(evidence)? {
-        for (address, holder) in held(directory) {
-            let Some(pod) = attachment(evidence, directory, holder).filter(|pod| !pod.is_live()) else {
-                continue;
-            };
-            findings.push(Finding::problem(
-                file(directory, address),
-                format!(
-                    "{} holds it, and its network namespace is gone: the runtime never sent DEL",
-                    pod.words()
-                ),
-                format!("{RECONCILE}\nor nothing: an ADD takes the address when no other is free"),
-            ));
-        }
-    }
-    Ok(findings)
-}
-
 /// Of a holder that no record knows: the Go plugin's, before we came, or a record was lost.
 fn orphan(evidence: &Evidence) -> Verdict {
     evidence.records()?;
@@ -161,31 +140,6 @@ fn orphan(evidence: &Evidence) -> Verdict {
                     directory.path
                 ),
             ));
-        }
-    }
-    Ok(findings)
-}
-
-/// Its address may be given to the next pod.
-fn missing(evidence: &Evidence) -> Verdict {
-    let leases = evidence.leases()?;
-    let mut findings = Vec::new();
-    for pod in evidence.attachments()?.live() {
-        let Some(data_dir) = lease_dir(&pod.record) else { continue };
-        let path = data_dir.join(&pod.record.network).display().to_string();
-        let directory = leases.directories.iter().find(|directory| directory.path == path);
-        for address in pod.addresses().map(|address| address.ip()) {
-            let has = directory.is_some_and(|directory| {
-                held(directory)
-                    .any(|(leased, holder)| leased == address && holder.container == pod.record.container_id)
-            });
-            if !has {
-                findings.push(Finding::problem(
-                    format!("lease {path}/{address}"),
-                    format!("there is none, and {} has the address: another pod may get it", pod.words()),
-                    RECONCILE,
-                ));
-            }
         }
     }
     Ok(findings)

@@ -19,12 +19,19 @@ mod rules;
 mod runtime;
 mod uplinks;
 
-use super::check::Check;
+use super::check::{Check, Need};
 
 /// What brings back whatever an installation puts on a node; without options it does what it did last.
 const INSTALL: &str = "smarter-cni install";
 /// What brings back everything that records tell of.
-const RECONCILE: &str = "smarter-cni reconcile";
+pub(super) const RECONCILE: &str = "smarter-cni reconcile";
+/// What makes everything anew that belongs to one pod.
+pub(super) const RESTART: &str = "restart the pod: kubectl delete pod, or crictl rmp -f";
+
+/// For checks that explain what reconcile would do.
+const PLAN: &[Need] = &[Need::Plan];
+/// The same about rules: whether a table of ours is missing as a whole.
+const PLAN_OF_RULES: &[Need] = &[Need::Plan, Need::Filter];
 
 /// In the order in which they are shown.
 pub fn all() -> impl Iterator<Item = &'static Check> {

@@ -2,33 +2,35 @@
 //!
 //! In the order in which one thing hangs on the other. A pod whose port is missing is not told that it is down as well.
 
-use ipnetwork::IpNetwork;
-
-use super::RECONCILE;
+use super::{PLAN, RECONCILE, RESTART};
 use crate::datapath::survey::packets::Reach;
 use crate::datapath::survey::{Link, Network};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Sandbox};
 use crate::doctor::evidence::packets::Reached;
-use crate::net::Family;
+use crate::doctor::planned;
+use crate::net::{Family, Mac};
 
 use Severity::{Broken, Warning};
 
 const PODS: &[Need] = &[Need::Network, Need::Attachments];
+const PLAN_AND_PODS: &[Need] = &[Need::Plan, Need::Network, Need::Attachments];
 
 pub(super) const CHECKS: &[Check] = &[
-    G::Pods.check("pod-namespace", "every attached pod has its network namespace", Warning, PODS, namespace),
+    G::Pods.planned("pod-namespace", "every attached pod has its network namespace", Warning, PLAN),
     G::Pods.check("pod-unfinished", "no attachment was left half way", Warning, PODS, unfinished),
-    G::Pods.check("pod-port", "every pod's interface on the node is there", Broken, PODS, port),
-    G::Pods.check("pod-port-detached", "every pod's port is on its bridge", Broken, PODS, detached),
-    G::Pods.check("pod-port-down", "every pod's port is up", Broken, PODS, port_down),
-    G::Pods.check("pod-interface", "every pod has its interface", Broken, PODS, interface),
-    G::Pods.check("pod-interface-down", "every pod's interface is up", Broken, PODS, interface_down),
+    G::Pods.planned("pod-repair", "whatever a pod was promised can be brought back", Warning, PLAN),
+    G::Pods.planned("pod-port", "every pod's interface on the node is there", Broken, PLAN),
+    G::Pods.planned("pod-port-detached", "every pod's port is on its bridge", Broken, PLAN),
+    G::Pods.planned("pod-port-down", "every pod's port is up", Broken, PLAN),
+    G::Pods.planned("pod-interface", "every pod has its interface", Broken, PLAN),
+    G::Pods.planned("pod-interface-down", "every pod's interface is up", Broken, PLAN),
     G::Pods.check("pod-loopback", "every pod's lo is up", Broken, PODS, loopback),
-    G::Pods.check("pod-address", "every pod has its addresses", Broken, PODS, address),
-    G::Pods.check("pod-route", "every pod has its default route", Broken, PODS, route),
-    G::Pods.check("pod-mtu", "every pod's MTU is that of its port", Warning, PODS, mtu),
+    G::Pods.planned("pod-address", "every pod has its addresses", Broken, PLAN),
+    G::Pods.check("pod-route", "every pod has its routes", Broken, PLAN_AND_PODS, route),
+    G::Pods.check("pod-neighbour", "every pod knows its gateway's MAC", Broken, PODS, neighbour),
+    G::Pods.check("pod-mtu", "every pod's MTU is that of its port", Warning, PLAN_AND_PODS, mtu),
     G::Pods.check(
         "pod-gateway",
         "every pod reaches its gateway",
@@ -38,19 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-const RESTART: &str = "restart the pod: kubectl delete pod, or crictl rmp -f";
-
-/// Each live pod for which `judge` finds something wrong.
-fn each(evidence: &Evidence, judge: impl Fn(&Attachment, &Network) -> Option<(String, String)>) -> Verdict {
-    let node = &evidence.node()?.network;
-    let mut findings = Vec::new();
-    for pod in evidence.attachments()?.live() {
-        findings.extend(judge(pod, node).map(|(found, fix)| Finding::problem(pod.words(), found, fix)));
-    }
-    Ok(findings)
-}
-
-/// As [`each`], for what is inside of the pod, past its interface.
+/// Each live pod for which `judge` finds something wrong inside, past its interface.
 fn each_inside(
     evidence: &Evidence,
     judge: impl Fn(&Attachment, &Network, &Link) -> Option<(String, String)>,
@@ -80,19 +70,6 @@ fn within(pod: &Attachment, command: &str) -> String {
     }
 }
 
-fn namespace(evidence: &Evidence) -> Verdict {
-    let gone = evidence.records()?.all.iter().filter(|pod| !pod.is_live());
-    let findings = gone.map(|pod| {
-        let path = pod.record.netns.as_deref().unwrap_or_default();
-        Finding::problem(
-            pod.words(),
-            format!("its network namespace {path} is gone, and the runtime never sent DEL"),
-            format!("{RECONCILE}\nremoves what is left of it"),
-        )
-    });
-    Ok(findings.collect())
-}
-
 fn unfinished(evidence: &Evidence) -> Verdict {
     let begun = evidence.attachments()?.live().filter(|pod| !pod.record.complete);
     let findings = begun.map(|pod| {
@@ -109,79 +86,6 @@ fn host_end<'a>(pod: &Attachment, node: &'a Network) -> Option<&'a Link> {
     node.link(pod.record.promised.host_if.as_ref()?.as_str())
 }
 
-fn port(evidence: &Evidence) -> Verdict {
-    each(evidence, |pod, node| {
-        let name = pod.record.promised.host_if.as_ref()?;
-        let Some(host) = host_end(pod, node) else {
-            return Some((format!("its interface {name} on the node is missing"), RECONCILE.to_owned()));
-        };
-        // The two ends name each other's index.
-        let inside = pod.pod()?.link(pod.record.if_name.as_str())?;
-        let pair = host.peer == Some(inside.index) && inside.peer == Some(host.index);
-        (!pair).then(|| {
-            (
-                format!("{name} and its {} are not the two ends of one pair", pod.record.if_name),
-                RESTART.to_owned(),
-            )
-        })
-    })
-}
-
-fn detached(evidence: &Evidence) -> Verdict {
-    each(evidence, |pod, node| {
-        let bridge_name = pod.record.promised.bridge.as_ref()?;
-        let host = host_end(pod, node)?;
-        // A bridge that is missing or none has a check of its own.
-        let bridge = node.link(bridge_name.as_str()).filter(|link| link.kind.as_deref() == Some("bridge"))?;
-        let name = &host.name;
-        (host.master != Some(bridge.index)).then(|| {
-            let elsewhere =
-                host.master.map(|index| format!(", but of {}", node.name_of(index))).unwrap_or_default();
-            (
-                format!(
-                    "{name} is not a port of {bridge_name}{elsewhere}: a network manager or a restart of the \
-                     network took it out"
-                ),
-                RECONCILE.to_owned(),
-            )
-        })
-    })
-}
-
-fn port_down(evidence: &Evidence) -> Verdict {
-    each(evidence, |pod, node| {
-        let host = host_end(pod, node).filter(|host| !host.up)?;
-        Some((format!("{} is down", host.name), RECONCILE.to_owned()))
-    })
-}
-
-fn interface(evidence: &Evidence) -> Verdict {
-    each(evidence, |pod, node| {
-        let inside = pod.pod()?;
-        let name = &pod.record.if_name;
-        if inside.link(name.as_str()).is_some() {
-            return None;
-        }
-        // Without the host end the other one is gone with it.
-        let host = host_end(pod, node)?;
-        let renamed =
-            inside.links.iter().find(|link| link.peer == Some(host.index) && host.peer == Some(link.index));
-        Some(match renamed {
-            Some(link) => {
-                (format!("its interface {name} was renamed to {}", link.name), RECONCILE.to_owned())
-            }
-            None => (format!("it has no interface {name}"), RESTART.to_owned()),
-        })
-    })
-}
-
-fn interface_down(evidence: &Evidence) -> Verdict {
-    each_inside(evidence, |pod, _, link| {
-        let wanted = !pod.record.promised.flags.container_interface_disabled;
-        (wanted && !link.up).then(|| (format!("its {} is down", link.name), RECONCILE.to_owned()))
-    })
-}
-
 fn loopback(evidence: &Evidence) -> Verdict {
     each_inside(evidence, |pod, inside, _| {
         let down = inside.link("lo").is_some_and(|lo| !lo.up);
@@ -194,29 +98,11 @@ fn loopback(evidence: &Evidence) -> Verdict {
     })
 }
 
-fn address(evidence: &Evidence) -> Verdict {
-    each_inside(evidence, |pod, inside, link| {
-        let has = inside.addresses_of(link);
-        let missing = pod.addresses().find(|address| !has.contains(address))?;
-        let instead: Vec<_> = has
-            .iter()
-            .filter(|other| Family::of(other.ip()) == Family::of(missing.ip()) && !is_link_local(**other))
-            .map(ToString::to_string)
-            .collect();
-        let instead =
-            if instead.is_empty() { String::new() } else { format!(", but {}", instead.join(", ")) };
-        Some((format!("its {} does not have {missing}{instead}", link.name), RECONCILE.to_owned()))
-    })
-}
-
-fn is_link_local(address: IpNetwork) -> bool {
-    matches!(address, IpNetwork::V6(v6) if v6.ip().is_unicast_link_local())
-}
-
-/// Default routes only: others may be changed by plugins behind ours. They may also point the default route elsewhere, so
-/// another gateway is only wrong when it is on our interface.
+/// What is missing is in the plan. Plugins behind ours may point the default route elsewhere, so another gateway is only wrong
+/// when it is on our interface.
 fn route(evidence: &Evidence) -> Verdict {
-    each_inside(evidence, |pod, inside, link| {
+    let mut findings = planned::findings(evidence, "pod-route")?;
+    let elsewhere = each_inside(evidence, |pod, inside, link| {
         // Routes go with the interface and with its addresses.
         let has = inside.addresses_of(link);
         if !link.up || pod.addresses().any(|address| !has.contains(&address)) {
@@ -230,16 +116,16 @@ fn route(evidence: &Evidence) -> Verdict {
             let via = wanted.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
             let version = if family == Family::V4 { "" } else { " -6" };
             let command = within(pod, &format!("ip{version} route replace default{via} dev {}", link.name));
-            let Some(first) = defaults.first() else {
-                return Some((format!("its default route{via} is missing"), RECONCILE.to_owned()));
-            };
+            let first = defaults.first()?;
             let same = defaults.iter().any(|route| route.gw == wanted.gw || route.index != Some(link.index));
             (!same).then(|| {
                 let other = first.gw.map(|gw| gw.to_string()).unwrap_or_default();
                 (format!("its default route goes via {other} instead of{via}"), command)
             })
         })
-    })
+    })?;
+    findings.extend(elsewhere);
+    Ok(findings)
 }
 
 fn gateway(evidence: &Evidence) -> Verdict {
@@ -271,17 +157,52 @@ fn gateway(evidence: &Evidence) -> Verdict {
     Ok(findings)
 }
 
+/// A pod that has learnt, or was given, another MAC for its gateway than the node's. It is the pod that is wrong: with a
+/// static entry, by somebody who answers for the gateway, or by one who has its address.
+fn neighbour(evidence: &Evidence) -> Verdict {
+    let node = &evidence.node()?.network;
+    let attachments = evidence.attachments()?;
+    let owner = |mac: Mac| {
+        let has = |pod: &&Attachment| {
+            pod.pod().is_some_and(|inside| inside.links.iter().any(|link| link.mac == Some(mac)))
+        };
+        attachments.live().find(has).map(Attachment::words)
+    };
+    each_inside(evidence, |pod, inside, link| {
+        let name = pod.gateway_link()?;
+        let right = node.link(name.as_str())?.mac?;
+        // A bridge that has another MAC than it had is to blame itself, and has a check of its own.
+        if pod.record.promised.flags.vlan.is_none() && pod.record.promised.bridge_mac != Some(right) {
+            return None;
+        }
+        pod.record.promised.gateways.iter().find_map(|gateway| {
+            let entry = inside.neighbours.iter().find(|neighbour| neighbour.ip == gateway.ip())?;
+            let wrong = entry.mac.filter(|mac| *mac != right)?;
+            let whose = owner(wrong).map(|owner| format!(", which is that of {owner}")).unwrap_or_default();
+            let gateway = gateway.ip();
+            let command = within(pod, &format!("ip neigh del {gateway} dev {}", link.name));
+            Some((
+                format!("it knows its gateway {gateway} under {wrong}{whose}; {name} has {right}"),
+                format!(
+                    "{command}\nif it comes back, somebody answers for the gateway, or it is set by hand in the pod: \
+                     tcpdump -e -n -i {name} arp"
+                ),
+            ))
+        })
+    })
+}
+
+/// What was promised to the host end is in the plan.
 fn mtu(evidence: &Evidence) -> Verdict {
     let node = &evidence.node()?.network;
-    each_inside(evidence, |pod, _, link| {
+    let mut findings = planned::findings(evidence, "pod-mtu")?;
+    let inside = each_inside(evidence, |pod, _, link| {
         let wanted = pod.record.promised.mtu;
         let port = host_end(pod, node)?;
         let set = |mtu: u32| within(pod, &format!("ip link set {} mtu {mtu}", link.name));
-        if let Some(mtu) = wanted.filter(|mtu| link.mtu != *mtu) {
-            return Some((
-                format!("the MTU of its {} is {}, promised was {mtu}", link.name, link.mtu),
-                set(mtu),
-            ));
+        if let Some(mtu) = wanted {
+            let found = format!("the MTU of its {} is {}, promised was {mtu}", link.name, link.mtu);
+            return (link.mtu != mtu).then(|| (found, set(mtu)));
         }
         (link.mtu != port.mtu).then(|| {
             let found = format!(
@@ -290,5 +211,7 @@ fn mtu(evidence: &Evidence) -> Verdict {
             );
             (found, set(port.mtu))
         })
-    })
+    })?;
+    findings.extend(inside);
+    Ok(findings)
 }

@@ -1,13 +1,12 @@
 //! Who is on a bridge: ports of pods, with what they were promised, and strangers.
 
-use super::RECONCILE;
+use super::PLAN;
 use super::bridge::{bridges, is_link_local, object, ports};
 use crate::datapath::mark::OWNER;
 use crate::datapath::survey::Link;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::net::IfName;
-use crate::state::record::Flags;
 
 use Severity::{Broken, Warning};
 
@@ -23,14 +22,20 @@ pub(super) const CHECKS: &[Check] = &[
         BRIDGES,
         vlan_filtering,
     ),
-    G::Bridge.check("port-hairpin", "ports send back where that was promised", Warning, BRIDGES, hairpin),
-    G::Bridge.check(
-        "port-isolation",
-        "ports are isolated where that was promised",
-        Broken,
-        BRIDGES,
-        isolation,
+    G::Bridge.planned(
+        "port-hairpin",
+        "ports send back where that was promised, and only there",
+        Warning,
+        PLAN,
     ),
+    G::Bridge.planned(
+        "port-isolation",
+        "ports are isolated where that was promised, and only there",
+        Broken,
+        PLAN,
+    ),
+    G::Bridge.planned("port-vlan", "ports are in the VLANs that were promised", Broken, PLAN),
+    G::Bridge.planned("port-foreign", "nobody gave a pod's port addresses or routes", Warning, PLAN),
 ];
 
 /// Ports that are not host ends of ours, and whether each leads out of the node.
@@ -108,59 +113,4 @@ fn vlan_filtering(evidence: &Evidence) -> Verdict {
         )
     });
     Ok(findings.collect())
-}
-
-/// What each pod's port was promised, for ports that are on their bridge.
-fn flags(
-    evidence: &Evidence,
-    wanted: impl Fn(&Flags) -> bool,
-    has: impl Fn(&Link) -> Option<bool>,
-    problem: impl Fn(&str, &str) -> Finding,
-) -> Verdict {
-    let network = &evidence.node()?.network;
-    let mut findings = Vec::new();
-    for pod in evidence.attachments()?.live() {
-        let promised = &pod.record.promised;
-        let port = promised.host_if.as_ref().and_then(|name| network.link(name.as_str()));
-        let bridge = promised.bridge.as_ref().and_then(|name| network.link(name.as_str()));
-        let at_home =
-            |port: &&Link| port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
-        let Some(port) = port.filter(at_home) else { continue };
-        if wanted(&promised.flags) && has(port) == Some(false) {
-            findings.push(problem(&pod.words(), &port.name));
-        }
-    }
-    Ok(findings)
-}
-
-fn hairpin(evidence: &Evidence) -> Verdict {
-    flags(
-        evidence,
-        |flags| flags.hairpin,
-        |port| port.hairpin,
-        |pod, port| {
-            Finding::problem(
-                pod,
-                format!(
-                    "hairpin mode of its port {port} is off: it does not reach itself through a host port"
-                ),
-                RECONCILE,
-            )
-        },
-    )
-}
-
-fn isolation(evidence: &Evidence) -> Verdict {
-    flags(
-        evidence,
-        |flags| flags.isolated,
-        |port| port.isolated,
-        |pod, port| {
-            Finding::problem(
-                pod,
-                format!("its port {port} is not isolated: other isolated pods reach it"),
-                RECONCILE,
-            )
-        },
-    )
 }

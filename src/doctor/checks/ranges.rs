@@ -47,11 +47,18 @@ fn overlap(evidence: &Evidence) -> Verdict {
     let network = &evidence.node()?.network;
     let ground = ground::of(&network.links, &network.addresses, &network.routes);
     let mut findings = Vec::new();
+    let ports: BTreeSet<String> = evidence
+        .records()?
+        .live()
+        .filter_map(|pod| pod.record.promised.host_if.as_ref().map(ToString::to_string))
+        .collect();
     for (range, own) in ranges(evidence)? {
         let mut named: BTreeSet<&str> = BTreeSet::new();
         // What another network of ours has is a range of its own, and is compared as such. A pod's address on lo is
-        // `address-duplicate`.
-        let own = |taken: &Taken| own.contains(&taken.interface) || taken.interface == "lo";
+        // `address-duplicate`. What somebody put on a pod's port is to be taken away, and no reason for another range.
+        let own = |taken: &Taken| {
+            own.contains(&taken.interface) || taken.interface == "lo" || ports.contains(&taken.interface)
+        };
         for taken in ground.collisions(range, own) {
             if taken.interface.is_empty() || named.insert(&taken.interface) {
                 findings.push(clash(range, &taken.to_string()));

@@ -77,7 +77,7 @@ fn node(runtime: Runtime, answer: Result<Status, Reason>) -> Evidence {
 fn problems(evidence: &Evidence) -> Vec<(&'static str, String, String)> {
     let mut problems = Vec::new();
     for check in CHECKS {
-        for finding in (check.run)(evidence).into_iter().flatten() {
+        for finding in check.verdict(evidence).into_iter().flatten() {
             let Finding::Problem { found, fix, .. } = finding else { continue };
             problems.push((check.id, found, fix));
         }
@@ -175,7 +175,7 @@ fn a_node_without_runtime_is_no_finding() {
     let runtimes = Runtimes { left_out: vec![left_out], ..Runtimes::default() };
     let evidence = Evidence { runtime: Some(Ok(runtimes)), ..Evidence::default() };
     for check in CHECKS.iter().filter(|check| check.id != "cache-damaged") {
-        assert_eq!((check.run)(&evidence), Err(Pass::skipped("containerd: runs no pods")), "{}", check.id);
+        assert_eq!(check.verdict(&evidence), Err(Pass::skipped("containerd: runs no pods")), "{}", check.id);
     }
 }
 

@@ -6,9 +6,12 @@ use crate::datapath::survey::{Link, OperState};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Promise;
+use crate::doctor::planned;
 use crate::net::{Family, network_of};
 
 use Severity::{Broken, Warning};
+
+const ROUTER: &[Need] = &[Need::Network, Need::Attachments, Need::Files, Need::Plan];
 
 pub(super) const CHECKS: &[Check] = &[
     G::Host.check("uplink-missing", "there is a default route", Warning, &[Need::Network], uplink_missing),
@@ -20,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         uplink_twice,
     ),
     G::Host.check("ipv6-disabled", "IPv6 is on where pods have it", Broken, SWITCHES, ipv6_disabled),
-    G::Host.check("ipv6-router", "uplinks keep their IPv6 router", Warning, SWITCHES, ipv6_router),
+    G::Host.check("ipv6-router", "uplinks keep their IPv6 router", Warning, ROUTER, ipv6_router),
 ];
 
 fn uplink_missing(evidence: &Evidence) -> Verdict {
@@ -110,6 +113,10 @@ fn ipv6_disabled(evidence: &Evidence) -> Verdict {
 /// A kernel that forwards takes no router advertisements where `accept_ra` is 1.
 fn ipv6_router(evidence: &Evidence) -> Verdict {
     let node = evidence.node()?;
+    let planned = planned::findings(evidence, "ipv6-router")?;
+    if !planned.is_empty() {
+        return Ok(planned);
+    }
     if node.switch("net/ipv6/conf/all/forwarding") != Some("1") {
         return Err(Pass::skipped("the node does not forward IPv6"));
     }

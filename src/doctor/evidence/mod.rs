@@ -38,6 +38,7 @@ use crate::datapath::survey::ruleset::Ruleset;
 use crate::datapath::survey::trial::{self, Trial};
 use crate::host::root::Root;
 use crate::host::runtimes::Found;
+use crate::reconcile;
 use crate::state::Lease;
 use crate::state::lease::DATA_DIR;
 use crate::state::record::ROOT;
@@ -69,6 +70,8 @@ pub struct Evidence {
     pub configuration: Source<Configuration>,
     pub packets: Source<Packets>,
     pub runtime: Source<Runtimes>,
+    /// What `reconcile` would do.
+    pub plan: Source<reconcile::Report>,
     /// Addresses that some network namespace of this machine carries; asked for only where rules of others name some.
     pub carried: HashSet<IpAddr>,
     pub pod_cidr: Vec<IpNetwork>,
@@ -129,6 +132,11 @@ impl Evidence {
         look(self.runtime.as_ref())
     }
 
+    /// What `reconcile` would do.
+    pub fn plan(&self) -> Result<&reconcile::Report, Pass> {
+        look(self.plan.as_ref())
+    }
+
     /// Asks every source that is needed. `earlier` is what was seen a moment ago, if there was such a look.
     pub fn gather(needs: &[Need], given: &Given, earlier: Option<&Self>) -> Self {
         let root = &given.root;
@@ -167,6 +175,9 @@ impl Evidence {
                 (Some(Err(why)), _) | (_, Some(Err(why))) => Err(why.clone()),
                 _ => Ok(Packets::default()),
             });
+        }
+        if wants(Need::Plan) {
+            found.plan = Some(reconcile::plan_all(root).map_err(|error| error.to_string()));
         }
         if wants(Need::Runtime) {
             let networks = found.configuration().map(|known| known.installed.networks.clone());

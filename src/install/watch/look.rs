@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use crate::host::enter::enter;
 use crate::host::root::Root;
 use crate::install::apply::Lock;
-use crate::install::enter::enter;
 use crate::install::pass::Pass;
 use crate::install::report::{Report as InstallReport, Result as Outcome};
 use crate::log::Entry;

@@ -1,6 +1,8 @@
 //! The report as a person and as a machine reads it.
 
 use super::*;
+use crate::datapath::step::Step as LinkStep;
+use crate::net::Family;
 
 fn web() -> Subject {
     Subject::Attachment {
@@ -22,12 +24,17 @@ fn nameless() -> Subject {
 
 fn report() -> Report {
     let mut report = Report { attachments: 3, ..Report::default() };
-    report.change(&web(), Action::Repair, vec!["node: ip link set veth9ee7e15e master smartnet0 up".into()]);
-    report.change(&web(), Action::Repair, vec!["node: sysctl -w net.ipv4.ip_forward=1".into()]);
-    report.change(&nameless(), Action::Remove, vec!["node: ip link del veth0000aaaa".into()]);
+    let link = |name: &str| name.parse().unwrap();
+    let join = LinkStep::Join { link: link("veth9ee7e15e"), bridge: link("smartnet0") };
+    report.change(&web(), Action::Repair, vec![Step::Link(join)]);
+    report.change(&web(), Action::Repair, vec![Step::Link(LinkStep::Forward(Family::V4))]);
+    let remove = LinkStep::RemoveLink { link: link("veth0000aaaa") };
+    report.change(&nameless(), Action::Remove, vec![Step::Link(remove)]);
     report.change(&Subject::Node, Action::Remove, Vec::new());
-    report.failure(&web(), Some("pod:  ip link set eth0 up".into()), "operation not permitted");
-    report.failure(&web(), Some("pod:  ip link set eth0 up".into()), "operation not permitted");
+    let up = Step::Link(LinkStep::PodUp { link: link("eth0") });
+    for _ in 0..2 {
+        report.failure(&web(), Some(up.clone()), Obstacle::Refused, "operation not permitted");
+    }
     report.note(&nameless(), "its ADD was interrupted; the next ADD or DEL finishes it");
     report
 }
@@ -63,13 +70,13 @@ fn the_last_line_says_whether_anything_is_to_be_done() {
     assert!(idle.is_idle() && idle.is_whole());
     assert_eq!(idle.text(), "reconcile: 1 attachment, nothing to do\n");
     let mut planned = Report { dry_run: true, ..Report::default() };
-    planned.change(&Subject::Node, Action::Remove, vec!["node: x".into()]);
+    planned.change(&Subject::Node, Action::Remove, vec![Step::Lease("/x".into())]);
     assert_eq!(
         planned.text(),
-        "node, wanted by nobody\n  node: x\nreconcile: 0 attachments, 1 step to make; nothing was changed\n"
+        "node, wanted by nobody\n  node: lease /x\nreconcile: 0 attachments, 1 step to make; nothing was changed\n"
     );
     assert_eq!(
         planned.json(),
-        "{\"version\":1,\"dry_run\":true,\"attachments\":0,\"changes\":[{\"subject\":null,\"action\":\"remove\",\"steps\":[\"node: x\"]}],\"failures\":[],\"notes\":[]}\n"
+        "{\"version\":1,\"dry_run\":true,\"attachments\":0,\"changes\":[{\"subject\":null,\"action\":\"remove\",\"steps\":[\"node: lease /x\"]}],\"failures\":[],\"notes\":[]}\n"
     );
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod agreement;
 mod bundle;
 mod faults;
 mod fix;

@@ -51,6 +51,20 @@ faults! {
         }
         sh("ip link set smartnet0 address 02:00:00:00:00:99");
     };
+    /// Nobody has to have asked for it.
+    an_idle_bridge_has_another_mac: [("bridge-mac", "bridge smartnet0")] => 1, |_| {
+        sh("ip link set smartnet0 address 02:00:00:00:00:99");
+    };
+    the_bridge_takes_router_advertisements: [("bridge-advertisements", "bridge smartnet0")] => 1, |_| {
+        sh("sysctl -qw net.ipv6.conf.smartnet0.accept_ra=1");
+    };
+    the_bridge_lost_its_mark: [("mark-missing", "bridge smartnet0")] => 0, |_| sh("ip link set smartnet0 alias ''");
+    a_port_lost_its_mark: [("mark-missing", "pod default/web-1")] => 0, |lab: &Lab| {
+        sh(&format!("ip link set {} alias ''", lab.port(1)));
+    };
+    the_bridge_is_not_promiscuous [kind: Kind { keys: json!({"promiscMode": true, "hairpinMode": false}), ..Kind::default() }]: [
+        ("bridge-promiscuous", "bridge smartnet0"),
+    ] => 0, |_| sh("ip link set smartnet0 promisc off");
     the_bridge_spans_a_tree: [("bridge-stp", "bridge smartnet0")] => 0, |_| {
         sh("ip link set smartnet0 type bridge stp_state 1");
     };
@@ -61,6 +75,19 @@ faults! {
     };
     a_port_does_not_send_back: [("port-hairpin", "pod default/web-1")] => 0, |lab: &Lab| {
         sh(&format!("bridge link set dev {} hairpin off", lab.port(1)));
+    };
+    a_port_sends_back_what_was_not_promised [kind: Kind { keys: json!({"hairpinMode": false}), ..Kind::default() }]: [
+        ("port-hairpin", "pod default/web-1"),
+    ] => 0, |lab: &Lab| sh(&format!("bridge link set dev {} hairpin on", lab.port(1)));
+    a_port_is_isolated_unasked: [("port-isolation", "pod default/web-0")] => 1, |lab: &Lab| {
+        sh(&format!("bridge link set dev {} isolated on", lab.port(0)));
+    };
+    /// Of the pods' own range: no reason for another one.
+    a_port_has_an_address: [("port-foreign", "pod default/web-2")] => 0, |lab: &Lab| {
+        sh(&format!("ip addr add 10.7.0.200/32 dev {}", lab.port(2)));
+    };
+    a_route_leads_through_a_port: [("port-foreign", "pod default/web-2")] => 0, |lab: &Lab| {
+        sh(&format!("ip route add 192.0.2.128/25 dev {}", lab.port(2)));
     };
     a_port_is_not_isolated [kind: isolated()]: [("port-isolation", "pod default/web-2")] => 1, |lab: &Lab| {
         sh(&format!("bridge link set dev {} isolated off", lab.port(2)));

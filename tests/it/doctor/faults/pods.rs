@@ -1,5 +1,7 @@
 use std::fs;
 
+use serde_json::json;
+
 use super::faults;
 use crate::doctor::node::{Kind, Lab, sh};
 use crate::lab::{self, Place};
@@ -56,6 +58,16 @@ faults! {
     };
     a_pods_default_route_goes_elsewhere: [("pod-route", "pod default/web-0")] => 1, |lab: &Lab| {
         lab.pods[0].netns.run("ip route replace default via 10.7.0.200 dev eth0");
+    };
+    a_pod_has_lost_another_route [kind: Kind { keys: json!({"ipam": {
+        "type": "smarter-ipam", "dataDir": "/run/cni/networks", "ranges": [[{"subnet": "10.7.0.0/24"}]],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "198.51.100.0/24"}],
+    }}), ..Kind::default() }]: [("pod-route", "pod default/web-0")] => 1, |lab: &Lab| {
+        lab.pods[0].netns.run("ip route del 198.51.100.0/24");
+    };
+    /// Whoever told the pod so: it is the pod that is wrong, and the bridge keeps its MAC.
+    a_pod_knows_its_gateway_under_another_mac: [("pod-neighbour", "pod default/web-1")] => 1, |lab: &Lab| {
+        lab.pods[1].netns.run("ip neigh replace 10.7.0.1 lladdr 02:00:00:00:00:66 dev eth0 nud permanent");
     };
     a_pod_does_not_reach_its_gateway [options: "--probe"]: [("pod-gateway", "pod default/web-1")] => 1, |lab: &Lab| {
         drop_frames(&format!("iifname {} drop", lab.port(1)));

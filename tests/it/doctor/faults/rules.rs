@@ -10,6 +10,15 @@ fn checked() -> Kind {
 }
 
 faults! {
+    the_guard_is_gone: [("table-incomplete", "table ip smarter-cni")] => 1, |_| {
+        sh("nft delete chain ip smarter-cni forward_guard");
+    };
+    nothing_lowers_the_segment_size: [("table-incomplete", "table ip smarter-cni")] => 1, |_| {
+        sh("nft delete chain ip smarter-cni mss_clamp");
+    };
+    a_set_has_an_interface_that_is_gone: [("rules-leftover", "table ip smarter-cni")] => 0, |_| {
+        sh("nft add element ip smarter-cni bridges '{ \"old0\" }'");
+    };
     somebody_flushed_all_rules: [("table-missing", "table ip smarter-cni")] => 1, |_| sh("nft flush ruleset");
     the_tables_of_both_families_are_gone [kind: super::dual()]: [
         ("table-missing", "table ip smarter-cni"), ("table-missing", "table ip6 smarter-cni"),
@@ -29,7 +38,7 @@ faults! {
     };
     source_addresses_are_not_checked [kind: checked()]: [
         ("spoof-check-missing", "pod default/web-0"), ("spoof-check-missing", "pod default/web-1"),
-        ("spoof-check-missing", "pod default/web-2"),
+        ("spoof-check-missing", "pod default/web-2"), ("spoof-check-missing", "table bridge smarter-cni"),
     ] => 0, |_| sh("nft delete table bridge smarter-cni");
     the_go_plugins_left_rules: [("go-leftovers", "chain inet cni_plugins_masquerade masq_checks")] => 0, |_| {
         sh("nft 'table inet cni_plugins_masquerade { chain masq_checks {

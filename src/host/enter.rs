@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// From here on the host's `/` is ours: namespaces of pods, /proc and the programs of the host are found by the host's
 /// paths.
-pub(super) fn enter(root: &Path) -> Result<(), String> {
+pub fn enter(root: &Path) -> Result<(), String> {
     if root == Path::new("/") {
         return Ok(());
     }
