@@ -86,6 +86,7 @@ const SPEAKERS: &[&str] = &[
     "firewall/rules",
     "hostports/observe",
     "hostports/apply",
+    "hostports/flows",
     "hostports/missing",
     "hostports/tables",
     "surplus/observe",
