@@ -5,6 +5,7 @@
 //! grows with the number of pods but the elements of two maps.
 
 pub mod apply;
+pub mod flows;
 pub mod limits;
 pub mod listeners;
 pub mod missing;

@@ -20,14 +20,16 @@ impl Pass<'_> {
         }
         self.be_alone();
         // As the verbs do it: everything about ports of the node happens under its lock.
-        let _lock = match NodeLock::take() {
+        let lock = match NodeLock::take() {
             Ok(lock) => lock,
             Err(error) => return self.report.failure(&subject, None, Obstacle::Refused, error),
         };
         let Some(record) = self.read_again(record, &Standing::Living) else { return };
         let Some(steps) = self.missing_ports(&subject, &record) else { return };
         match apply::apply(&mut self.session, &steps) {
-            Ok(()) => {
+            Ok(stale) => {
+                drop(lock);
+                stale.forget();
                 let made = steps.into_iter().map(Step::Port).collect();
                 self.report.change(&subject, Action::Repair, made);
             }

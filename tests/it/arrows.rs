@@ -91,6 +91,7 @@ const SPEAKERS: &[&str] = &[
     "firewall/rules",
     "hostports/observe",
     "hostports/apply",
+    "hostports/flows",
     "hostports/missing",
     "hostports/tables",
     "surplus/observe",

@@ -6,6 +6,7 @@
 mod changes;
 mod conflicts;
 mod exposure;
+mod flows;
 mod paths;
 mod removal;
 mod scale;

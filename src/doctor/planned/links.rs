@@ -180,15 +180,15 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             format!("interface {link}"),
             "it takes router advertisements only as long as the node does not forward",
         ),
-        Step::AcceptForward { chain, interface } => Fault::new(
+        Step::AcceptForward { chain, traffic, .. } => Fault::new(
             "forward-drop",
             format!("chain {chain}"),
-            format!("it drops what is forwarded, and nothing accepts the packets of {interface}"),
+            format!("it drops what is forwarded, and nothing in the right place accepts the packets of {}", traffic.interface),
         ),
-        Step::AcceptLegacy { family, interface } => Fault::new(
+        Step::AcceptLegacy { family, traffic, .. } => Fault::new(
             "forward-drop",
             format!("chain FORWARD of {}", crate::datapath::firewall::legacy::program(*family)),
-            format!("it drops what is forwarded, and nothing accepts the packets of {interface}"),
+            format!("it drops what is forwarded, and nothing in the right place accepts the packets of {}", traffic.interface),
         ),
         Step::PodAddress { link, address } => {
             Fault::new("pod-address", pod(), format!("its {link} does not have {address}"))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::datapath::firewall::passage::{self, Traffic};
 use crate::datapath::hostports::plan::Step as PortStep;
 use crate::datapath::hostports::{Entry, Mapping, Protocol};
 use crate::datapath::step::Step as LinkStep;
@@ -63,6 +64,8 @@ fn link_steps() -> Vec<LinkStep> {
         table: "filter".into(),
         chain: "forward".into(),
     };
+    let traffic = Traffic::of(&bridge, &[Family::V4], &[]);
+    let change = passage::Change::default();
     let mac = crate::datapath::mark::bridge_mac(&bridge);
     let vlan = crate::net::VlanId::new(7).unwrap();
     let family = Family::V4;
@@ -108,8 +111,8 @@ fn link_steps() -> Vec<LinkStep> {
         LinkStep::GuardForward { family, interface: bridge.clone() },
         LinkStep::KeepAdvertisements { link: link("up0") },
         LinkStep::ClampMss { family, interface: bridge.clone() },
-        LinkStep::AcceptForward { chain, interface: bridge.clone() },
-        LinkStep::AcceptLegacy { family, interface: bridge },
+        LinkStep::AcceptForward { chain, traffic: traffic.clone(), change: change.clone() },
+        LinkStep::AcceptLegacy { family, traffic, change },
         LinkStep::RemovePodLink { link: eth0 },
     ]
 }

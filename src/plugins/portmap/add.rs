@@ -6,6 +6,7 @@ use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
+use crate::datapath::hostports::flows::Stale;
 use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Conflict, plan};
 use crate::datapath::hostports::{HostPorts, Owner, apply, listeners};
@@ -36,17 +37,19 @@ pub fn add(request: &Request) -> Result<AddResult> {
     refuse_listeners(&config, &want)?;
     let records = node_records()?;
     log::stage("lock");
-    let _lock = lock()?;
+    let lock = lock()?;
     log::stage("record");
+    let mut stale = Stale::default();
     // A repeated or an interrupted ADD: what it promised then may be something else now.
     if let Some(earlier) =
         records.read(&attachment(request, target), super::PLUGIN).map_err(Error::internal)?
     {
-        del::remove_locked(&records, &earlier)?;
+        stale.join(del::remove_locked(&records, &earlier)?);
     }
     let mut record = new_record(request, target, &records, &config);
     records.write(&record).map_err(Error::internal)?;
-    let opened = open(&records, &record, &want).and_then(|pod_link| {
+    let opened = open(&records, &record, &want).and_then(|(pod_link, left)| {
+        stale.join(left);
         log::stage("record");
         record.complete = true;
         if let Some(rules) = &mut record.promised.port_rules {
@@ -54,18 +57,20 @@ pub fn add(request: &Request) -> Result<AddResult> {
         }
         records.write(&record).map_err(Error::internal)
     });
-    if let Err(error) = opened {
+    if opened.is_err() {
         log::stage("undo");
-        if let Err(left) = del::remove_locked(&records, &record) {
-            tracing::warn!("could not take everything back: {}; DEL will", left.msg);
+        match del::remove_locked(&records, &record) {
+            Ok(left) => stale.join(left),
+            Err(left) => tracing::warn!("could not take everything back: {}; DEL will", left.msg),
         }
-        return Err(error);
     }
-    Ok(previous)
+    drop(lock);
+    del::forget(stale);
+    opened.map(|()| previous)
 }
 
-/// The kernel comes to carry what is wanted. Returns the interface that leads to the pod.
-fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<Option<IfName>> {
+/// The kernel comes to carry what is wanted. Returns the interface that leads to the pod, and what is left behind.
+fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<(Option<IfName>, Stale)> {
     let failed = |error: crate::datapath::session::Error| {
         Error::internal(format!("unable to set up nftables rules for port mappings: {error}"))
     };
@@ -78,7 +83,7 @@ fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<Option<I
         log::stage("apply");
         let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
         match apply::apply(&mut session, &steps) {
-            Ok(()) => return Ok(have.pod_link.map(|link| link.name)),
+            Ok(stale) => return Ok((have.pod_link.map(|link| link.name), stale)),
             // Somebody flushed the rule set between the look and the change.
             Err(error) if error.is_missing() && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(failed(error)),

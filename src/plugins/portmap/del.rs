@@ -11,6 +11,7 @@ use super::promise::{mappings, mappings_of};
 use super::{PLUGIN, attachment, config, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
+use crate::datapath::hostports::flows::Stale;
 use crate::datapath::hostports::plan::{Step, plan_removal};
 use crate::datapath::hostports::{Mapping, apply, observe};
 use crate::datapath::session::Session;
@@ -38,9 +39,12 @@ pub fn del(request: &Request) -> Result<()> {
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let listed = mappings(&ports, &anywhere.map(IpNetwork::from));
     log::stage("lock");
-    let _lock = lock()?;
+    let lock = lock()?;
     log::stage("ports");
-    remove(container, &listed, &[])
+    let stale = remove(container, &listed, &[])?;
+    drop(lock);
+    forget(stale);
+    Ok(())
 }
 
 /// Removes what the container's records for that interface promise, in whatever network they were made; whether there were
@@ -51,12 +55,8 @@ pub fn remove_recorded(records: &Records, container: &str, if_name: &IfName) -> 
 
 /// As [`remove_recorded`], for whoever has read the container's records.
 pub fn remove_known(records: &Records, known: &[Record], if_name: &IfName) -> Result<bool> {
-    let mut any = false;
-    for record in known.iter().filter(|record| record.plugin == PLUGIN && record.if_name == *if_name) {
-        remove_record(records, record)?;
-        any = true;
-    }
-    Ok(any)
+    let of_interface = known.iter().filter(|record| record.plugin == PLUGIN && record.if_name == *if_name);
+    remove_records(records, of_interface)
 }
 
 /// What [`remove_record`] would tell the kernel.
@@ -69,26 +69,53 @@ pub fn planned_removal(record: &Record) -> Result<Vec<Step>> {
 }
 
 pub fn remove_record(records: &Records, record: &Record) -> Result<()> {
-    log::stage("lock");
-    let _lock = lock()?;
-    log::stage("ports");
-    remove_locked(records, record)
+    remove_records(records, [record]).map(drop)
 }
 
-/// Elements and flows first, the record last: a removal that fails is repeated.
-pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<()> {
+/// Of several attachments: goes on after a failure, and returns the first one. Flows are looked for when all ports are closed.
+pub(super) fn remove_records<'a>(
+    records: &Records,
+    these: impl IntoIterator<Item = &'a Record>,
+) -> Result<bool> {
+    let (mut any, mut failure, mut stale) = (false, None, Stale::default());
+    for record in these {
+        any = true;
+        log::stage("lock");
+        let removed = lock().and_then(|_lock| {
+            log::stage("ports");
+            remove_locked(records, record)
+        });
+        match removed {
+            Ok(left) => stale.join(left),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    forget(stale);
+    failure.map_or(Ok(any), Err)
+}
+
+/// Elements first, the record last: a removal that fails is repeated. Flows come behind the record, and without the lock: a
+/// repair that finds the record would open the ports again, and what is left of flows when this is killed goes with the
+/// pod's address, or with the next pod that gets the port.
+pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<Stale> {
     let (mappings, addresses) = mappings_of(record);
-    remove(&record.container_id, &mappings, &addresses)?;
+    let stale = remove(&record.container_id, &mappings, &addresses)?;
     if let Err(error) = records.remove(&record.attachment(), PLUGIN) {
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
         tracing::warn!(%error, "could not forget the port mappings");
     }
-    Ok(())
+    Ok(stale)
 }
 
-fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result<()> {
+/// After the lock was given back.
+pub(super) fn forget(stale: Stale) {
+    log::stage("flows");
+    stale.forget();
+}
+
+fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result<Stale> {
     if mappings.is_empty() {
-        return Ok(());
+        return Ok(Stale::default());
     }
     let failed = |error: crate::datapath::session::Error| {
         Error::internal(format!("error deleting nftables rules: {error}"))

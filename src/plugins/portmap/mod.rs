@@ -61,14 +61,10 @@ pub fn gc(request: &Request) -> Result<()> {
     };
     let all = records.all().map_err(Error::internal)?;
     let ours = all.iter().filter(|record| record.plugin == PLUGIN);
-    let mut failures = Vec::new();
-    for record in ours.filter(|record| record.network == request.network.as_str() && !stays(record)) {
-        failures.extend(remove_record(&records, record).err());
-    }
-    match failures.into_iter().next() {
-        None => Ok(()),
-        Some(error) => Err(error.context("GC could not free everything")),
-    }
+    let gone = ours.filter(|record| record.network == request.network.as_str() && !stays(record));
+    del::remove_records(&records, gone)
+        .map(drop)
+        .map_err(|error| error.context("GC could not free everything"))
 }
 
 /// Two pods that want one port must not both find it free.

@@ -47,6 +47,5 @@ fn ask(socket: &mut Socket, input: &[u8]) {
     let _ = nft::element(replayed(socket, input), &table, &ports, &[Datum::Protocol(6), Datum::Port(80)]);
     for family in Family::BOTH {
         let _ = conntrack::flows(replayed(socket, input), family);
-        let _ = conntrack::flows_at_port(replayed(socket, input), family, 6, 80);
     }
 }

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
+use std::net::{IpAddr, UdpSocket};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
 use super::Network;
-use crate::lab::{Netns, Plugin, our_plugins};
+use crate::lab::{Netns, Node, Place as _, Plugin, our_plugins};
 use crate::sandbox::sandboxed;
 
 const TRACE: &str = "/run/trace";
@@ -151,5 +152,33 @@ fn a_pod_touches_few_pages() {
         pod.live(18_003, |_, _, call| call.succeed().json);
         pod.live(18_003, &mut see);
         assert!(over.is_empty(), "{}", over.join("\n"));
+    });
+}
+
+/// Flows are forgotten while they are listed: what a pod leaves in the table is no matter of memory.
+#[test]
+fn a_pod_with_many_flows_takes_no_more_memory() {
+    const FLOWS: u16 = 50_000;
+    sandboxed(|| {
+        let _resident = inhabited();
+        let pod = Pod::new("pod");
+        let faults_with = |flows: u16| {
+            let attached = pod.bridge("ADD", &Value::Null).succeed().json;
+            let gateway: IpAddr =
+                attached["ips"][0]["gateway"].as_str().expect("a gateway").parse().expect("an address");
+            pod.netns.inside(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                // That nobody listens on the last one is reported here.
+                (1..=flows).for_each(|port| drop(socket.send_to(b"?", (gateway, port))));
+            });
+            let listed = Node.run("conntrack -C");
+            assert!(listed.trim().parse::<u16>().expect("a number") > flows / 2, "{listed}");
+            let faults = page_faults(&pod.bridge("DEL", &attached)).1;
+            assert!(Node.run("conntrack -C").trim().parse::<u16>().expect("a number") < 100);
+            faults
+        };
+        let (few, many) = (faults_with(10), faults_with(FLOWS));
+        // A list of them would have 3,000 pages.
+        assert!(many < few + 200, "{few} pages with few flows, {many} with {FLOWS}");
     });
 }

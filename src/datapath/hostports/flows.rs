@@ -1,0 +1,224 @@
+//! Flows that a port's coming or going leaves behind, and making the kernel forget them.
+//!
+//! Of all ports at once: a question for flows walks the whole table, whatever it asks for. And without the node's lock: a
+//! table of a busy node takes as long to walk as many pods take to be attached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::thread;
+use std::time::Duration;
+
+use super::plan::{Ends, Step, Turn, is_stale};
+use super::{Entry, Mapping};
+use crate::kernel::conntrack::{Question, Sought};
+use crate::kernel::{self, Socket, address, conntrack};
+use crate::net::Family;
+
+/// Before a look for flows. Whoever had a port answers what it had received, after its flow was forgotten: that begins a flow
+/// of its own, to which the client's next packets belong. So where there was a flow, all of these looks are made: such an
+/// answer comes within milliseconds, on a busy board later. Where there was none, the first look is the last.
+const LOOKS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+];
+
+/// Ports that were opened or closed, whose flows are still to be looked for.
+#[derive(Debug, Default)]
+#[must_use = "flows go on to whoever had the port"]
+pub struct Stale(Vec<(Mapping, Turn)>);
+
+/// All of one family and one protocol, by port of the node.
+type Ports = BTreeMap<u16, Vec<(Mapping, Turn)>>;
+
+impl Stale {
+    /// What the steps of one plan leave behind.
+    pub(super) fn of(steps: &[Step]) -> Self {
+        let opened: BTreeSet<Mapping> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Add(Entry::Port(opened), _) => Some(*opened),
+                _ => None,
+            })
+            .collect();
+        let stale = steps.iter().filter_map(|step| match step {
+            Step::ForgetFlows(mapping) if opened.contains(mapping) => Some((*mapping, Turn::Opens)),
+            Step::ForgetFlows(mapping) => Some((*mapping, Turn::Closes)),
+            _ => None,
+        });
+        Self(stale.collect())
+    }
+
+    /// What several changes leave behind is looked for in one go.
+    pub fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// To be called without a lock. A node without connection tracking, or without connections, has nothing to forget. What
+    /// cannot be forgotten ends by itself, later: no reason to refuse a pod.
+    pub fn forget(self) {
+        if self.0.is_empty() || !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+            return;
+        }
+        if let Err(error) = self.look() {
+            tracing::warn!(%error, "flows of a host port may go to its former holder for a while");
+        }
+    }
+
+    fn look(self) -> kernel::Result<()> {
+        let own: Vec<IpAddr> =
+            address::all(&mut Socket::route()?)?.iter().map(|address| address.address.ip()).collect();
+        let mut socket = Socket::netfilter()?;
+        let groups = self.groups();
+        for (look, pause) in LOOKS.into_iter().enumerate() {
+            thread::sleep(pause);
+            let mut forgotten = 0;
+            for ((family, protocol), ports) in &groups {
+                let all = Question::all(*family, Some(*protocol));
+                let narrow = [by_port(&all, ports), by_place(&all, ports, &own)];
+                let leaves = |flow: &conntrack::Flow| leaves(ports, &ends(flow), &own);
+                forgotten += conntrack::forget(&mut socket, &all, &narrow, leaves)?;
+            }
+            if forgotten == 0 && look == 0 {
+                return Ok(());
+            }
+            tracing::debug!("{forgotten} flows forgotten");
+        }
+        Ok(())
+    }
+
+    fn groups(self) -> BTreeMap<(Family, u8), Ports> {
+        let mut groups: BTreeMap<(Family, u8), Ports> = BTreeMap::new();
+        for (mapping, turn) in self.0 {
+            let ports = groups.entry((mapping.family(), mapping.protocol.number())).or_default();
+            ports.entry(mapping.host_port).or_default().push((mapping, turn));
+        }
+        groups
+    }
+}
+
+/// The port stands on the side that did not begin: the first packet went to it, or its answers do.
+fn by_port(all: &Question, ports: &Ports) -> Vec<Question> {
+    let at = |port: &u16| {
+        let sought = Sought { dst_port: Some(*port), ..Sought::default() };
+        [Question { original: sought, ..all.clone() }, Question { reply: sought, ..all.clone() }]
+    };
+    ports.keys().flat_map(at).collect()
+}
+
+/// A port that closes leaves flows of its pod, one that opens those of the node's address: to it, or begun by it and not
+/// translated. [`is_stale`] says why.
+fn by_place(all: &Question, ports: &Ports, own: &[IpAddr]) -> Vec<Question> {
+    let (mut pods, mut places) = (BTreeSet::new(), BTreeSet::new());
+    let mut loopback = false;
+    for (mapping, turn) in ports.values().flatten() {
+        match (turn, mapping.host_ip) {
+            (Turn::Closes, _) => pods.extend(Some(mapping.pod).filter(|pod| !pod.is_unspecified())),
+            (Turn::Opens, Some(ip)) => places.extend([ip]),
+            (Turn::Opens, None) => {
+                loopback |= all.family == Family::V4;
+                places.extend(own.iter().filter(|ip| Family::of(**ip) == all.family));
+            }
+        }
+    }
+    let (src, dst) = (
+        |ip| Sought { src: Some(ip), ..Sought::default() },
+        |ip| Sought { dst: Some(ip), ..Sought::default() },
+    );
+    let mut questions = Vec::new();
+    for pod in pods {
+        questions.push(Question { reply: src(pod), ..all.clone() });
+        questions.push(Question { original: src(pod), ..all.clone() });
+    }
+    for place in places {
+        questions.push(Question { original: dst(place), ..all.clone() });
+        questions.push(Question { original: src(place), reply: dst(place), ..all.clone() });
+    }
+    if loopback {
+        // All of 127.0.0.0/8 belongs to the node, and whoever asks one of them asks from here unless told otherwise.
+        questions.push(Question { original: src(Ipv4Addr::LOCALHOST.into()), ..all.clone() });
+    }
+    questions
+}
+
+/// Whether any of the ports leaves the flow behind.
+fn leaves(ports: &Ports, flow: &Ends, own: &[IpAddr]) -> bool {
+    let is_local = |ip: IpAddr| ip.is_loopback() || own.contains(&ip);
+    [flow.to.1, flow.from.1, flow.answer_to.1]
+        .iter()
+        .filter_map(|port| ports.get(port))
+        .flatten()
+        .any(|(mapping, turn)| is_stale(mapping, *turn, flow, is_local))
+}
+
+fn ends(flow: &conntrack::Flow) -> Ends {
+    let source = |tuple: &conntrack::Tuple| (tuple.src, tuple.src_port.unwrap_or(0));
+    let destination = |tuple: &conntrack::Tuple| (tuple.dst, tuple.dst_port.unwrap_or(0));
+    Ends {
+        from: source(&flow.original),
+        to: destination(&flow.original),
+        answer_from: source(&flow.reply),
+        answer_to: destination(&flow.reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::hostports::Protocol;
+
+    const OWN: [&str; 3] = ["127.0.0.1", "192.0.2.1", "2001:db8::1"];
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn mapping(host_ip: Option<&str>, host_port: u16) -> Mapping {
+        let (pod, host_ip) = (ip("10.7.0.2"), host_ip.map(ip));
+        Mapping { protocol: Protocol::Udp, host_ip, host_port, pod, pod_port: 53 }
+    }
+
+    fn places(changed: &[(Mapping, Turn)]) -> Vec<Question> {
+        let groups = Stale(changed.to_vec()).groups();
+        let ports = &groups[&(Family::V4, 17)];
+        by_place(&Question::all(Family::V4, Some(17)), ports, &OWN.map(ip))
+    }
+
+    #[test]
+    fn as_many_questions_for_a_thousand_ports_as_for_one() {
+        let many: Vec<_> = (1000..2000).map(|port| (mapping(None, port), Turn::Opens)).collect();
+        assert_eq!(places(&many), places(&many[..1]));
+        // To and from both addresses of the family, and whatever the node asks itself.
+        assert_eq!(places(&many).len(), 5);
+        let many: Vec<_> = (1000..2000).map(|port| (mapping(None, port), Turn::Closes)).collect();
+        assert_eq!(places(&many).len(), 2);
+    }
+
+    #[test]
+    fn a_port_on_one_address_asks_for_that_address() {
+        let questions = places(&[(mapping(Some("192.0.2.7"), 53), Turn::Opens)]);
+        assert_eq!(questions.len(), 2);
+        assert!(
+            questions
+                .iter()
+                .all(|question| [question.original.dst, question.original.src]
+                    .contains(&Some(ip("192.0.2.7"))))
+        );
+    }
+
+    #[test]
+    fn a_flow_leaves_when_any_of_the_ports_leaves_it() {
+        let changed = [(mapping(None, 8053), Turn::Opens), (mapping(Some("192.0.2.7"), 8054), Turn::Opens)];
+        let groups = Stale(changed.to_vec()).groups();
+        let ports = &groups[&(Family::V4, 17)];
+        let client = (ip("198.51.100.9"), 4000);
+        let to = |address: &str, port: u16| {
+            let to = (ip(address), port);
+            leaves(ports, &Ends { from: client, to, answer_from: to, answer_to: client }, &OWN.map(ip))
+        };
+        assert!(to("192.0.2.1", 8053) && to("127.0.0.9", 8053) && to("192.0.2.7", 8054));
+        assert!(!to("192.0.2.1", 8054) && !to("192.0.2.1", 8055) && !to("192.0.2.9", 8053));
+    }
+}

@@ -1,0 +1,109 @@
+//! What the flows of a busy node cost a pod with many ports, and the other pods of the node.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+
+use serde_json::{Value, json};
+
+use super::{Pod, ports};
+use crate::lab::{self, NODE, NODE_V6, Node, Place, Plugin, WORLD, WORLD_V6};
+use crate::sandbox::sandboxed;
+
+const TRACE: &str = "/run/trace";
+
+fn many(protocol: &str, number: u16) -> Value {
+    let list: Vec<_> = (0..number).map(|n| (protocol, 20_000 + n, 1_000 + n)).collect();
+    ports(&list)
+}
+
+/// One packet to each of the ports: a flow each.
+fn flows(from: &impl Place, source: SocketAddr, to: std::net::IpAddr, ports: std::ops::Range<u16>) {
+    from.inside(|| {
+        let socket = UdpSocket::bind(source).unwrap();
+        // A refusal of an earlier one is reported here.
+        ports.for_each(|port| drop(socket.send_to(b"?", (to, port))));
+    });
+}
+
+/// What the call says to the kernel about flows and about the node's lock, in order.
+fn traced(call: Plugin) -> Vec<String> {
+    call.under(&["strace", "-f", "-y", "-qq", "-o", TRACE, "-e", "trace=sendto,flock,close"]).succeed();
+    let about = |line: &&str| line.contains("IPCTNL_MSG_CT_GET") || line.contains("/run/smarter-cni/lock>");
+    fs::read_to_string(TRACE).unwrap().lines().filter(about).map(str::to_owned).collect()
+}
+
+fn walks(trace: &[String]) -> usize {
+    trace.iter().filter(|line| line.contains("IPCTNL_MSG_CT_GET,")).count()
+}
+
+/// It is given back before the first question, and not taken again.
+fn asks_without_the_lock(trace: &[String]) {
+    let locked = |line: &String| line.contains("/run/smarter-cni/lock>");
+    let last = trace.iter().rposition(locked).expect("the node's lock");
+    let first = trace.iter().position(|line| line.contains("IPCTNL_MSG_CT_GET,")).expect("a walk");
+    assert!(last < first && trace[last].contains("close("), "{trace:#?}");
+}
+
+#[test]
+fn two_hundred_ports_ask_no_more_than_a_few() {
+    sandboxed(|| {
+        let world = lab::world();
+        let pod = Pod::attached("dns");
+        // More than are carried over when the table could be asked for less.
+        flows(&world, (WORLD, 4000).into(), NODE, 1..16_000);
+        flows(&world, (WORLD_V6, 4000).into(), NODE_V6, 1..2_000);
+        let mut seen = Vec::new();
+        for number in [8, 200] {
+            let added = traced(pod.portmap("ADD", many("udp", number)));
+            let deleted = traced(pod.portmap("DEL", json!({})));
+            asks_without_the_lock(&added);
+            asks_without_the_lock(&deleted);
+            seen.push((walks(&added), walks(&deleted)));
+        }
+        assert!(seen[0].0 <= 24 && seen[0].1 <= 4, "{seen:?}");
+        assert_eq!(seen[0], seen[1]);
+        assert_eq!(walks(&traced(pod.portmap("ADD", many("tcp", 200)))), 0);
+    });
+}
+
+#[test]
+fn what_two_hundred_ports_leave_behind_goes_and_the_rest_stays() {
+    sandboxed(|| {
+        let world = lab::world();
+        let pod = Pod::attached("dns");
+        let client = Pod::attached("client");
+        // Flows of others, so many that the table is asked for less.
+        flows(&client.netns, client.at(false, 4000), WORLD, 1..16_000);
+        let stale = || {
+            let mut count = 0;
+            for (family, at) in [("ipv4", NODE.to_string()), ("ipv6", NODE_V6.to_string())] {
+                let listed = Node.run(&format!("conntrack -L -f {family} -p udp --orig-dst {at}"));
+                let to = |line: &&str| {
+                    let port =
+                        line.split("dport=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+                    port.is_some_and(|port: u16| (20_000..20_200).contains(&port))
+                };
+                count += listed.lines().filter(to).count();
+            }
+            count
+        };
+        let others =
+            || Node.run(&format!("conntrack -L -f ipv4 -p udp --orig-src {}", client.address(false)));
+        let before = others().lines().count();
+        assert!(before >= 15_900, "{before}");
+        // Nobody listens: the node remembers all the same that somebody asked.
+        let ask = |port: u16| {
+            flows(&world, (WORLD, port).into(), NODE, 20_000..20_200);
+            flows(&world, (WORLD_V6, port).into(), NODE_V6, 20_000..20_200);
+        };
+        ask(4001);
+        assert_eq!(stale(), 400);
+        pod.portmap("ADD", many("udp", 200)).succeed();
+        assert_eq!(stale(), 0);
+        ask(4002);
+        assert_eq!(stale(), 400);
+        pod.portmap("DEL", json!({})).succeed();
+        assert_eq!(stale(), 0);
+        assert!(others().lines().count() > before - 100, "flows of another pod stay");
+    });
+}
