@@ -11,7 +11,7 @@
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them.
 //! Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
-//! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, observe, reading, rules}`, `hostports::{observe, apply, missing,
+//! `census`, `ground`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules}`, `hostports::{observe, apply, missing,
 //! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `plan`, `removal`, `surplus`, `step`, `firewall`,
 //! `hostports`, `hostports::{plan, limits}` and what `alarm` makes of events are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the
 //! installer's decisions and the checks of the doctor. A test reads the arrows off the source.

@@ -19,7 +19,13 @@ pub(super) const CHECKS: &[Check] = &[
         &[Need::Filter, Need::Attachments, Need::Files],
         missing,
     ),
-    G::Rules.check("table-incomplete", "our tables have all their rules", Broken, RULES, incomplete),
+    G::Rules.check(
+        "table-incomplete",
+        "our tables have all their rules",
+        Broken,
+        &[Need::Filter, Need::Attachments, Need::Network],
+        incomplete,
+    ),
     G::Rules.check("masquerade-missing", "pods leave with the node's address", Broken, RULES, masquerade),
     G::Rules.check(
         "spoof-check-missing",
@@ -90,14 +96,18 @@ fn incomplete(evidence: &Evidence) -> Verdict {
     let attachments = evidence.records()?;
     let links: BTreeSet<_> =
         attachments.promises().into_values().flat_map(|promise| promise.gateways.into_keys()).collect();
+    let inside: Vec<_> = links.iter().cloned().collect();
+    let node = evidence.node()?;
     let mut findings = Vec::new();
     for family in families(evidence)?.into_iter().filter(|family| filter.has_table(*family)) {
         let mut lacking = Vec::new();
         if attachments.ports().iter().any(|port| port.family() == family) {
             lacking.extend(filter.lacking_for_ports(family));
         }
+        if attachments.routed().contains(&family) {
+            lacking.extend(filter.lacking_for_guard(family, &node.network.uplinks(family, &inside)));
+        }
         for link in links.iter().filter(|_| attachments.routed().contains(&family)) {
-            lacking.extend(filter.lacking_for_guard(family, link));
             lacking.extend(filter.lacking_for_clamp(family, link));
         }
         if let Some((first, others)) = lacking.split_first() {
