@@ -32,6 +32,8 @@ pub struct Network {
     pub hairpin: bool,
     /// Packets that leave the range get the uplink's address.
     pub masquerade: bool,
+    /// Where forwarding is on because of pods, uplinks reach each other too.
+    pub forward_others: bool,
     /// `None`: pods get no ports of the node.
     pub host_ports: Option<HostPorts>,
     /// `None`: what the plugins take for the best.
@@ -74,6 +76,7 @@ impl Default for Network {
             mtu: Mtu::Kernel,
             hairpin: true,
             masquerade: true,
+            forward_others: false,
             host_ports: Some(HostPorts::default()),
             log_level: None,
         }
@@ -272,6 +275,9 @@ pub fn conflist(network: &Network) -> Value {
         "hairpinMode": network.hairpin,
         "ipam": { "type": "smarter-ipam", "dataDir": DATA_DIR, "ranges": ranges.collect::<Vec<_>>() },
     });
+    if network.forward_others {
+        bridge["forwardOthers"] = json!(true);
+    }
     match network.mtu {
         Mtu::Kernel => {}
         Mtu::Uplink => bridge["mtu"] = json!("auto"),
@@ -345,6 +351,7 @@ mod tests {
             mtu: Mtu::Bytes(1400),
             hairpin: false,
             masquerade: false,
+            forward_others: true,
             host_ports: Some(HostPorts {
                 snat: false,
                 strict: true,
@@ -359,7 +366,7 @@ mod tests {
                 "cniVersion": "1.0.0", "name": "edge",
                 "plugins": [{
                     "type": "smarter-bridge", "bridge": "edge0", "isDefaultGateway": true, "ipMasq": false,
-                    "hairpinMode": false, "mtu": 1400, "logLevel": "warn",
+                    "hairpinMode": false, "forwardOthers": true, "mtu": 1400, "logLevel": "warn",
                     "ipam": {
                         "type": "smarter-ipam", "dataDir": "/var/run/cni/networks",
                         "ranges": [

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 
-use super::firewall::{accepts, rules as filters};
+use super::firewall::{accepts, guard, rules as filters};
 use super::observe::forwarding_key;
 use super::rules;
 use super::session::{PodSide, Session, Side};
@@ -144,8 +144,8 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
 
 fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     match step {
-        Step::GuardForward { family, interface } => {
-            filters::guard_forward(session.netfilter()?, *family, interface)
+        Step::GuardForward { family, add, remove, .. } => {
+            guard::guard_forward(session.netfilter()?, *family, add, remove)
         }
         Step::KeepAdvertisements { link } => {
             optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))

@@ -5,16 +5,20 @@
 //! out where forwarding was off before us.
 
 pub mod accepts;
+pub mod guard;
 pub mod legacy;
 pub mod observe;
 pub mod passage;
 mod reading;
 pub mod rules;
+pub mod uplinks;
 pub mod way;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use passage::{ForwardTable, Traffic};
+use uplinks::{Pair, pairs};
 
 use super::plan::Have;
 use super::spec::Attachment;
@@ -30,10 +34,10 @@ pub struct FirewallHave {
     pub foreign: Vec<ForwardTable>,
     /// The same of the old x_tables.
     pub legacy: Vec<ForwardTable>,
-    /// Families in which strangers' packets are not forwarded.
-    pub guards: Vec<Family>,
-    /// Families and interfaces whose packets the guard lets through.
-    pub guarded: Vec<(Family, IfName)>,
+    /// Families in which uplinks are kept apart, and which of them.
+    pub guards: Vec<(Family, BTreeSet<Pair>)>,
+    /// Uplinks by family; only where they matter.
+    pub uplinks: Vec<(Family, BTreeSet<IfName>)>,
     pub clamped: Vec<(Family, IfName)>,
     /// Families in which forwarding is on because we switched it on.
     pub switched_on: Vec<Family>,
@@ -102,20 +106,37 @@ pub fn traffic(want: &Attachment) -> Vec<Traffic> {
 /// What must stand before forwarding is switched on.
 pub fn plan_before_forwarding(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     let firewall = &have.firewall;
-    for family in want.forwarding.iter().copied().filter(|_| !firewall.without_nf_tables) {
-        let ours = !have.forwarding.contains(&family) || firewall.switched_on.contains(&family);
-        // A guard that stands already, for whichever network, would drop this one's packets too.
-        if !(firewall.guards.contains(&family) || want.firewall.guard && ours) {
+    for family in want.forwarding.iter().copied() {
+        if !needs_guard(want, family, &have.forwarding, firewall) {
             continue;
         }
-        for interface in inside(want) {
-            if !firewall.guarded.contains(&(family, interface.clone())) {
-                steps.push(Step::GuardForward { family, interface });
-            }
+        let none = BTreeSet::new();
+        let of = |(known, _): &&(Family, BTreeSet<_>)| *known == family;
+        let standing = firewall.guards.iter().find(of).map(|(_, pairs)| pairs);
+        let uplinks = firewall.uplinks.iter().find(|(known, _)| *known == family);
+        let wanted = uplinks.map(|(_, uplinks)| pairs(uplinks)).unwrap_or_default();
+        let has = standing.unwrap_or(&none);
+        let add: BTreeSet<_> = wanted.difference(has).cloned().collect();
+        let remove: BTreeSet<_> = has.difference(&wanted).cloned().collect();
+        if standing.is_none() || !add.is_empty() || !remove.is_empty() {
+            steps.push(Step::GuardForward { family, rule: standing.is_none(), add, remove });
         }
     }
     let listeners = firewall.listeners.iter().filter(|_| forwards_newly(want, have, Family::V6));
     steps.extend(listeners.map(|link| Step::KeepAdvertisements { link: link.clone() }));
+}
+
+/// Whether uplinks are to be kept apart: where forwarding is on because of us, and where a guard stands already, for
+/// whichever network.
+pub(super) fn needs_guard(
+    want: &Attachment,
+    family: Family,
+    forwarding: &[Family],
+    firewall: &FirewallHave,
+) -> bool {
+    let ours = !forwarding.contains(&family) || firewall.switched_on.contains(&family);
+    let stands = firewall.guards.iter().any(|(known, _)| *known == family);
+    !firewall.without_nf_tables && (stands || want.firewall.guard && ours)
 }
 
 fn forwards_newly(want: &Attachment, have: &Have, family: Family) -> bool {

@@ -277,10 +277,20 @@ fn observe_firewall(
 ) -> kernel::Result<FirewallHave> {
     let mut have = FirewallHave::default();
     firewall::observe::observe(session, listing, want, &mut have)?;
-    let unguarded: Vec<_> =
-        forwarding.iter().copied().filter(|family| !have.guards.contains(family)).collect();
+    let unguarded: Vec<_> = forwarding
+        .iter()
+        .copied()
+        .filter(|family| have.guards.iter().all(|(known, _)| known != family))
+        .collect();
     if want.firewall.guard && !unguarded.is_empty() {
         have.switched_on = switches::switched_on(&unguarded)?;
+    }
+    for family in &want.forwarding {
+        if firewall::needs_guard(want, *family, forwarding, &have) {
+            let uplinks =
+                firewall::guard::observe_uplinks(&mut session.node, *family, &firewall::inside(want))?;
+            have.uplinks.push((*family, uplinks));
+        }
     }
     if want.forwarding.contains(&Family::V6) && !forwarding.contains(&Family::V6) {
         have.listeners = switches::listeners(&mut session.node, want)?;

@@ -3,12 +3,14 @@
 
 mod words;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use super::firewall::ChainName;
 use super::firewall::passage::{Change, Traffic};
+use super::firewall::uplinks::Pair;
 use super::spec::Attachment;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
 
@@ -164,10 +166,13 @@ pub enum Step {
     RemoveSpoofCheck {
         port: IfName,
     },
-    /// Strangers' packets are not forwarded; the interface's are.
+    /// What comes in by one uplink and leaves by another is not forwarded.
     GuardForward {
         family: Family,
-        interface: IfName,
+        /// The chain and its rule are missing.
+        rule: bool,
+        add: BTreeSet<Pair>,
+        remove: BTreeSet<Pair>,
     },
     /// An uplink takes router advertisements also when the node forwards.
     KeepAdvertisements {

@@ -71,18 +71,15 @@ pub struct Member {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemberSet {
-    /// The guard lets their packets through.
-    Bridges,
     Clamped,
     PodLinks,
 }
 
 impl MemberSet {
-    pub const ALL: [Self; 3] = [Self::Bridges, Self::Clamped, Self::PodLinks];
+    pub const ALL: [Self; 2] = [Self::Clamped, Self::PodLinks];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Bridges => "bridges",
             Self::Clamped => "clamped",
             Self::PodLinks => "pod_links",
         }

@@ -7,13 +7,16 @@ pub mod packets;
 pub mod ruleset;
 pub mod trial;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use super::firewall::legacy as filter;
+use super::firewall::uplinks::Candidate;
+use super::mark::OWNER;
 use crate::kernel::{self, Netns, Socket, address, legacy, link, neighbour, route, rule, sysctl};
-use crate::net::Family;
+use crate::net::{Family, IfName};
 
 pub use crate::kernel::Error;
 pub use crate::kernel::address::Address;
@@ -75,6 +78,35 @@ impl Network {
         let index = link.index;
         let own = self.addresses.iter().filter(|address| address.index == index);
         own.map(|address| address.address).collect()
+    }
+
+    /// The links by which the node reaches everything else, as the guard keeps them apart. `inside` lead to pods.
+    pub fn uplinks(&self, family: Family, inside: &[IfName]) -> BTreeSet<IfName> {
+        let of_family = |network: &IpNetwork| Family::of(network.ip()) == family;
+        let candidates = self.links.iter().filter_map(|link| {
+            let name = link.name.parse::<IfName>().ok()?;
+            let marked = link.alias.as_deref().is_some_and(|alias| alias.starts_with(OWNER));
+            let addresses = self.addresses.iter().filter(|address| address.index == link.index);
+            let default = |route: &RouteEntry| route.dst.prefix() == 0 && route.index == Some(link.index);
+            Some(Candidate {
+                ours: marked || inside.contains(&name),
+                kinds: self.kinds(link),
+                has_default_route: self.routes.iter().any(|route| of_family(&route.dst) && default(route)),
+                has_address: addresses.into_iter().any(|own| own.scope == 0 && of_family(&own.address)),
+                name,
+            })
+        });
+        candidates.filter(Candidate::is_uplink).map(|candidate| candidate.name).collect()
+    }
+
+    fn kinds(&self, link: &Link) -> Vec<Option<String>> {
+        let mut kinds = vec![link.kind.clone()];
+        let mut below = Some(link);
+        while let Some(vlan) = below.filter(|link| link.kind.as_deref() == Some("vlan") && kinds.len() < 8) {
+            below = vlan.peer.and_then(|index| self.by_index(index));
+            kinds.extend(below.map(|link| link.kind.clone()));
+        }
+        kinds
     }
 
     /// The routes to everywhere of the main table, the preferred one first.

@@ -12,7 +12,7 @@ use super::spec::Attachment;
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, link, sysctl};
 use crate::net::{Family, IfName};
-use crate::state::host::{Change, HostChanges};
+use crate::state::host::{Change, HostChanges, changes_exist};
 use crate::state::lock::NodeLock;
 use crate::state::{BootId, NetnsId, record};
 
@@ -75,7 +75,11 @@ pub fn turned() -> kernel::Result<Vec<String>> {
 /// Gives back what was changed in this network namespace, last change first. A switch that somebody else has turned
 /// since then stays. Goes on when one fails and returns the first failure; what failed is still known afterwards.
 pub fn undo() -> kernel::Result<()> {
-    let _lock = NodeLock::take().map_err(failed)?;
+    give_back_all(&NodeLock::take().map_err(failed)?).map(drop)
+}
+
+/// The same for whoever holds the node's lock. Says what was given back, in the order in which it was made.
+pub(super) fn give_back_all(_lock: &NodeLock) -> kernel::Result<Vec<Change>> {
     let netns = here()?;
     let host = changes()?;
     let (mut given_back, mut failure) = (Vec::new(), None);
@@ -86,7 +90,34 @@ pub fn undo() -> kernel::Result<()> {
         }
     }
     host.forget(&given_back).map_err(failed)?;
-    failure.map_or(Ok(()), Err)
+    given_back.reverse();
+    failure.map_or(Ok(given_back), Err)
+}
+
+/// Turns again what was just given back.
+pub(super) fn turn_again(_lock: &NodeLock, changes_again: Vec<Change>) -> kernel::Result<()> {
+    let host = changes()?;
+    for change in changes_again {
+        let (key, new) = (change.key.clone(), change.new.clone());
+        host.remember(change).map_err(failed)?;
+        sysctl::write(&key, &new)?;
+    }
+    Ok(())
+}
+
+/// Whether anything was ever turned, in whichever namespace and boot: most DELs need to know no more.
+pub(super) fn were_turned() -> bool {
+    changes_exist(Path::new(record::ROOT))
+}
+
+/// Whether we turned anything in this namespace.
+pub(super) fn any_turned() -> kernel::Result<bool> {
+    let known = changes()?.read().map_err(failed)?;
+    if known.is_empty() {
+        return Ok(false);
+    }
+    let netns = here()?;
+    Ok(known.iter().any(|change| change.netns == netns))
 }
 
 fn give_back(change: &Change) -> kernel::Result<()> {

@@ -53,6 +53,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         mtu: named(words.mtu.as_ref(), |text| mtu(text, &ranges))?.unwrap_or_default(),
         hairpin: named(words.hairpin.as_ref(), boolean)?.unwrap_or(true),
         masquerade: named(words.masquerade.as_ref(), boolean)?.unwrap_or(true),
+        forward_others: named(words.forward_others.as_ref(), boolean)?.unwrap_or(false),
         host_ports: host_ports(words)?,
         log_level: named(words.log_level.as_ref(), log_level)?,
     };
@@ -388,6 +389,7 @@ mod tests {
         let words = Words {
             mtu: word("auto"),
             hairpin: word("0"),
+            forward_others: word("yes"),
             masquerade: word("No"),
             host_port_snat: word("false"),
             host_port_interfaces: word("lan*, eth0"),
@@ -402,6 +404,7 @@ mod tests {
         let network = &settings.network;
         assert_eq!((network.name.as_str(), network.bridge.as_str()), ("edge", "edge0"));
         assert_eq!((network.mtu, network.hairpin, network.masquerade), (Mtu::Uplink, false, false));
+        assert!(network.forward_others);
         assert_eq!(network.log_level, Some(Level::Debug));
         let ports = network.host_ports.as_ref().unwrap();
         assert_eq!(

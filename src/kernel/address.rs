@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::attribute::{attributes, ip_address, u8_at, u32_at};
 use super::error::{Error, Result};
 use super::netlink::{Answer, NLM_F_CREATE, NLM_F_EXCL, Socket, encoded};
+use crate::net::Family;
 
 pub(super) const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_DELADDR: u16 = 21;
@@ -55,6 +56,19 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<Address>> {
 /// The addresses of all links of the namespace.
 pub fn all(socket: &mut Socket) -> Result<Vec<Address>> {
     dump(socket, 0)
+}
+
+/// The addresses of one family. A kernel without it has none.
+pub fn of_family(socket: &mut Socket, family: Family) -> Result<Vec<Address>> {
+    let mut question = AddressMessage::default();
+    question.header.family = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    let mut found = socket.dump(RTM_GETADDR, &encoded(&question), || "ip addr".to_owned(), parse)?;
+    // Asked for a family it does not have, the kernel answers with all others (rtnl_dump_all).
+    found.retain(|address| Family::of(address.address.ip()) == family);
+    Ok(found)
 }
 
 /// One question for both families: a kernel without IPv6 then has nothing to refuse.

@@ -43,6 +43,11 @@ pub struct HostChanges {
     boot: BootId,
 }
 
+/// Whether there is a file of changes at all, of whatever boot.
+pub fn changes_exist(root: &Path) -> bool {
+    root.join(NAME).exists()
+}
+
 impl HostChanges {
     /// `root` is [`super::record::ROOT`] on a node. Touches nothing.
     pub fn at(root: &Path, boot: BootId) -> Self {

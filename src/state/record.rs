@@ -251,6 +251,16 @@ impl Records {
         Ok(records)
     }
 
+    /// Whether any of them is so. Reads no more than it takes to say yes; one that cannot be read may be so.
+    pub fn any(&self, is_so: impl Fn(&Record) -> bool) -> Result<bool> {
+        let Some(directory) = self.existing()? else { return Ok(false) };
+        let is_so = |name: &String| match self.decode(&directory, name) {
+            Ok(record) => record.is_some_and(|record| is_so(&record)),
+            Err(_) => true,
+        };
+        Ok(names(&directory, "")?.iter().any(is_so))
+    }
+
     /// All of them, in the order of their file names.
     pub fn all(&self) -> Result<Vec<Record>> {
         self.with_prefix("")

@@ -209,20 +209,6 @@ fn without_lookups_of_single_elements_everything_works() {
 }
 
 #[test]
-fn without_the_kinds_of_links_the_guard_stands_without_that_rule() {
-    sandboxed(|| {
-        let (kernel, pod) = (Lacking("no-link-kinds"), Netns::new("pod"));
-        let config = network(&json!({"isDefaultGateway": true, "ipMasq": true}));
-        succeeds(kernel.meets("bridge", "ADD", &pod, &config));
-        let guard = Node.run("nft list chain ip smarter-cni forward_guard");
-        assert!(guard.contains("iifname != @bridges oifname != @bridges drop"), "{guard}");
-        assert!(!guard.contains("iifkind"), "{guard}");
-        succeeds(kernel.call("bridge", "DEL", &pod, &config));
-        assert_nothing_of_a_pod(&pod);
-    });
-}
-
-#[test]
 fn a_kernel_that_does_not_look_at_the_bridge_of_a_new_link_is_told_again() {
     sandboxed(|| {
         let (kernel, pod, other) = (Lacking("no-master-at-birth"), Netns::new("pod"), Netns::new("other"));

@@ -25,6 +25,7 @@ SETTINGS = {
     "mtu": (1400, "mtu", "1400"),
     "hairpin": (False, "hairpin", "false"),
     "masquerade": (True, "masquerade", "true"),
+    "forwardOthers": (True, "forward_others", "true"),
     "hostPorts": (True, "host_ports", "true"),
     "hostPortSnat": (False, "host_port_snat", "false"),
     "hostPortStrict": (True, "host_port_strict", "true"),

@@ -3,9 +3,10 @@
 //! Asks for all chains in one dump; only where a chain of somebody else stands on the forward hook are its rules looked
 //! at, and only where the kernel names the old filter table is its listing asked for.
 
+use super::guard::{guard_rule, standing_pairs};
 use super::legacy as filter;
 use super::passage::{ForwardTable, Traffic};
-use super::rules::{CLAMP, GUARD, Standing, clamp_rules, clamped_set, guard_rule, inside_set, key, table};
+use super::rules::{CLAMP, GUARD, Standing, clamp_rules, clamped_set, key, table};
 use super::way::Chains;
 use super::{ChainName, FirewallHave, accepts, inside, traffic};
 use crate::datapath::mark::OWNER;
@@ -38,8 +39,7 @@ pub fn observe(
     let socket = session.netfilter()?;
     for family in &want.forwarding {
         if stands(socket, listing, &chains, *family, GUARD, &[guard_rule()])? {
-            have.guards.push(*family);
-            have.guarded.extend(members(socket, *family, &inside_set(), want)?);
+            have.guards.push((*family, standing_pairs(socket, *family)?));
         }
         if want.firewall.clamp_mss && stands(socket, listing, &chains, *family, CLAMP, &clamp_rules())? {
             have.clamped.extend(members(socket, *family, &clamped_set(), want)?);

@@ -14,17 +14,11 @@ use crate::net::{Family, IfName};
 
 pub(in crate::datapath) const GUARD: &str = "forward_guard";
 pub(in crate::datapath) const CLAMP: &str = "mss_clamp";
-/// `NF_IP_PRI_FILTER` and `NF_IP_PRI_MANGLE`, linux/netfilter_ipv4.h.
-const PRIORITY_FILTER: i32 = 0;
+/// `NF_IP_PRI_MANGLE`, linux/netfilter_ipv4.h.
 const PRIORITY_MANGLE: i32 = -150;
 
 pub(super) fn table(family: Family) -> Table {
     Table::new(if family == Family::V4 { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
-}
-
-/// Interfaces whose packets are forwarded where strangers' are not.
-pub(in crate::datapath) fn inside_set() -> Set {
-    Set::new("bridges", &[DataType::IfName])
 }
 
 /// Interfaces whose connections are kept to what the route carries.
@@ -89,53 +83,14 @@ fn own_transaction(
     Transaction { commands }
 }
 
-/// Packets that neither come from a network of ours nor go to one are dropped.
-pub(super) fn guard_rule() -> Rule {
-    Rule::new([through(Way::In, Op::Ne, &inside_set()), through(Way::Out, Op::Ne, &inside_set()), Expr::Drop])
-}
-
 /// Connections keep to what the route carries, from either side.
 pub(super) fn clamp_rules() -> [Rule; 2] {
     [Way::In, Way::Out].map(|way| Rule::new([through(way, Op::Eq, &clamped_set()), Expr::ClampMss]))
 }
 
-/// `frames`: except packets that only pass from one port of a bridge to another, which the filter also sees where
-/// br_netfilter is on.
-pub fn guard_transaction(
-    family: Family,
-    interface: &IfName,
-    standing: Standing,
-    frames: bool,
-) -> Transaction {
-    let chain = Chain::base(GUARD, Kind::Filter, HookPoint::Forward, PRIORITY_FILTER);
-    let bridged = Rule::new([
-        Expr::Kind(Way::In, Op::Eq, "bridge"),
-        Expr::Kind(Way::Out, Op::Eq, "bridge"),
-        Expr::Return,
-    ]);
-    let rules = if frames { vec![bridged, guard_rule()] } else { vec![guard_rule()] };
-    own_transaction(family, chain, inside_set(), (standing, rules), interface)
-}
-
 pub fn clamp_transaction(family: Family, interface: &IfName, standing: Standing) -> Transaction {
     let chain = Chain::base(CLAMP, Kind::Filter, HookPoint::Forward, PRIORITY_MANGLE);
     own_transaction(family, chain, clamped_set(), (standing, clamp_rules().to_vec()), interface)
-}
-
-pub fn guard_forward(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
-    let _lock = lock()?;
-    let standing = Standing::of(family, &[guard_rule()], &nft::rules(socket, &table(family), GUARD)?);
-    let guard = nft::commit(socket, &guard_transaction(family, interface, standing, true));
-    match guard {
-        // Kernels before 5.6 do not know what kind a link is.
-        Err(error)
-            if standing != Standing::Whole
-                && (error.is_unsupported() || error.errno() == Some(rustix::io::Errno::INVAL)) =>
-        {
-            nft::commit(socket, &guard_transaction(family, interface, standing, false))
-        }
-        other => other,
-    }
 }
 
 pub fn clamp_mss(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {

@@ -161,30 +161,41 @@ fn whoever_switches_forwarding_on_keeps_strangers_out_first() {
     assert_eq!(steps(&others, &off), Vec::<String>::new());
 }
 
+fn uplinks(names: &[&str]) -> Vec<(Family, BTreeSet<IfName>)> {
+    vec![(Family::V4, names.iter().map(|text| name(text)).collect())]
+}
+
 #[test]
 fn the_guard_comes_back_while_forwarding_is_on_because_of_us() {
     let mut flushed = have();
     flushed.firewall.switched_on.push(Family::V4);
+    flushed.firewall.uplinks = uplinks(&["eth0", "wwan0"]);
     assert_eq!(
         steps(&want(&[Family::V4]), &flushed),
         [
-            "node: nft add element ip smarter-cni bridges { \"smartnet0\" }; nft add rule ip smarter-cni forward_guard iifname \
-          != @bridges oifname != @bridges drop"
+            "node: nft add rule ip smarter-cni forward_guard iifname . oifname @uplink_pairs drop; nft add element ip \
+          smarter-cni uplink_pairs { \"eth0\" . \"wwan0\", \"wwan0\" . \"eth0\" }"
         ]
     );
 }
 
 #[test]
-fn a_guard_of_another_network_lets_this_one_through() {
+fn the_guard_follows_the_uplinks() {
     let mut guarded = have();
-    guarded.firewall.guards.push(Family::V4);
-    guarded.firewall.guarded.push((Family::V4, name("smartnet0")));
+    let apart = pairs(&uplinks(&["eth0", "wwan0"])[0].1);
+    guarded.firewall.guards.push((Family::V4, apart));
+    guarded.firewall.uplinks = uplinks(&["eth0", "wwan0"]);
     let mut network = want(&[Family::V4]);
     network.firewall.guard = false;
     assert_eq!(steps(&network, &guarded), Vec::<String>::new());
-    network.bridge.name = name("other0");
-    network.firewall.clamp_mss = false;
-    assert_eq!(steps(&network, &guarded).len(), 1);
+    guarded.firewall.uplinks = uplinks(&["eth0", "usb0"]);
+    assert_eq!(
+        steps(&network, &guarded),
+        [
+            "node: nft add element ip smarter-cni uplink_pairs { \"eth0\" . \"usb0\", \"usb0\" . \"eth0\" }; nft delete \
+          element ip smarter-cni uplink_pairs { \"eth0\" . \"wwan0\", \"wwan0\" . \"eth0\" }"
+        ]
+    );
 }
 
 #[test]
@@ -226,13 +237,18 @@ insert rule ip filter FORWARD handle 7 oifname \"smartnet0\" xt match conntrack 
 "
     );
     assert_eq!(
-        rules::guard_transaction(Family::V4, &name("smartnet0"), Standing::Missing, true).to_string(),
+        guard::guard_transaction(
+            Family::V4,
+            Standing::Missing,
+            &pairs(&uplinks(&["eth0", "wwan0"])[0].1),
+            &BTreeSet::new()
+        )
+        .to_string(),
         "add table ip smarter-cni
-add set ip smarter-cni bridges { type ifname; }
+add set ip smarter-cni uplink_pairs { type ifname . ifname; }
 add chain ip smarter-cni forward_guard { type filter hook forward priority 0; policy accept; }
-add rule ip smarter-cni forward_guard meta iifkind \"bridge\" meta oifkind \"bridge\" return
-add rule ip smarter-cni forward_guard iifname != @bridges oifname != @bridges drop
-add element ip smarter-cni bridges { \"smartnet0\" }
+add rule ip smarter-cni forward_guard iifname . oifname @uplink_pairs drop
+add element ip smarter-cni uplink_pairs { \"eth0\" . \"wwan0\", \"wwan0\" . \"eth0\" }
 "
     );
     assert_eq!(

@@ -1,11 +1,13 @@
 //! A step as the command a person would type.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnetwork::IpNetwork;
 
 use super::Step;
 use crate::datapath::firewall::passage::Change;
+use crate::datapath::firewall::uplinks::Pair;
 use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::mark::OWNER;
 use crate::net::{Family, IfName, Route};
@@ -105,12 +107,9 @@ impl Step {
                     "node: nft delete element bridge {OWNER} spoof_ports {{ {port} }} and its spoof_allowed"
                 )
             }
-            Self::GuardForward { family, interface } => write!(
-                f,
-                "node: nft add element {} {OWNER} bridges {{ \"{interface}\" }}; nft add rule {0} {OWNER} forward_guard \
-                 iifname != @bridges oifname != @bridges drop",
-                nft_family(*family)
-            ),
+            Self::GuardForward { family, rule, add, remove } => {
+                write!(f, "node: {}", guard_commands(nft_family(*family), *rule, add, remove).join("; "))
+            }
             Self::ClampMss { family, interface } => write!(
                 f,
                 "node: nft add element {} {OWNER} clamped {{ \"{interface}\" }}; nft add rule {0} {OWNER} mss_clamp iifname \
@@ -158,6 +157,28 @@ pub fn masquerade_words(subnet: IpNetwork) -> (&'static str, &'static str) {
 
 fn nft_family(family: Family) -> &'static str {
     if family == Family::V4 { "ip" } else { "ip6" }
+}
+
+fn guard_commands(family: &str, rule: bool, add: &BTreeSet<Pair>, remove: &BTreeSet<Pair>) -> Vec<String> {
+    let pairs = |pairs: &BTreeSet<Pair>| {
+        let words = pairs.iter().map(|(from, to)| format!("\"{from}\" . \"{to}\""));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let mut commands = Vec::new();
+    if rule {
+        commands.push(format!(
+            "nft add rule {family} {OWNER} forward_guard iifname . oifname @uplink_pairs drop"
+        ));
+    }
+    for (operation, which) in [("add", add), ("delete", remove)] {
+        if !which.is_empty() {
+            commands.push(format!(
+                "nft {operation} element {family} {OWNER} uplink_pairs {{ {} }}",
+                pairs(which)
+            ));
+        }
+    }
+    commands
 }
 
 /// What a person types to change a chain of somebody else, in the words of the program that owns it.

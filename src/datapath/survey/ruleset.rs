@@ -14,8 +14,9 @@ pub use foreign::{AddressRule, ForeignPort};
 
 use crate::datapath::firewall::observe::{forward_table, is_foreign};
 use crate::datapath::firewall::passage::ForwardTable;
+use crate::datapath::firewall::uplinks::{Pair, pairs};
 use crate::datapath::firewall::way::{Chains, Condition, Spot};
-use crate::datapath::firewall::{ChainName, accepts, rules as forward};
+use crate::datapath::firewall::{ChainName, accepts, guard, rules as forward};
 use crate::datapath::hostports::{Entry, Mapping, missing, tables};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules;
@@ -36,6 +37,8 @@ pub struct Ruleset {
     /// Pods whose clients on the node are masqueraded: those get through by 127.0.0.1.
     pub local_clients: BTreeSet<IpAddr>,
     spoof_allowed: Vec<(IfName, Mac)>,
+    /// Uplinks that are kept apart.
+    apart: BTreeSet<(Family, Pair)>,
     /// Tables that only their maker may change.
     owned: Vec<Table>,
     /// Sets of interfaces in tables of others that stand on the forward hook.
@@ -109,11 +112,10 @@ impl Ruleset {
                 self.local_clients.insert(*pod);
             }
         }
-        for (name, set) in [
-            ("pod_links", tables::pod_links()),
-            ("bridges", forward::inside_set()),
-            ("clamped", forward::clamped_set()),
-        ] {
+        for pair in guard::standing_pairs(socket, family)? {
+            self.apart.insert((family, pair));
+        }
+        for (name, set) in [("pod_links", tables::pod_links()), ("clamped", forward::clamped_set())] {
             for element in nft::elements(socket, &table, &set)? {
                 if let [Datum::IfName(interface)] = element.key.as_slice() {
                     self.interfaces.insert((family, name, interface.clone()));
@@ -158,45 +160,37 @@ impl Ruleset {
         commands.iter().filter(|command| matches!(command, nft::Command::AddRule { .. })).map(words).collect()
     }
 
-    /// What is missing of the chain that keeps strangers' packets from being forwarded, once one of its kind stands.
-    pub fn lacking_for_guard(&self, family: Family, interface: &IfName) -> Vec<String> {
-        self.lacking_for(family, interface, forward::GUARD, "bridges")
+    /// What is missing of the chain that keeps uplinks apart, once one of its kind stands.
+    pub fn lacking_for_guard(&self, family: Family, uplinks: &BTreeSet<IfName>) -> Vec<String> {
+        let apart = self.apart.iter().filter(|(of, _)| *of == family).map(|(_, pair)| pair.clone()).collect();
+        let add: BTreeSet<_> = pairs(uplinks).difference(&apart).cloned().collect();
+        let transaction =
+            guard::guard_transaction(family, forward::Standing::Missing, &add, &BTreeSet::new());
+        self.lacking_for(family, forward::GUARD, &transaction)
     }
 
     /// The same of the chain that keeps TCP segments to what the route carries.
     pub fn lacking_for_clamp(&self, family: Family, interface: &IfName) -> Vec<String> {
-        self.lacking_for(family, interface, forward::CLAMP, "clamped")
+        let mut transaction = forward::clamp_transaction(family, interface, forward::Standing::Missing);
+        if self.interfaces.contains(&(family, "clamped", interface.clone())) {
+            transaction.commands.retain(|command| !matches!(command, nft::Command::AddElements { .. }));
+        }
+        self.lacking_for(family, forward::CLAMP, &transaction)
     }
 
-    /// The rules of a chain that stands, and the interface in its set.
-    fn lacking_for(&self, family: Family, interface: &IfName, chain: &str, set: &'static str) -> Vec<String> {
+    /// What the transaction would add to a chain that stands, and to its set.
+    fn lacking_for(&self, family: Family, chain: &str, transaction: &nft::Transaction) -> Vec<String> {
         let table = tables::table(family);
         if !self.chains.iter().any(|known| known.table == table && known.name == chain) {
             return Vec::new();
         }
-        let mut lacking = Vec::new();
-        if !self.interfaces.contains(&(family, set, interface.clone())) {
-            lacking.push(format!("add element {table} {set} {{ {interface} }}"));
-        }
         let has = self.rules_of(&table, chain);
-        let transaction = if chain == forward::GUARD {
-            // Kernels before 5.6 have the guard without its first rule.
-            forward::guard_transaction(family, interface, forward::Standing::Missing, false)
-        } else {
-            forward::clamp_transaction(family, interface, forward::Standing::Missing)
-        };
-        lacking.extend(transaction.commands.iter().filter_map(|command| match command {
-            nft::Command::AddRule { rule, .. } if !has.iter().any(|has| has.is(table.family, rule)) => {
-                Some(words(command))
-            }
-            _ => None,
-        }));
-        lacking
-    }
-
-    pub fn has_guard(&self, family: Family) -> bool {
-        let table = tables::table(family);
-        self.chains.iter().any(|chain| chain.table == table && chain.name == forward::GUARD)
+        let lacking = transaction.commands.iter().filter(|command| match command {
+            nft::Command::AddRule { rule, .. } => !has.iter().any(|has| has.is(table.family, rule)),
+            nft::Command::AddElements { .. } => true,
+            _ => false,
+        });
+        lacking.map(words).collect()
     }
 
     pub fn has_clamp(&self, family: Family) -> bool {

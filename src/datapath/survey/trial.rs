@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use crate::kernel::link::{self, NewBridge, NewVeth, Peer};
 use crate::kernel::nft::{
     self, Chain, Command, CtState, DataType, Expr, Field, HookPoint, Kind, Op, Rule, Set, Side, Table,
-    TableFamily, Transaction, Way,
+    TableFamily, Transaction,
 };
 use crate::kernel::{self, Socket, scratch};
 use crate::net::{Family, IfName};
@@ -29,8 +29,6 @@ pub enum Feature {
     /// `ct status` and `ct state`.
     Conntrack,
     ClampMss,
-    /// `meta iifkind`.
-    LinkKind,
     /// Tables of the bridge family.
     BridgeFilter,
     /// Matches of x_tables in chains of `iptables-nft`.
@@ -54,7 +52,6 @@ impl Feature {
         Self::Fib(Family::V6),
         Self::Conntrack,
         Self::ClampMss,
-        Self::LinkKind,
         Self::BridgeFilter,
         Self::Xtables,
     ];
@@ -142,9 +139,6 @@ fn transaction(feature: Feature) -> Option<Transaction> {
             filter(TableFamily::Ip, vec![Rule::new([Expr::Dnatted, state, Expr::Accept])])
         }
         Feature::ClampMss => filter(TableFamily::Ip, vec![Rule::new([Expr::ClampMss])]),
-        Feature::LinkKind => {
-            filter(TableFamily::Ip, vec![Rule::new([Expr::Kind(Way::In, Op::Eq, "bridge"), Expr::Return])])
-        }
         Feature::BridgeFilter => {
             let mac = Expr::Ether(Side::Source, Op::Ne, crate::net::Mac([2, 0, 0, 0, 0, 1]));
             let rule = Rule::new([mac, Expr::Drop]);

@@ -17,7 +17,6 @@ pub(super) const CHECKS: &[Check] = &[
     G::Kernel.check("kernel-fib", "the kernel knows its own addresses in rules", Broken, TRIED, fib),
     G::Kernel.check("kernel-conntrack", "the kernel tracks connections in rules", Broken, TRIED, conntrack),
     G::Kernel.check("kernel-mss-clamp", "the kernel lowers TCP segment sizes", Warning, TRIED, clamp),
-    G::Kernel.check("kernel-link-kind", "rules can tell what kind a link is", Warning, TRIED, link_kind),
     G::Kernel.check(
         "kernel-bridge-filter",
         "the kernel filters frames of bridges",
@@ -90,7 +89,6 @@ const KNOWN: &[Known] = &[
     known(F::Fib(V6), "CONFIG_NFT_FIB_IPV6", &["nft_fib_ipv6", "nft_fib"], Some(F::NfTables)),
     known(F::Conntrack, "CONFIG_NFT_CT", &["nft_ct", "nf_conntrack"], Some(F::NfTables)),
     known(F::ClampMss, "CONFIG_NF_TABLES with rt and exthdr", &["nf_tables"], Some(F::NfTables)),
-    known(F::LinkKind, "Linux 5.6", &["nf_tables"], Some(F::NfTables)),
     known(F::BridgeFilter, "CONFIG_NF_TABLES_BRIDGE", &["nf_tables"], Some(F::NfTables)),
 ];
 
@@ -183,14 +181,6 @@ fn conntrack(evidence: &Evidence) -> Verdict {
 
 fn clamp(evidence: &Evidence) -> Verdict {
     tried(evidence, &[F::ClampMss], "connections through narrow uplinks may hang")
-}
-
-fn link_kind(evidence: &Evidence) -> Verdict {
-    tried(
-        evidence,
-        &[F::LinkKind],
-        "where we switched forwarding on, frames between other bridges are dropped too",
-    )
 }
 
 fn bridge_filter(evidence: &Evidence) -> Verdict {

@@ -11,9 +11,9 @@ use super::TableFamily;
 use super::expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 use super::number::{
     CT_STATE, CT_STATUS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER,
-    META_IIFKIND, META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFKIND, META_OIFNAME,
-    META_PROTOCOL, NETWORK_HEADER, NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TCP_SYN,
-    TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER,
+    NFPROTO_IPV4, NFPROTO_IPV6, REGISTER, RTN_LOCAL, TCP, TCP_SYN, TRANSPORT_HEADER, VERDICT_ACCEPT,
+    VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
 };
 use super::xt;
 use crate::net::Family;
@@ -127,13 +127,6 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
                 NamePattern::Prefix(name) => name.as_str().as_bytes().to_vec(),
             };
             vec![load(Field::Interface(*way), REGISTER), compare(*op, bytes)]
-        }
-        Expr::Kind(way, op, kind) => {
-            let key = if *way == Way::In { META_IIFKIND } else { META_OIFKIND };
-            // The whole of a name's 16 bytes, as `nft` compares it.
-            let mut name = kind.as_bytes().to_vec();
-            name.resize(16, 0);
-            vec![Instruction::Meta { key, register: REGISTER }, compare(*op, name)]
         }
         Expr::Address(side, op, network) => address(family, *side, *op, *network),
         Expr::Ether(side, op, mac) => vec![load(Field::Ether(*side), REGISTER), compare(*op, mac.0.to_vec())],

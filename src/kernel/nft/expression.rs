@@ -96,8 +96,6 @@ impl Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     Interface(Way, Op, NamePattern),
-    /// `meta iifkind`: the driver's word for the link, `bridge`, `veth`… Linux 5.6.
-    Kind(Way, Op, &'static str),
     /// The family is that of the network; a single address is a network of its full length.
     Address(Side, Op, IpNetwork),
     Ether(Side, Op, Mac),
@@ -196,8 +194,6 @@ impl fmt::Display for Expr {
             Self::Interface(way, op, NamePattern::Prefix(name)) => {
                 write!(f, "{} {op}\"{name}*\"", Field::Interface(*way))
             }
-            Self::Kind(Way::In, op, kind) => write!(f, "meta iifkind {op}\"{kind}\""),
-            Self::Kind(Way::Out, op, kind) => write!(f, "meta oifkind {op}\"{kind}\""),
             Self::Address(side, op, network) => {
                 let field = Field::Address(Family::of(network.ip()), *side);
                 write!(f, "{field} {op}{}", super::text::network(*network))

@@ -220,6 +220,9 @@ impl<'a> Attempt<'a> {
         if let Err(error) = self.records.remove(&super::attachment_of(&self.identity), super::PLUGIN) {
             tracing::warn!(%error, "could not forget the attachment; DEL will");
         }
+        if !self.record.promised.gateways.is_empty() {
+            super::del::release(self.records, &mut self.session);
+        }
     }
 }
 

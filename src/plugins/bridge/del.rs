@@ -10,6 +10,7 @@ use crate::applet::{Plugin, plugin};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::apply::apply_all;
+use crate::datapath::firewall::guard;
 use crate::datapath::mark::Identity;
 use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::{Remains, plan_removal};
@@ -138,9 +139,21 @@ fn remove(
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
         tracing::warn!(%error, "could not forget the attachment");
     }
+    if failures.is_empty() && !remembered.promised.gateways.is_empty() {
+        release(records, &mut session);
+    }
     match failures.into_iter().reduce(|first, next| join(first, &next)) {
         None => Ok(()),
         Some(error) => Err(error),
+    }
+}
+
+/// The node is a router for pods no longer than it has any. What cannot be given back now is with the next last pod.
+pub(super) fn release(records: &Records, session: &mut Session) {
+    // One that cannot be read may be promised anything.
+    let is_needed = || records.any(|record| !record.promised.gateways.is_empty()).unwrap_or(true);
+    if let Err(error) = guard::release(session, &is_needed) {
+        tracing::warn!(%error, "the node still forwards as it did for its last pod");
     }
 }
 

@@ -77,6 +77,8 @@ fn stranger(world: &Netns) -> Netns {
     stranger.run("ip link set str0 up");
     stranger.run("ip route add default via 198.51.100.1");
     world.run(&format!("ip route add 198.51.100.0/24 via {}", lab::NODE));
+    // What makes it an uplink, as a modem beside a cable is one.
+    Node.run("ip route add default via 198.51.100.2 dev up1 metric 900");
     stranger
 }
 
