@@ -6,25 +6,29 @@
 //! removes what an ADD makes. Touches nothing without our mark.
 
 mod links;
+mod memory;
 mod ports;
 mod remains;
 mod report;
 mod step;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use report::{Action, Change, Failure, Note, Report, Subject};
 pub use step::{Obstacle, Step};
 
 use crate::Outcome;
+use crate::datapath::census;
 use crate::datapath::session::Session;
+use crate::host::enter::enter;
 use crate::host::root::Root;
 use crate::log::Entry;
 use crate::plugins::{bridge, host_local, portmap};
+use crate::state::elsewhere::{COME_HERE, is_elsewhere};
 use crate::state::holders::{self, GRACE, Whereabouts};
 use crate::state::lock::{NodeLock, RecordLock};
 use crate::state::{BootId, Record, Records, boot, record};
@@ -46,6 +50,9 @@ struct Options {
     /// Only the attachments of this network; what pods of all networks share is then not swept
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    /// Where the host's / is, in a container that has it mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
     /// Print one JSON object: {"version":1,"dry_run",…,"changes":[…],"failures":[…],"notes":[…]}
     #[arg(long)]
     json: bool,
@@ -90,6 +97,9 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     if !rustix::process::geteuid().is_root() {
         return unable(&"smarter-cni reconcile: only root can look into pods; run it with sudo\n");
     }
+    if let Err(why) = enter(&options.root) {
+        return unable(&format_args!("smarter-cni reconcile: {why}\n"));
+    }
     let scope = Scope { dry_run: options.dry_run, network: options.network };
     match pass(&scope) {
         Ok(report) => {
@@ -129,6 +139,9 @@ pub fn plan_all(root: &Root) -> Result<Report, Unable> {
 /// One reconcile, for the command line and for whoever watches. Needs CAP_NET_ADMIN; without the right to enter pods'
 /// namespaces (CAP_SYS_ADMIN) their side is not looked at, and a note says so.
 pub fn pass(scope: &Scope) -> Result<Report, Unable> {
+    if is_elsewhere() {
+        return Err(Unable(format!("nothing is done from here: {COME_HERE} reconcile")));
+    }
     pass_over(scope, &Records::at(Path::new(record::ROOT), boot()?))
 }
 
@@ -137,13 +150,41 @@ fn boot() -> Result<BootId, Unable> {
 }
 
 fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
-    let session = Session::open(None).map_err(|error| Unable(error.to_string()))?;
+    let mut session = Session::open(None).map_err(|error| Unable(error.to_string()))?;
     let all = records.all().map_err(|error| Unable(error.to_string()))?;
+    if let Some(network) = &scope.network {
+        is_known(network, &all, &mut session)?;
+    }
     let report = Report { dry_run: scope.dry_run, ..Report::default() };
-    let mut pass =
-        Pass { scope, records, session, now: boot::boottime(), report, said: HashSet::new(), alone: None };
+    let mut pass = Pass {
+        scope,
+        records,
+        session,
+        now: boot::boottime(),
+        report,
+        said: HashSet::new(),
+        alone: None,
+        recalled: Vec::new(),
+    };
     pass.walk(all);
     Ok(pass.report)
+}
+
+/// A network of which there is neither a record nor a link is a slip of the pen.
+fn is_known(network: &str, all: &[Record], session: &mut Session) -> Result<(), Unable> {
+    let marks = census::marked_attachments(session).map_err(|error| Unable(error.to_string()))?;
+    let recorded = all.iter().map(|record| record.network.clone());
+    let known: BTreeSet<String> =
+        recorded.chain(marks.into_iter().map(|mark| mark.identity.network)).collect();
+    if known.contains(network) {
+        return Ok(());
+    }
+    let known = if known.is_empty() {
+        "no pod is attached".to_owned()
+    } else {
+        format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", "))
+    };
+    Err(Unable(format!("no pod is attached to a network {network:?}; {known}")))
 }
 
 /// One walk over all attachments.
@@ -158,6 +199,8 @@ struct Pass<'a> {
     said: HashSet<String>,
     /// Held from the first change on.
     alone: Option<NodeLock>,
+    /// Records that a dry run would write again: they are not on the disk yet.
+    recalled: Vec<Record>,
 }
 
 /// What an attachment is to a repair.
@@ -173,6 +216,7 @@ enum Standing {
 
 impl Pass<'_> {
     fn walk(&mut self, mut all: Vec<Record>) {
+        self.recall(&mut all);
         if let Some(network) = &self.scope.network {
             all.retain(|record| record.network == *network);
         }

@@ -8,10 +8,12 @@ mod view;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::host::enter::enter;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -25,6 +27,9 @@ struct Options {
     /// Only this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    /// Where the host's / is, in a container that has it mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
     /// Print one JSON object: {"version":1,"networks":[{"name",…,"pools":[…],"attachments":[…]}],"unread":[…]}
     #[arg(long)]
     json: bool,
@@ -53,6 +58,9 @@ pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outco
         }
         Err(help) => return Outcome::printed(help.to_string()),
     };
+    if let Err(why) = enter(&options.root).and_then(|()| is_known(options.network.as_deref())) {
+        return Outcome { stderr: format!("smarter-cni status: {why}\n"), status: 2, ..Outcome::default() };
+    }
     if !options.watch {
         return Outcome::printed(show(&options).0);
     }
@@ -70,6 +78,21 @@ pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outco
 pub fn shown() -> (String, String) {
     let view = assemble::assemble(&gather::gather(), None);
     (render::text(&view, None), render::json(&view))
+}
+
+/// A network that nothing is known of is a slip of the pen.
+fn is_known(network: Option<&str>) -> Result<(), String> {
+    let Some(network) = network else { return Ok(()) };
+    let known: Vec<String> = assemble::assemble(&gather::gather(), None)
+        .networks
+        .into_iter()
+        .map(|network| network.name)
+        .collect();
+    match known.iter().any(|known| known == network) {
+        true => Ok(()),
+        false if known.is_empty() => Err(format!("there is no network {network:?}: no pod is attached")),
+        false => Err(format!("there is no network {network:?}; there are {}", known.join(", "))),
+    }
 }
 
 /// What is to be printed, and the same without what changes by itself.

@@ -57,6 +57,19 @@ pub fn marked_ports(session: &mut Session) -> kernel::Result<Vec<MarkedPort>> {
 /// Whether the other end is in a namespace that is pinned or in which a process lives. `None` when not all of them can be
 /// looked into, and the other end is in none of the rest.
 pub fn is_inhabited(port: &MarkedPort) -> Option<bool> {
+    match home_of(port) {
+        Ok(home) => Some(home.is_some()),
+        Err(NotAll) => None,
+    }
+}
+
+/// Not every namespace could be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAll;
+
+/// A path of the namespace that the other end is in: that of a mount before that of a process. `None` when nobody is in it
+/// any more.
+pub fn home_of(port: &MarkedPort) -> Result<Option<PathBuf>, NotAll> {
     let mut seen = HashSet::new();
     let mut all = true;
     for path in namespace_paths() {
@@ -73,12 +86,12 @@ pub fn is_inhabited(port: &MarkedPort) -> Option<bool> {
             continue;
         }
         match other_end_in(&netns, port) {
-            Ok(true) => return Some(true),
+            Ok(true) => return Ok(Some(path)),
             Ok(false) => {}
             Err(_) => all = false,
         }
     }
-    all.then_some(false)
+    if all { Ok(None) } else { Err(NotAll) }
 }
 
 fn other_end_in(netns: &Netns, port: &MarkedPort) -> kernel::Result<bool> {

@@ -211,6 +211,16 @@ impl Entry {
         }
     }
 
+    /// The address of the pod that it leads to, where it names one.
+    pub fn pod(&self) -> Option<IpAddr> {
+        match self {
+            Self::Port(mapping) => Some(mapping.pod),
+            Self::LocalClients(pod) | Self::Hairpin(pod) | Self::AllClients(pod) => Some(*pod),
+            // The set of a limit has no addresses of pods.
+            Self::PortAt(..) | Self::Limited(..) => None,
+        }
+    }
+
     /// The set it is in.
     pub fn set(&self) -> String {
         match self {

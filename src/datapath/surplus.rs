@@ -9,6 +9,7 @@ pub mod observe;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
@@ -27,6 +28,8 @@ pub struct Wanted {
     pub inside: BTreeSet<IfName>,
     /// Networks by name, with the subnets that are masqueraded for them.
     pub masquerade: BTreeSet<(String, IpNetwork)>,
+    /// Addresses of pods, whose host ports are known.
+    pub addresses: BTreeSet<IpAddr>,
     /// Containers with host ports.
     pub containers: BTreeSet<String>,
 }

@@ -98,6 +98,14 @@ fn explain(step: &Step, change: &Change, gone: &[Family], faults: &mut Vec<Fault
             lease(file),
             format!("{} has this address, and no lease says so: the next pod may be given it", who(subject)),
         )),
+        Step::Recall { plugin, .. } => faults.push(
+            Fault::new(
+                "pod-record",
+                who(subject),
+                format!("it lives, and its {plugin} record is gone: nothing knows what it was promised"),
+            )
+            .with_fix(format!("{RECONCILE}\nwrites it again, from what the kernel still carries of the pod")),
+        ),
         Step::Release(_) | Step::Forget { .. } => faults.push(remains::memory(step, subject)),
     }
 }

@@ -94,13 +94,16 @@ impl Pass<'_> {
         }
     }
 
-    fn is_recorded(&self, port: &MarkedPort) -> bool {
+    pub(super) fn is_recorded(&self, port: &MarkedPort) -> bool {
         let identity = &port.mark.identity;
         let attachment = Attachment {
             network: &identity.network,
             container: &identity.container,
             if_name: &identity.if_name,
         };
+        if self.recalled.iter().any(|record| record.attachment() == attachment) {
+            return true;
+        }
         // What cannot be read may be there.
         !matches!(self.records.read(&attachment, bridge::PLUGIN), Ok(None))
     }
@@ -110,8 +113,10 @@ impl Pass<'_> {
         let subject = Subject::named(identity, port.mark.pod.as_ref());
         if census::is_inhabited(port) != Some(false) {
             let name = &port.name;
-            let text =
-                format!("{name} has no record any more; it works, and to have it repaired restart the pod");
+            let text = format!(
+                "{name} has no record any more, and the kernel does not tell enough to write it again; it works, and to \
+                 have it repaired restart the pod"
+            );
             return self.report.note(&subject, text);
         }
         let mut steps = vec![LinkStep::RemoveLink { link: port.name.clone() }];
@@ -179,7 +184,12 @@ impl Pass<'_> {
         let present = surplus::observe::observe(&mut self.session).map_err(|error| error.to_string())?;
         let records = self.records.all_or_damaged().map_err(|error| error.to_string())?;
         // A record that cannot be read wants something: nothing may go then.
-        Ok(records.map_or_else(|_| Vec::new(), |records| surplus::plan(&wanted(records), &present)))
+        let Ok(mut records) = records else { return Ok(Vec::new()) };
+        records.extend(self.recalled.iter().cloned());
+        records.extend(self.recall_ports(&records, &present));
+        let mut wanted = wanted(records);
+        self.spare(&mut wanted, &present);
+        Ok(surplus::plan(&wanted, &present))
     }
 
     /// Files of locks that killed verbs left.
@@ -234,6 +244,7 @@ fn planned_removal(record: &Record) -> Result<Vec<Step>, String> {
 fn wanted(records: Vec<Record>) -> Wanted {
     let mut wanted = Wanted::default();
     for record in records {
+        wanted.addresses.extend(record.promised.addresses.iter().map(|promised| promised.address.ip()));
         wanted.ports.extend(record.promised.host_if.clone());
         wanted.inside.extend(record.promised.bridge.clone());
         if let Some(want) = bridge::promise::attachment(&record) {

@@ -23,6 +23,8 @@ pub enum Step {
     Lease(PathBuf),
     /// The lease of a pod that is gone is given back.
     Release(PathBuf),
+    /// The lost record of an attachment that lives is written again, from what the kernel carries of it.
+    Recall { plugin: String, container: String },
     /// The record of an attachment that is gone.
     Forget { plugin: String, container: String },
 }
@@ -43,6 +45,12 @@ impl fmt::Display for Step {
             Self::Surplus(removal) => removal.fmt(f),
             Self::Lease(file) => write!(f, "node: lease {}", file.display()),
             Self::Release(file) => write!(f, "node: release the lease {}", file.display()),
+            Self::Recall { plugin, container } => {
+                write!(
+                    f,
+                    "node: write the {plugin} record of {container} again, from its mark and the kernel"
+                )
+            }
             Self::Forget { plugin, container } => {
                 write!(f, "node: forget the {plugin} record of {container}")
             }

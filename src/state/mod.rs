@@ -6,6 +6,7 @@
 
 pub mod boot;
 mod directory;
+pub mod elsewhere;
 mod error;
 pub mod holders;
 pub mod host;

@@ -10,6 +10,7 @@ use crate::conflist;
 use crate::datapath::census;
 use crate::datapath::session::Session;
 use crate::plugins::{host_local, portmap};
+use crate::state::elsewhere::{COME_HERE, is_elsewhere};
 use crate::state::holders::{self, GRACE, LIBCNI_RESULTS, Liveness, Whereabouts};
 use crate::state::lease::DATA_DIR;
 use crate::state::{BootId, Holder, Lease, Record, Records, Store, boot, record};
@@ -24,6 +25,9 @@ pub(super) fn gather() -> Facts {
             None
         }
     };
+    if is_elsewhere() {
+        facts.unread.push(format!("attachment records: {COME_HERE} status"));
+    }
     if let Some(boot) = &boot {
         read_records(&mut facts, boot);
     }

@@ -33,6 +33,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "doctor" -d 
 complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "selftest" -d 'Attach two throw-away pods with the default configuration and prove that bytes arrive'
 complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "status" -d 'Show attached pods, their addresses and ports of the node, and how much of each pool is used'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -l network -d 'Only the attachments of this network; what pods of all networks share is then not swept' -r
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -l root -d 'Where the host\'s / is, in a container that has it mounted' -r -F
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -l dry-run -d 'Print the steps and make none of them'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -l json -d 'Print one JSON object: {"version":1,"dry_run",…,"changes":[…],"failures":[…],"notes":[…]}'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -s h -l help -d 'Print help'
@@ -83,6 +84,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -s h -l 
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand selftest" -l json -d 'Print one JSON object: {"version":1,"passed":…,"steps":[{"name","passed","detail","milliseconds"}]}'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand selftest" -s h -l help -d 'Print help'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l network -d 'Only this network' -r
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l root -d 'Where the host\'s / is, in a container that has it mounted' -r -F
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l json -d 'Print one JSON object: {"version":1,"networks":[{"name",…,"pools":[…],"attachments":[…]}],"unread":[…]}'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l watch -d 'Show it again whenever it changed, until interrupted'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -s h -l help -d 'Print help'

@@ -23,6 +23,7 @@ fn rule(network: &str, subnet: &str) -> MasqueradeRule {
 #[test]
 fn nothing_goes_from_a_node_where_all_is_wanted() {
     let wanted = Wanted {
+        addresses: BTreeSet::new(),
         ports: names(&["veth1"]),
         inside: names(&["br0"]),
         masquerade: [("net".to_owned(), "10.1.2.0/24".parse().unwrap())].into(),

@@ -20,6 +20,7 @@ const PLAN_AND_PODS: &[Need] = &[Need::Plan, Need::Network, Need::Attachments];
 pub(super) const CHECKS: &[Check] = &[
     G::Pods.planned("pod-namespace", "every attached pod has its network namespace", Warning, PLAN),
     G::Pods.check("pod-unfinished", "no attachment was left half way", Warning, PODS, unfinished),
+    G::Pods.planned("pod-record", "every attached pod is remembered", Warning, PLAN),
     G::Pods.planned("pod-repair", "whatever a pod was promised can be brought back", Warning, PLAN),
     G::Pods.planned("pod-port", "every pod's interface on the node is there", Broken, PLAN),
     G::Pods.planned("pod-port-detached", "every pod's port is on its bridge", Broken, PLAN),

@@ -153,6 +153,7 @@ fn every_step() -> Vec<(Action, Step)> {
     steps.extend(surplus.map(|removal| (Action::Remove, Step::Surplus(removal))));
     steps.extend(entries().into_iter().map(|entry| (Action::Remove, Step::Surplus(Removal::Entry(entry)))));
     steps.push((Action::Repair, Step::Lease("/run/l/10.7.0.2".into())));
+    steps.push((Action::Repair, Step::Recall { plugin: "bridge".into(), container: "x".into() }));
     steps.push((Action::Remove, Step::Release("/run/l/10.7.0.2".into())));
     steps.push((Action::Remove, Step::Forget { plugin: "bridge".into(), container: "x".into() }));
     steps

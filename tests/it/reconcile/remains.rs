@@ -92,14 +92,11 @@ fn a_pod_that_lives_without_its_path_is_left_alone() {
 fn a_host_end_without_record_goes_only_with_its_pod() {
     sandboxed_daemons(|| {
         let pod = Pod::new("pod", &[]);
-        fs::remove_dir_all("/run/smarter-cni").unwrap();
-        let out = reconcile();
-        assert_eq!(steps(&out), Vec::<String>::new(), "{out}");
-        assert!(out.json["notes"].to_string().contains("has no record any more"), "{out}");
         // A namespace that only an open file keeps: nobody lives there, and the kernel keeps the pair.
         let kept = fs::File::open(pod.netns.path()).unwrap();
         let port = pod.port().to_owned();
         drop(pod.netns);
+        fs::remove_dir_all("/run/smarter-cni").unwrap();
         assert!(Node.link(&port).is_some());
         let expected = [
             format!("node: ip link del {port}"),
@@ -113,6 +110,135 @@ fn a_host_end_without_record_goes_only_with_its_pod() {
         assert!(Node.link(&port).is_none());
         drop(kept);
         assert_idle();
+    });
+}
+
+/// Everything that is remembered, in an order that does not change.
+fn memory() -> Vec<Value> {
+    let read = |name: String| {
+        let mut record: Value =
+            serde_json::from_slice(&fs::read(format!("{RECORDS}/{name}")).unwrap()).unwrap();
+        let object = record.as_object_mut().unwrap();
+        object.remove("created_boottime");
+        // Nothing in the kernel says it, but the place of the lease, which has two names.
+        for key in ["pools", "ipam", "data_dir"] {
+            object["promised"].as_object_mut().unwrap().remove(key);
+        }
+        object["pod"].as_object_mut().unwrap().remove("uid");
+        record
+    };
+    lab::files(RECORDS).into_iter().map(read).collect()
+}
+
+#[test]
+fn lost_memory_is_not_death() {
+    sandboxed(|| {
+        let house = House::new();
+        lab::grow_old();
+        let (rules, remembered) = (Node.run("nft list ruleset"), memory());
+        fs::remove_dir_all("/run/smarter-cni").unwrap();
+        let planned = command("reconcile --json --dry-run");
+        let made = reconcile();
+        assert_eq!(steps(&planned), steps(&made), "a dry run says what a run does");
+        assert!(
+            steps(&made)
+                .iter()
+                .all(|step| step.contains("record of") && step.contains(" again, from its mark")),
+            "{made}"
+        );
+        assert_eq!(steps(&made).len(), 3, "two pods, one of them with host ports: {made}");
+        assert_eq!(Node.run("nft list ruleset"), rules, "nothing is swept");
+        assert_eq!(memory(), remembered, "what was promised is known as it was");
+        assert_idle();
+        house.web.check();
+        house.client.check();
+        house.assert_flows("after /run/smarter-cni was emptied");
+        // And they are repaired as ever.
+        let made = house.repair_after("nft flush ruleset; ip link del house0");
+        assert!(made.iter().any(|step| step.contains("hostports { tcp . 8080")), "{made:#?}");
+    });
+}
+
+#[test]
+fn a_lost_record_of_host_ports_comes_back_alone() {
+    sandboxed(|| {
+        let house = House::new();
+        let rules = Node.run("nft list ruleset");
+        for name in lab::files(RECORDS).into_iter().filter(|name| name.contains(".portmap.")) {
+            fs::remove_file(format!("{RECORDS}/{name}")).unwrap();
+        }
+        let made = steps(&reconcile());
+        assert_eq!(made.len(), 1, "{made:#?}");
+        assert!(made[0].contains("write the portmap record"), "{made:#?}");
+        assert_eq!(Node.run("nft list ruleset"), rules);
+        assert_idle();
+        house.assert_flows("after the record of its ports was lost");
+    });
+}
+
+/// Attached by a plugin of somebody else: no link of it has a mark.
+#[test]
+fn host_ports_of_a_pod_that_nobody_remembers_stay_while_its_address_lives() {
+    sandboxed(|| {
+        let house = House::new();
+        run("sh", &["-ec", "
+            ip netns add theirs; ip -n theirs link add eth0 type veth peer name eth1; ip -n theirs addr add 10.9.0.7/24 dev eth0
+            nft add element ip smarter-cni hostports '{ tcp . 9090 comment \"shop/theirs deadbeef\" : 10.9.0.7 . 80 }'
+            nft add element ip smarter-cni hostports '{ tcp . 9091 comment \"shop/dead cafe\" : 10.9.0.8 . 80 }'
+        "]);
+        let out = reconcile();
+        let made = steps(&out);
+        assert!(made.len() == 1 && made[0].contains("tcp . 9091"), "{out}");
+        assert!(out.json["notes"].to_string().contains("pod shop/theirs are left alone"), "{out}");
+        run("ip", &["netns", "del", "theirs"]);
+        let made = steps(&reconcile());
+        assert!(made.len() == 1 && made[0].contains("tcp . 9090"), "{made:#?}");
+        drop(house);
+    });
+}
+
+/// A debug container in the host's network, with the host's processes and a `/run` of its own.
+#[test]
+fn from_a_container_nothing_is_judged_by_its_own_memory() {
+    sandboxed_daemons(|| {
+        let pod = Pod::new("pod", &[("tcp", 8080, 80)]);
+        let rules = Node.run("nft list ruleset");
+        let binary = lab::binary().display().to_string();
+        let inside = |line: &str| {
+            let script = format!("mount --rbind / /mnt && mount -t tmpfs none /run && {line}");
+            std::process::Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap()
+        };
+        let out = inside(&format!("{binary} reconcile"));
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(said.contains("--root DIR") && said.contains("nsenter -t 1 -m"), "{said}");
+        assert_eq!(Node.run("nft list ruleset"), rules);
+        let out = inside(&format!("{binary} status"));
+        assert!(String::from_utf8_lossy(&out.stdout).contains("--root DIR"), "{out:?}");
+        let out = inside(&format!("{binary} reconcile --root /mnt"));
+        assert!(String::from_utf8_lossy(&out.stdout).contains("1 attachment, nothing to do"), "{out:?}");
+        let out = inside(&format!("{binary} status --root /mnt"));
+        assert!(String::from_utf8_lossy(&out.stdout).contains("shop/pod"), "{out:?}");
+        pod.check();
+    });
+}
+
+#[test]
+fn a_network_that_nobody_knows_is_a_slip_of_the_pen() {
+    sandboxed(|| {
+        let _pod = Pod::new("pod", &[]);
+        for word in
+            ["reconcile --network typo", "reconcile --dry-run --network typo", "status --network typo"]
+        {
+            let out = command(word);
+            assert_eq!(out.status, 2, "{word}: {out}");
+            assert!(
+                out.stderr.contains("\"typo\"") && out.stderr.contains("there are house"),
+                "{word}: {out}"
+            );
+        }
+        assert_eq!(command("reconcile --network house").status, 0);
+        assert_eq!(command("status --network house").status, 0);
     });
 }
 
