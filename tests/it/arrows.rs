@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("status", &["net", "applet", "conflist", "cni", "state", "datapath", "plugins"]),
+    ("status", &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     (
         "selftest",
