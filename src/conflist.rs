@@ -297,6 +297,21 @@ pub fn conflist(network: &Network) -> Value {
     })
 }
 
+/// The list with its first plugin told to take no new pods; `None` when it cannot be read.
+pub fn drained(bytes: &[u8]) -> Option<Value> {
+    let mut list: Value = serde_json::from_slice(bytes).ok()?;
+    let plugin = list.get_mut("plugins")?.get_mut(0)?.as_object_mut()?;
+    plugin.insert("drain".to_owned(), Value::Bool(true));
+    Some(list)
+}
+
+/// The name of the network, where the list lets no new pods come.
+pub fn drains(bytes: &[u8]) -> Option<String> {
+    let list: Value = serde_json::from_slice(bytes).ok()?;
+    let is_drained = list.get("plugins")?.get(0)?.get("drain")? == &Value::Bool(true);
+    is_drained.then(|| list.get("name")?.as_str().map(str::to_owned)).flatten()
+}
+
 fn portmap(ports: &HostPorts) -> Value {
     let mut plugin = Map::new();
     plugin.insert("type".to_owned(), json!("smarter-portmap"));
@@ -384,6 +399,17 @@ mod tests {
         let bare = Network { host_ports: None, mtu: Mtu::Uplink, ..network };
         assert_eq!(conflist(&bare)["plugins"].as_array().unwrap().len(), 1);
         assert_eq!(conflist(&bare)["plugins"][0]["mtu"], "auto");
+    }
+
+    #[test]
+    fn a_list_that_lets_no_pods_come_says_so() {
+        let list = conflist(&Network::default()).to_string();
+        assert_eq!(drains(list.as_bytes()), None);
+        let closed = drained(list.as_bytes()).unwrap().to_string();
+        assert_eq!(drains(closed.as_bytes()), Some(NETWORK.to_owned()));
+        for broken in ["", "{", "{}", r#"{"name":"n","plugins":[]}"#] {
+            assert_eq!((drained(broken.as_bytes()), drains(broken.as_bytes())), (None, None), "{broken}");
+        }
     }
 
     #[test]

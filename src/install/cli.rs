@@ -115,6 +115,9 @@ pub(super) struct Uninstall {
     /// Also while pods are attached: they lose their network, and the runtime cannot detach them
     #[arg(long)]
     pub(super) force: bool,
+    /// Wait until the pods that are attached are gone, and go on at once; says whom it waits for
+    #[arg(long, conflicts_with_all = ["dry_run", "force"])]
+    pub(super) wait: bool,
     /// When everything is gone, stay until SIGTERM or SIGINT: a container that ended would be started again
     #[arg(long, conflicts_with = "dry_run")]
     pub(super) stay: bool,

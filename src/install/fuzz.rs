@@ -6,7 +6,7 @@ use super::{observe, uninstall};
 /// Somebody's configuration. Drained, it is for the same network and the same plugins.
 pub fn configuration(bytes: &[u8]) {
     let content = observe::content(bytes);
-    if let Some(drained) = uninstall::drained(bytes) {
+    if let Some(drained) = crate::conflist::drained(bytes) {
         assert_eq!(content, observe::content(drained.to_string().as_bytes()));
     }
 }

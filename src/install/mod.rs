@@ -171,15 +171,16 @@ pub fn uninstall(arguments: &[OsString], environment: &Environment) -> Outcome {
     };
     let root = cli::root(options.root.as_ref(), environment);
     let directories = pass::directories(&asked::find(&Root::at(&root), loaded::PATIENCE), &[], &[]);
-    let signals = match caught(options.stay) {
+    let signals = match caught(options.stay || options.wait) {
         Ok(signals) => signals,
         Err(outcome) => return *outcome,
     };
     // From here on the host's root is ours, and its log.
-    let report = uninstall::run(&root, &directories, options.force, options.dry_run);
+    let mode = uninstall::Mode { force: options.force, dry_run: options.dry_run };
+    let report = uninstall::run(&root, &directories, mode, signals.as_ref().filter(|_| options.wait));
     let outcome = report.outcome(options.json).logged(report.entry("uninstall"));
     match signals {
-        Some(signals) if outcome.status == 0 => stay(&outcome, || signals.wait()),
+        Some(signals) if outcome.status == 0 && options.stay => stay(&outcome, || signals.wait()),
         _ => outcome,
     }
 }

@@ -22,6 +22,13 @@ pub(super) struct Pods {
     shared: bool,
 }
 
+/// How many attachments there are records of. Cheap, to be asked every second.
+pub(super) fn remembered() -> usize {
+    let names =
+        BootId::current().ok().and_then(|boot| Records::at(Path::new(record::ROOT), boot).names().ok());
+    names.map_or(0, |names| names.count())
+}
+
 impl Pods {
     pub(super) fn look(network: &str, shared: bool) -> Result<Self, String> {
         let boot = BootId::current().map_err(|error| format!("which boot is this? {error}"))?;

@@ -56,6 +56,9 @@ pub(super) struct Report {
     /// Those warnings that the watch repeats.
     #[serde(skip)]
     pub(super) collisions: Vec<String>,
+    /// Whoever is remembered, to be compared: a change is a reason to look again.
+    #[serde(skip)]
+    pub(super) pods: usize,
     /// Why it was refused, where it failed, or what it waits for.
     pub(super) errors: Vec<String>,
     pub(super) runtimes: Vec<RuntimeReport>,
@@ -110,6 +113,7 @@ impl Report {
             notes: Vec::new(),
             warnings: Vec::new(),
             collisions: Vec::new(),
+            pods: 0,
             errors: Vec::new(),
             runtimes: Vec::new(),
         }
@@ -135,6 +139,18 @@ impl Report {
         };
         lines(trouble, &self.errors);
         text.push_str(&self.last_line());
+        text
+    }
+
+    /// While it waits: whom for.
+    pub(super) fn waits(&self) -> String {
+        let mut text = String::new();
+        for pod in &self.errors {
+            let _ = writeln!(text, "waiting  {pod}");
+        }
+        text.push_str(
+            "no new pods come; everything goes when these are gone: delete them, or drain the node\n",
+        );
         text
     }
 

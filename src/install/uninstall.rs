@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,11 +15,12 @@ use super::apply::{self, Lock, here, next_move};
 use super::have::{ConfFile, Found, Have as Seen, OWN, PROGRAM, STANDARD};
 use super::installation::{self, Installation, Kept};
 use super::observe;
-use super::pods::Pods;
+use super::pods::{self, Pods};
 use super::program::Program;
 use super::removal::{self, Have, Step};
 use super::report::{Report, Result as Outcome};
-use crate::conflist::{DATA_DIR, FILE_NAME, NETWORK};
+use super::watch::Signals;
+use crate::conflist::{DATA_DIR, FILE_NAME, NETWORK, drained};
 use crate::datapath::session::Session;
 use crate::datapath::withdraw;
 use crate::host::enter::enter;
@@ -27,31 +29,65 @@ use crate::host::root::Root;
 use crate::host::runtimes::{self, Runtime};
 use crate::state::record;
 
-/// `directories` are where plugins and configurations would be put now.
+/// What was said on the command line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mode {
+    pub(super) force: bool,
+    pub(super) dry_run: bool,
+}
+
+/// While it waits: how soon the last pod is noticed, and after how many of these everything is looked at again.
+const PAUSE: Duration = Duration::from_secs(1);
+const ROUND: u32 = 30;
+
+/// `directories` are where plugins and configurations would be put now. With `waiting` it stays until the last pod is gone,
+/// or a signal comes, and says on standard error whom it waits for: whoever comes back later, as a kubelet does, comes
+/// back minutes too late.
 pub(super) fn run(
     root: &Path,
     directories: &(Vec<PathBuf>, Vec<PathBuf>),
-    force: bool,
-    dry_run: bool,
+    mode: Mode,
+    waiting: Option<&Signals>,
 ) -> Report {
-    match uninstall(root, directories, force, dry_run) {
-        Ok(report) => report,
-        Err(error) => Report { errors: vec![error], ..Report::new(Outcome::Failed) },
+    let failed = |error| Report { errors: vec![error], ..Report::new(Outcome::Failed) };
+    let program = Program::own().map_err(|error| format!("cannot read this very program: {error}"));
+    let attempt = |program: &Program| uninstall(program, directories, mode).unwrap_or_else(failed);
+    let program = match program.and_then(|program| enter(root).map(|()| program)) {
+        Ok(program) => program,
+        Err(error) => return failed(error),
+    };
+    let mut report = attempt(&program);
+    let Some(signals) = waiting else { return report };
+    let mut steps = Vec::new();
+    let mut said = Vec::new();
+    while report.result == Outcome::Waiting {
+        steps.append(&mut report.steps);
+        if report.errors != said {
+            let _ = io::stderr().write_all(report.waits().as_bytes());
+            said.clone_from(&report.errors);
+        }
+        match signals.come_within(PAUSE, ROUND, || pods::remembered() != report.pods) {
+            Ok(false) => report = attempt(&program),
+            Ok(true) => break,
+            Err(error) => {
+                report.errors.push(format!("cannot wait: {error}"));
+                break;
+            }
+        }
     }
+    report.steps.splice(0..0, steps);
+    report
 }
 
 fn uninstall(
-    root: &Path,
+    program: &Program,
     directories: &(Vec<PathBuf>, Vec<PathBuf>),
-    force: bool,
-    dry_run: bool,
+    Mode { force, dry_run }: Mode,
 ) -> Result<Report, String> {
-    let program = Program::own().map_err(|error| format!("cannot read this very program: {error}"))?;
-    enter(root)?;
     let root = Root::at("/");
     let _lock =
         if dry_run { None } else { Lock::take_if_installed(&root).map_err(|error| error.to_string())? };
-    let (mut have, mut notes) = look(&root, &program, directories)?;
+    let (mut have, mut notes) = look(&root, program, directories)?;
     let mut drained = Vec::new();
     if !dry_run && !force && !have.open.is_empty() {
         // Who comes between a look and a removal could never be detached: so no one comes, and then another look.
@@ -60,10 +96,11 @@ fn uninstall(
                 .map_err(|error| format!("{}: {error}{}", path.display(), next_move(&error)))?;
             drained.push(Step::Drain(path.clone()).to_string());
         }
-        (have, notes) = look(&root, &program, directories)?;
+        (have, notes) = look(&root, program, directories)?;
     }
     let plan = removal::plan(&have, force);
     let mut report = Report { notes, ..Report::new(Outcome::Planned) };
+    report.pods = pods::remembered();
     report.errors = plan.waiting_for.iter().map(|pod| format!("{pod} is attached")).collect();
     if dry_run {
         report.steps = plan.steps.iter().map(ToString::to_string).collect();
@@ -169,14 +206,6 @@ fn conflists(root: &Root, known: &Installation, seen: &Seen) -> Result<Vec<PathB
         }
     }
     Ok(found.into_iter().collect())
-}
-
-/// The configuration with its first plugin told to take no new pods; `None` when it cannot be read.
-pub(super) fn drained(bytes: &[u8]) -> Option<Value> {
-    let mut list: Value = serde_json::from_slice(bytes).ok()?;
-    let plugin = list.get_mut("plugins")?.get_mut(0)?.as_object_mut()?;
-    plugin.insert("drain".to_owned(), Value::Bool(true));
-    Some(list)
 }
 
 /// A damaged one lets nobody come.

@@ -229,7 +229,7 @@ fn promise(
         rule.network == masquerade_comment(&network)
             && addresses.iter().any(|address| rule.subnet == Some(network_of(*address)))
     });
-    let (guard, clamp_mss) = (is_member(MemberSet::Bridges), is_member(MemberSet::Clamped));
+    let clamp_mss = is_member(MemberSet::Clamped);
     let lease = leased(record, addresses);
     let promised = &mut record.promised;
     (promised.bridge, promised.host_if) = (name, Some(port.name.clone()));
@@ -253,7 +253,9 @@ fn promise(
         ..Flags::default()
     };
     promised.gateways = gateways;
-    promised.firewall = Some(Firewall { accept: accepted || guard || clamp_mss, guard, clamp_mss });
+    // The guard names uplinks and no network. A node that was no router before is kept from being one, as by default.
+    let managed = accepted || clamp_mss;
+    promised.firewall = Some(Firewall { accept: managed, guard: managed, clamp_mss });
     if let Some((ipam, data_dir)) = lease {
         (promised.ipam, promised.data_dir) = (Some(ipam.to_owned()), Some(data_dir.to_owned()));
     }

@@ -377,6 +377,11 @@ impl Records {
 pub struct Names(HashSet<String>);
 
 impl Names {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn contains(&self, attachment: &Attachment<'_>) -> bool {
         self.0.contains(&format!("{}-{}", container_part(attachment.container), attachment_part(attachment)))
     }

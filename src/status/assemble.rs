@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub links: Option<Vec<Link>>,
     /// By address.
     pub leases: Vec<Leased>,
+    /// Networks that take no new pods, each with the file that says so.
+    pub drained: BTreeMap<String, String>,
     pub unread: Vec<String>,
 }
 
@@ -75,6 +77,9 @@ pub(super) fn assemble(facts: &Facts, filter: Option<&str>) -> View {
         }
     }
     networks.add_leases(facts);
+    for (network, file) in &facts.drained {
+        networks.named(network).drained_by = Some(file.clone());
+    }
     let mut networks: Vec<_> = networks.0.into_values().collect();
     networks.retain(|network| filter.is_none_or(|filter| filter == network.name));
     for network in &mut networks {

@@ -9,6 +9,8 @@ use super::assemble::{Facts, Key, Leased, key_of};
 use crate::conflist;
 use crate::datapath::census;
 use crate::datapath::session::Session;
+use crate::host::root::Root;
+use crate::host::runtimes::{self, Runtime};
 use crate::plugins::{host_local, portmap};
 use crate::state::elsewhere::{COME_HERE, is_elsewhere};
 use crate::state::holders::{self, GRACE, LIBCNI_RESULTS, Liveness, Whereabouts};
@@ -35,6 +37,7 @@ pub(super) fn gather() -> Facts {
         Ok(links) => facts.links = Some(links),
         Err(error) => facts.unread.push(format!("links: {error}")),
     }
+    read_drained(&mut facts);
     for directory in lease_directories(&facts.records) {
         read_lease_directory(&mut facts, &directory, boot.as_ref());
     }
@@ -52,6 +55,21 @@ fn read_records(facts: &mut Facts, boot: &BootId) {
             facts.gone.insert(key.clone());
         }
         facts.records.entry(key).or_default().push(record);
+    }
+}
+
+/// What an uninstallation that waits, or was left half-way, wrote where a runtime looks.
+fn read_drained(facts: &mut Facts) {
+    let root = Root::at("/");
+    let runtimes = runtimes::find(&root).runtimes;
+    let places = runtimes.iter().flat_map(Runtime::may_look_in).map(|(conf_dir, _)| conf_dir);
+    let directories: BTreeSet<&Path> = places.chain([Path::new(runtimes::DEFAULT_CONF_DIR)]).collect();
+    for directory in directories {
+        let path = directory.join(conflist::FILE_NAME);
+        let bytes = root.read(&path).ok().flatten();
+        if let Some(network) = bytes.and_then(|bytes| conflist::drains(&bytes)) {
+            facts.drained.insert(network, path.display().to_string());
+        }
     }
 }
 

@@ -51,6 +51,13 @@ fn write_network(text: &mut String, network: &Network) {
         let _ = write!(about, ", gateway {}", network.gateways.join(" "));
     }
     write_folded(text, "", &about, 2);
+    if let Some(file) = &network.drained_by {
+        let words = format!(
+            "takes no new pods: {file} has the key `drain`; smarter-cni install lets them come, smarter-cni uninstall \
+             --wait goes on"
+        );
+        write_folded(text, "", &words, 2);
+    }
     for pool in &network.pools {
         write_folded(text, "pool ", &pool_words(pool), 5);
     }

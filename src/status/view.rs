@@ -20,6 +20,9 @@ pub(super) struct Network {
     /// With prefix.
     pub gateways: Vec<String>,
     pub pools: Vec<Pool>,
+    /// The configuration that lets no new pods come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained_by: Option<String>,
     /// By pod.
     pub attachments: Vec<Attachment>,
 }

@@ -10,21 +10,23 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::containerd::{Containerd, Release, on_each};
 use crate::cri::{Pod, Sandbox};
 use crate::install::{another_build, kernel};
-use crate::kubelet::{DaemonSet, Deployed, NotReady, objects};
+use crate::kubelet::{DaemonSet, NotReady, objects};
 use crate::lab::{self, Foreign, Node, Place, eventually};
 use crate::sandbox::run;
 
 on_each!(
     from_kubectl_apply_to_uninstall,
     the_readme_word_by_word,
+    the_pages_word_by_word,
     a_runtime_that_does_not_load_the_network_says_why_and_what_to_do,
     a_variant_that_does_not_fit_the_node_is_not_ready,
     a_range_that_the_node_uses_keeps_the_pod_from_being_ready_and_says_why,
@@ -202,31 +204,89 @@ fn from_kubectl_apply_to_uninstall(release: Release) {
 
     // kubectl apply of the uninstallation: not while pods are attached, and they can still be removed.
     let uninstall = DaemonSet::of(&manifest("uninstall.yaml"));
-    let NotReady(why) = containerd.deploy(&uninstall, "too-early").expect_err("pods are attached");
-    assert!(why.contains("waiting  default/one is attached"), "{why}");
-    ping(&one.network, "172.38.0.3");
-    containerd.remove_pod(&one);
-    containerd.remove_pod(&two);
-    let gone = containerd.deploy(&uninstall, "uninstall").unwrap_or_else(|NotReady(why)| panic!("{why}"));
+    let log = "/run/logs/uninstall/uninstall.log";
+    let (gone, last) = thread::scope(|scope| {
+        let kubelet = scope.spawn(|| containerd.deploy(&uninstall, "uninstall"));
+        eventually("it says whom it waits for", PATIENCE, || {
+            fs::read_to_string(log).is_ok_and(|said| said.contains("waiting  default/one is attached"))
+        });
+        containerd.cri.run_pod(&Pod::new("late")).expect_err("no new pod comes");
+        ping(&one.network, "172.38.0.3");
+        containerd.remove_pod(&one);
+        ping(&two.network, "172.38.0.1");
+        containerd.remove_pod(&two);
+        let last = Instant::now();
+        (kubelet.join().expect("kubelet"), last.elapsed())
+    });
+    let gone = gone.unwrap_or_else(|NotReady(why)| panic!("{why}"));
+    assert!(last < AT_ONCE, "it took {last:?} after the last pod");
     assert!(gone.logs["uninstall"].contains("smarter-cni is gone from this node"), "{gone:?}");
     assert_eq!(containerd.undeploy(&gone), 0);
     assert_eq!(snapshot(), before);
     eventually("containerd knows", PATIENCE, || !containerd.cri.ready());
 }
 
-/// The commands between two marks of the README, without what stands behind `#`.
-fn readme(mark: &str) -> Vec<String> {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    let (begin, end) = (format!("<!-- {mark} -->"), format!("<!-- /{mark} -->"));
-    let block = text.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).expect("the block").0;
-    let lines = block.lines().filter(|line| !line.starts_with("```"));
-    let words = lines.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
+/// The lines of a block, without what stands behind `#`.
+fn lines(block: &str) -> Vec<String> {
+    let words = block.lines().map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
     words.filter(|line| !line.is_empty()).collect()
+}
+
+/// The first block to be pasted of a section of a page.
+fn block(page: &str, section: &str) -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = fs::read_to_string(&page).expect("a page");
+    let text = text.split_once(section).unwrap_or_else(|| panic!("{}: {section}", page.display())).1;
+    let block = text.split_once("```sh\n").and_then(|(_, rest)| rest.split_once("```")).expect("a block").0;
+    lines(block)
 }
 
 /// What is left of a line behind some words.
 fn behind<'a>(line: &'a str, words: &str) -> Option<&'a str> {
     line.strip_prefix(words).map(str::trim)
+}
+
+/// How long the rest of an uninstallation may take once the last pod is gone: a kubelet that comes back takes minutes.
+const AT_ONCE: Duration = Duration::from_secs(15);
+
+/// Pastes a block. Whoever waits for pods to go waits for a person, who deletes them as soon as he is told.
+fn paste<'scope>(
+    lines: &[String],
+    cluster: &mut Cluster<'scope, '_>,
+    (scope, node, pods): (&'scope Scope<'scope, '_>, &'scope Containerd, &mut Vec<Sandbox>),
+    other: &dyn Fn(&str),
+) {
+    assert!(!lines.is_empty());
+    for line in lines {
+        let person = line.contains("rollout status daemonset smarter-cni-uninstall").then(|| {
+            let pods = std::mem::take(pods);
+            scope.spawn(move || {
+                let log = "/run/logs/smarter-cni-uninstall/uninstall.log";
+                let said = || fs::read_to_string(log).unwrap_or_default();
+                if !pods.is_empty() {
+                    eventually("it names the pods", PATIENCE, || said().contains("is attached"));
+                }
+                for pod in &pods {
+                    node.remove_pod(pod);
+                }
+                Instant::now()
+            })
+        });
+        if !cluster.kubectl(line) {
+            other(line);
+        }
+        if let Some(person) = person {
+            let last = person.join().expect("a person").elapsed();
+            assert!(last < AT_ONCE, "it took {last:?} after the last pod");
+        }
+    }
+}
+
+fn two_pods(node: &Containerd) -> Vec<Sandbox> {
+    eventually("containerd has the network", PATIENCE, || node.cri.ready());
+    let pods: Vec<Sandbox> = ["one", "two"].map(|name| node.run_pod(&Pod::new(name))).into();
+    ping(&pods[0].network, &pods[1].addresses[0]);
+    pods
 }
 
 fn the_readme_word_by_word(release: Release) {
@@ -240,38 +300,54 @@ fn the_readme_word_by_word(release: Release) {
         std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), checkout.join(name))
             .expect("a link");
     }
-    let mut deployed: Vec<(String, Deployed)> = Vec::new();
-    let mut pods = Vec::new();
-    for (mark, pods_before) in [("deployment", 0), ("undeployment", 2)] {
-        let lines = readme(mark);
-        assert_eq!(lines.len(), if mark == "deployment" { 4 } else { 3 }, "{lines:?}");
-        assert_eq!(pods.len(), pods_before);
-        for line in lines {
-            if let Some(file) = behind(&line, "kubectl apply -f k8s/") {
-                // Kubelet tries again until the pods are gone; here they go at once.
-                pods.drain(..).for_each(|pod: Sandbox| containerd.remove_pod(&pod));
-                let set = DaemonSet::of(&manifest(file));
-                let pod =
-                    containerd.deploy(&set, file).unwrap_or_else(|NotReady(why)| panic!("{line}: {why}"));
-                deployed.push((file.to_owned(), pod));
-            } else if let Some(file) = behind(&line, "kubectl delete -f k8s/") {
-                let at = deployed.iter().position(|(name, _)| name == file).expect("it is deployed");
-                assert_eq!(containerd.undeploy(&deployed.remove(at).1), 0, "{line}");
-            } else if let Some(words) = behind(&line, "image/build-binary amd64 ") {
-                // It has made the program under test.
-                let out = words.split_whitespace().next().expect("a place for it");
-                fs::copy(stripped(&lab::binary()), checkout.join(out)).expect("the binary that ships");
-            } else {
-                run("sh", &["-c", &format!("cd {} && {line}", checkout.display())]);
+    let other = |line: &str| {
+        if let Some(words) = behind(line, "image/build-binary amd64 ") {
+            // It has made the program under test.
+            let out = words.split_whitespace().next().expect("a place for it");
+            fs::copy(stripped(&lab::binary()), checkout.join(out)).expect("the binary that ships");
+        } else {
+            run("sh", &["-c", &format!("cd {} && {line}", checkout.display())]);
+        }
+    };
+    thread::scope(|scope| {
+        let mut cluster = Cluster::new(scope, &containerd);
+        let mut pods = Vec::new();
+        let install = block("README.md", "<!-- deployment -->");
+        paste(&install, &mut cluster, (scope, &containerd, &mut pods), &other);
+        pods = two_pods(&containerd);
+        let uninstall = block("README.md", "<!-- undeployment -->");
+        paste(&uninstall, &mut cluster, (scope, &containerd, &mut pods), &other);
+        assert!(cluster.is_empty() && pods.is_empty());
+    });
+    assert_eq!(snapshot(), before);
+}
+
+/// The page for clusters, and then what the one for installations says about going.
+fn the_pages_word_by_word(release: Release) {
+    let containerd = bare_node(release);
+    let before = snapshot();
+    let bin = Path::new("/run/lab-smarter");
+    fs::create_dir_all(bin).expect("a directory");
+    fs::copy(stripped(&lab::binary()), bin.join("smarter-cni")).expect("the binary");
+    let other = |line: &str| drop(run("sh", &["-c", &format!("PATH={}:$PATH; {line}", bin.display())]));
+    thread::scope(|scope| {
+        let mut cluster = Cluster::new(scope, &containerd);
+        let mut pods = Vec::new();
+        let page = "docs/kubernetes.md";
+        for (page, section) in [
+            (page, "\n## Install\n"),
+            (page, "\n## Upgrade\n"),
+            (page, "\n## Uninstall\n"),
+            (page, "\n## Install\n"),
+            ("docs/install.md", "\n## Going: `uninstall`\n"),
+        ] {
+            paste(&block(page, section), &mut cluster, (scope, &containerd, &mut pods), &other);
+            if section.contains("Upgrade") {
+                pods = two_pods(&containerd);
             }
         }
-        if mark == "deployment" {
-            eventually("containerd has the network", PATIENCE, || containerd.cri.ready());
-            pods = ["one", "two"].map(|name| containerd.run_pod(&Pod::new(name))).into();
-            ping(&pods[0].network, &pods[1].addresses[0]);
-        }
-    }
-    assert!(deployed.is_empty());
+        assert!(cluster.is_empty() && pods.is_empty());
+    });
     assert_eq!(snapshot(), before);
 }
 

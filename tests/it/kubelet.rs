@@ -23,6 +23,7 @@ pub(crate) fn objects(path: &Path) -> Vec<Value> {
 /// A DaemonSet and the ConfigMaps that it names.
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonSet {
+    pub(crate) name: String,
     spec: Value,
     config: BTreeMap<String, Value>,
 }
@@ -32,7 +33,8 @@ impl DaemonSet {
         let kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind).cloned();
         let config = kind("ConfigMap").map(|map| (text(&map["metadata"]["name"]), map["data"].clone()));
         let set = kind("DaemonSet").next().expect("a DaemonSet");
-        Self { spec: set["spec"]["template"]["spec"].clone(), config: config.collect() }
+        let spec = set["spec"]["template"]["spec"].clone();
+        Self { name: text(&set["metadata"]["name"]), spec, config: config.collect() }
     }
 
     /// The same with another image in all containers.
@@ -153,6 +155,16 @@ pub(crate) struct NotReady(pub(crate) String);
 impl Containerd {
     /// As kubelet starts it. An init container that fails leaves no pod.
     pub(crate) fn deploy(&self, set: &DaemonSet, name: &str) -> Result<Deployed, NotReady> {
+        self.deploy_while(set, name, &|| true)
+    }
+
+    /// The same as long as somebody wants it: an init container may wait, and is ended like any other.
+    pub(crate) fn deploy_while(
+        &self,
+        set: &DaemonSet,
+        name: &str,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Deployed, NotReady> {
         assert_eq!(set.spec["hostNetwork"], true);
         let logs = format!("/run/logs/{name}");
         fs::create_dir_all(&logs).expect("a directory for logs");
@@ -169,8 +181,11 @@ impl Containerd {
             let mut code = None;
             eventually(&format!("{} ends", container.name), PATIENCE, || {
                 code = self.cri.exit_code(&id).expect("its status");
-                code.is_some()
+                code.is_some() || !wanted()
             });
+            if code.is_none() {
+                self.cri.stop_container(&id, 5).expect("stop the init container");
+            }
             said.insert(container.name.clone(), log(&container.name));
             if code != Some(0) {
                 self.remove_pod(&sandbox);

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bridge;
+mod cluster;
 mod conntrack;
 mod containerd;
 mod cri;

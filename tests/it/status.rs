@@ -255,3 +255,23 @@ fn watching_says_every_change_once_and_ends_with_its_reader() {
         assert!(watch.0.wait().unwrap().success());
     });
 }
+
+#[test]
+fn a_network_that_takes_no_new_pods_says_so() {
+    sandboxed(|| {
+        let directory = std::path::Path::new("/etc/cni/net.d");
+        Node.run("mount -t tmpfs tmpfs /etc/cni");
+        std::fs::create_dir_all(directory).unwrap();
+        let list = json!({"cniVersion": "1.0.0", "name": "smartnet", "plugins": [{"type": "smarter-bridge", "drain": true}]});
+        std::fs::write(directory.join("0-smarter-bridge.conflist"), list.to_string()).unwrap();
+        let shown = status("");
+        assert!(
+            shown.stdout.contains("takes no new pods: /etc/cni/net.d/0-smarter-bridge.conflist has"),
+            "{shown}"
+        );
+        let shown = status("--json");
+        let network = &shown.json["networks"][0];
+        assert_eq!(network["name"], "smartnet");
+        assert_eq!(network["drained_by"], "/etc/cni/net.d/0-smarter-bridge.conflist");
+    });
+}

@@ -61,6 +61,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l watc
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -s h -l help -d 'Print help'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand uninstall" -l root -d 'Where the host\'s / is mounted; everything is read and removed below it [default: /]' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand uninstall" -l force -d 'Also while pods are attached: they lose their network, and the runtime cannot detach them'
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand uninstall" -l wait -d 'Wait until the pods that are attached are gone, and go on at once; says whom it waits for'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand uninstall" -l stay -d 'When everything is gone, stay until SIGTERM or SIGINT: a container that ended would be started again'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand uninstall" -l dry-run -d 'Print what would be done, and do nothing'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand uninstall" -l json -d 'Print one JSON object'

@@ -34,6 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         WITH_PODS,
         not_first,
     ),
+    G::Configuration.check("conflist-drain", "our network takes new pods", Broken, CONFIGURED, drain),
     G::Configuration.check(
         "range-in-use",
         "pods have addresses of the configured range",
@@ -110,6 +111,22 @@ fn invalid(evidence: &Evidence) -> Verdict {
         }
     }
     Ok(findings)
+}
+
+fn drain(evidence: &Evidence) -> Verdict {
+    let drained = readable(evidence)?.into_iter().filter(|(_, network)| network.drains);
+    let findings = drained.map(|(file, network)| {
+        Finding::problem(
+            format!("file {}", file.path),
+            format!(
+                "it has the key `drain`: no new pod gets the network {}; an uninstallation waits for the last pods, or was \
+                 left half-way",
+                network.name
+            ),
+            format!("{INSTALL}\nto let pods come again; to finish it: smarter-cni uninstall --wait"),
+        )
+    });
+    Ok(findings.collect())
 }
 
 /// Ours by its plugins, or by the pods that it has attached.

@@ -71,6 +71,8 @@ pub struct ConfiguredNetwork {
     pub subnets: Vec<ipnetwork::IpNetwork>,
     /// `forwardAccept` is off: somebody else lets pods through.
     pub hands_off: bool,
+    /// Takes no new pods.
+    pub drains: bool,
 }
 
 impl Configuration {
@@ -201,6 +203,7 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
             let bridge = BridgeConfig::parse(plugin, "").map_err(|error| error.to_string())?;
             network.bridge = Some(bridge.bridge.to_string());
             network.hands_off |= !bridge.firewall.accept;
+            network.drains |= bridge.drain;
         }
         let keeps_leases = ipam_kind
             .is_some_and(|kind| applet::plugin(&kind).is_some_and(|p| p.standard_name() == "host-local"));

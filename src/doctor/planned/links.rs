@@ -161,12 +161,11 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             format!("the rule that masquerades network {network} is missing: answers to its pods do not come back"),
         )
         .in_table(family_of(*subnet), gone),
-        Step::GuardForward { family, interface } => incomplete(
+        Step::GuardForward { family, .. } => incomplete(
             *family,
-            format!(
-                "chain forward_guard, which keeps strangers' packets from being forwarded, is missing, of another version \
-                 or does not know {interface}"
-            ),
+            "chain forward_guard, which keeps what comes in by one uplink from leaving by another, is missing, of another \
+             version or does not know today's uplinks"
+                .to_owned(),
         ),
         Step::ClampMss { family, interface } => incomplete(
             *family,

@@ -108,7 +108,7 @@ fn link_steps() -> Vec<LinkStep> {
         LinkStep::Masquerade { network: "smartnet".into(), subnet: "10.7.0.0/24".parse().unwrap() },
         LinkStep::RemoveRoute { link: port.clone(), route },
         LinkStep::RemoveSpoofCheck { port: port.clone() },
-        LinkStep::GuardForward { family, interface: bridge.clone() },
+        LinkStep::GuardForward { family, rule: true, add: BTreeSet::new(), remove: BTreeSet::new() },
         LinkStep::KeepAdvertisements { link: link("up0") },
         LinkStep::ClampMss { family, interface: bridge.clone() },
         LinkStep::AcceptForward { chain, traffic: traffic.clone(), change: change.clone() },
@@ -148,7 +148,7 @@ fn every_step() -> Vec<(Action, Step)> {
     let removed = [LinkStep::RemoveLink { link: port() }, LinkStep::RemoveSpoofCheck { port: port() }];
     steps.extend(removed.map(|step| (Action::Remove, Step::Link(step))));
     steps.extend(entries().into_iter().map(|entry| (Action::Remove, Step::Port(PortStep::Remove(entry)))));
-    let member = Member { family: Family::V6, set: MemberSet::Bridges, interface: link("old0") };
+    let member = Member { family: Family::V6, set: MemberSet::Clamped, interface: link("old0") };
     let surplus = [Removal::SpoofCheck(port()), Removal::Member(member)];
     steps.extend(surplus.map(|removal| (Action::Remove, Step::Surplus(removal))));
     steps.extend(entries().into_iter().map(|entry| (Action::Remove, Step::Surplus(Removal::Entry(entry)))));
@@ -206,7 +206,12 @@ fn of_one_cause_a_person_reads_once() {
 
 #[test]
 fn without_the_table_nothing_in_it_is_named_alone() {
-    let guard = LinkStep::GuardForward { family: Family::V4, interface: link("smartnet0") };
+    let guard = LinkStep::GuardForward {
+        family: Family::V4,
+        rule: true,
+        add: BTreeSet::new(),
+        remove: BTreeSet::new(),
+    };
     let add = PortStep::Add(Entry::Port(mapping()), String::new());
     let steps = vec![Step::Link(guard), Step::Port(add)];
     let change = Change { subject: web(), action: Action::Repair, steps };

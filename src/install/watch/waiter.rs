@@ -56,6 +56,24 @@ impl Signals {
         Ok(Self(read))
     }
 
+    /// Whether one comes, before something happens or so many pauses are over.
+    pub(in crate::install) fn come_within(
+        &self,
+        pause: Duration,
+        pauses: u32,
+        happened: impl Fn() -> bool,
+    ) -> io::Result<bool> {
+        for _ in 0..pauses {
+            if ready(&[self.0.as_fd()], pause)?.is_some() {
+                return Ok(true);
+            }
+            if happened() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
     /// Waits for the first one.
     pub(in crate::install) fn wait(mut self) -> io::Result<()> {
         self.0.read_exact(&mut [0])

@@ -41,6 +41,7 @@ fn view() -> View {
         ..attachment("", "172.38.0.9")
     };
     let smartnet = Network {
+        drained_by: None,
         name: "smartnet".to_owned(),
         bridge: Some("smartnet0".to_owned()),
         gateways: vec!["172.38.0.1/16".to_owned(), "fd00:26::1/64".to_owned()],

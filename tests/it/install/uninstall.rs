@@ -108,6 +108,59 @@ fn the_plugins_stay_for_pods_that_are_attached() {
     });
 }
 
+/// As the manifest does it: who comes back later comes back minutes too late.
+#[test]
+fn it_waits_on_demand_until_the_last_pod_is_gone() {
+    sandboxed(|| {
+        let host = Host::new();
+        let before = (host.snapshot(), kernel());
+        host.installed("");
+        let pod = Netns::new("pod");
+        assert_eq!(host.plugin("ADD", "c1", &pod).status, 0);
+        let mut child =
+            host.command(&lab::binary(), "uninstall").arg("--wait").stdout(Stdio::null()).spawn().unwrap();
+        eventually("no new pods come", PATIENCE, || host.conflist()["plugins"][0]["drain"] == true);
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(child.try_wait().unwrap(), None, "it waits");
+        assert_eq!(host.plugin("DEL", "c1", &pod).status, 0);
+        let mut status = None;
+        eventually("it ends", PATIENCE, || {
+            status = child.try_wait().expect("wait");
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.code()), Some(0));
+        assert_eq!((host.snapshot(), kernel()), before);
+    });
+}
+
+/// Whoever leaves half-way leaves a node that takes no new pods; what comes next undoes it, or goes on.
+#[test]
+fn an_uninstallation_that_was_left_half_way_is_undone_by_the_next_installation() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let pod = Netns::new("pod");
+        assert_eq!(host.plugin("ADD", "c1", &pod).status, 0);
+        for signal in ["TERM", "KILL"] {
+            let mut child = host
+                .command(&lab::binary(), "uninstall")
+                .arg("--wait")
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            eventually("no new pods come", PATIENCE, || host.conflist()["plugins"][0]["drain"] == true);
+            Node.run(&format!("kill -{signal} {}", child.id()));
+            let status = child.wait().expect("it ends");
+            assert_eq!(status.code(), (signal == "TERM").then_some(1));
+            assert_eq!(host.conflist()["plugins"][0]["drain"], true);
+            host.installed("");
+            let late = Netns::new("late");
+            assert_eq!(host.plugin("ADD", "c2", &late).status, 0, "pods come again");
+            assert_eq!(host.plugin("DEL", "c2", &late).status, 0);
+        }
+    });
+}
+
 #[test]
 fn it_stays_on_demand_until_it_is_told_to_end() {
     sandboxed(|| {

@@ -12,6 +12,12 @@ faults! {
         let text = fs::read(CONFLIST).unwrap();
         fs::write(CONFLIST, &text[..text.len() / 2]).unwrap();
     };
+    an_uninstallation_was_left_half_way: [("conflist-drain", "file /etc/cni/net.d/0-smarter.conflist")] => 1, |_| {
+        let text = fs::read_to_string(CONFLIST).unwrap();
+        let mut list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        list["plugins"][0]["drain"] = true.into();
+        fs::write(CONFLIST, list.to_string()).unwrap();
+    };
     another_network_comes_first: [
         ("conflist-not-first", "file /etc/cni/net.d/0-flannel.conflist"), ("plugin-missing", "plugin flannel"),
     ] => 1, |_| {
