@@ -174,9 +174,9 @@ impl Pass<'_> {
     fn surplus(&mut self) -> Result<Vec<surplus::Removal>, String> {
         // First what is there, then who wants it: an ADD writes its record before it makes anything.
         let present = surplus::observe::observe(&mut self.session).map_err(|error| error.to_string())?;
-        let records = self.records.all_or_damaged().map_err(|error| error.to_string())?;
-        // A record that cannot be read wants something: nothing may go then.
-        Ok(records.map_or_else(|_| Vec::new(), |records| surplus::plan(&wanted(records), &present)))
+        let kept = self.records.all_kept().map_err(|error| error.to_string())?;
+        let wanted = Wanted { unread: kept.unread, ..wanted(kept.records) };
+        Ok(surplus::plan(&wanted, &present))
     }
 
     /// Files of locks that killed verbs left.
