@@ -137,6 +137,11 @@ impl Owner {
         comment.rsplit(' ').next().unwrap_or_default()
     }
 
+    /// Whether a container's name in a comment does not tell the whole of it.
+    pub fn is_shortened(name: &str) -> bool {
+        name.contains('~')
+    }
+
     /// A container as comments name it.
     pub fn short_name(container: &str) -> String {
         short(container)

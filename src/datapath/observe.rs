@@ -341,10 +341,20 @@ pub fn observe_remains(
             break;
         }
     }
-    if pod.is_some() {
+    if let Some(pod) = pod
+        && (remains.connected || !is_of_another(session, &pod, identity)?)
+    {
         remains.pod = Some(identity.if_name.clone());
     }
     Ok(remains)
+}
+
+/// Whether the interface's host end carries the mark of another attachment: the path of the namespace was used again.
+fn is_of_another(session: &mut Session, pod: &Link, identity: &mark::Identity) -> kernel::Result<bool> {
+    let Some(peer) = pod.peer else { return Ok(false) };
+    let Some(port) = session.node.look_up_index(peer)? else { return Ok(false) };
+    let mark = port.alias.as_deref().and_then(VethMark::parse);
+    Ok(is_pair(&port, pod) && mark.is_some_and(|mark| mark.identity != *identity))
 }
 
 fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<IfName>> {

@@ -18,6 +18,7 @@ use super::hostports::{Entry, Mapping, Owner, family_words};
 use super::mark::OWNER;
 use super::rules::masquerade_comment;
 use crate::net::{Family, IfName};
+use crate::state::record::Unread;
 
 /// What all attachments together want, unfinished ones included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Wanted {
     pub addresses: BTreeSet<IpAddr>,
     /// Containers with host ports.
     pub containers: BTreeSet<String>,
+    /// Records that cannot be read: they want something, of their container.
+    pub unread: Vec<Unread>,
 }
 
 /// What the kernel has. `observe` fills it in.
@@ -154,6 +157,10 @@ pub fn plan(wanted: &Wanted, present: &Present) -> Vec<Removal> {
 }
 
 fn is_masqueraded(rule: &MasqueradeRule, wanted: &Wanted, present: &Present) -> bool {
+    // Of which network a record is that cannot be read, nobody knows.
+    if !wanted.unread.is_empty() {
+        return true;
+    }
     // What somebody else put into our chain was put there on purpose.
     let Some(subnet) = rule.subnet else { return true };
     let by_network =
@@ -164,7 +171,12 @@ fn is_masqueraded(rule: &MasqueradeRule, wanted: &Wanted, present: &Present) -> 
 
 fn plan_entries(wanted: &Wanted, present: &Present) -> Vec<Removal> {
     let living: BTreeSet<String> = wanted.containers.iter().map(|name| Owner::short_name(name)).collect();
-    let is_orphan = |comment: &str| !comment.is_empty() && !living.contains(Owner::named(comment));
+    let may_live =
+        |name: &str| wanted.unread.iter().any(|unread| unread.is_of(name) || Owner::is_shortened(name));
+    let is_orphan = |comment: &str| {
+        let name = Owner::named(comment);
+        !comment.is_empty() && !living.contains(name) && !may_live(name)
+    };
     let mut leaving: Vec<Entry> = Vec::new();
     let mut staying: Vec<&Mapping> = Vec::new();
     for (entry, comment) in &present.entries {

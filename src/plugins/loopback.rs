@@ -9,7 +9,8 @@ use crate::datapath::loopback::{self, Lo};
 use crate::datapath::session::{Netns, OpenError};
 use crate::log;
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::{netns_error, previous_result, sandbox};
+use crate::plugins::{netns_error, node_records, previous_result, sandbox};
+use crate::state::NetnsId;
 
 pub fn add(request: &Request) -> Result<AddResult> {
     let config =
@@ -52,11 +53,27 @@ pub fn del(request: &Request) -> Result<()> {
     };
     log::stage("apply");
     match Netns::open(path) {
+        Ok(netns) if is_of_another(request, &netns)? => {
+            tracing::warn!("CNI_NETNS leads to the namespace of another container: nothing is touched there");
+            Ok(())
+        }
         Ok(netns) => loopback::take_down(&netns)
             .map_err(|error| Error::internal(format!("failed to set lo down: {error}"))),
         Err(OpenError::Gone(_) | OpenError::NotNamespace(_)) => Ok(()),
         Err(error) => Err(netns_error(error)),
     }
+}
+
+/// Whether the path leads to another pod by now, as far as records tell: this plugin keeps none.
+fn is_of_another(request: &Request, netns: &Netns) -> Result<bool> {
+    let container = request.attachment()?.container.as_str();
+    let (dev, ino) = netns.identity();
+    let here = Some(NetnsId { dev, ino });
+    let records = node_records()?.all().map_err(Error::internal)?;
+    let (own, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.container_id == container);
+    let was_here = own.iter().any(|record| record.netns_id == here);
+    let was_elsewhere = own.iter().any(|record| record.netns_id.is_some() && record.netns_id != here);
+    Ok(!was_here && (was_elsewhere || others.iter().any(|record| record.netns_id == here)))
 }
 
 pub fn check(request: &Request) -> Result<()> {

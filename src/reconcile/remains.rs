@@ -182,12 +182,11 @@ impl Pass<'_> {
     fn surplus(&mut self) -> Result<Vec<surplus::Removal>, String> {
         // First what is there, then who wants it: an ADD writes its record before it makes anything.
         let present = surplus::observe::observe(&mut self.session).map_err(|error| error.to_string())?;
-        let records = self.records.all_or_damaged().map_err(|error| error.to_string())?;
-        // A record that cannot be read wants something: nothing may go then.
-        let Ok(mut records) = records else { return Ok(Vec::new()) };
+        let kept = self.records.all_kept().map_err(|error| error.to_string())?;
+        let mut records = kept.records;
         records.extend(self.recalled.iter().cloned());
         records.extend(self.recall_ports(&records, &present));
-        let mut wanted = wanted(records);
+        let mut wanted = Wanted { unread: kept.unread, ..wanted(records) };
         self.spare(&mut wanted, &present);
         Ok(surplus::plan(&wanted, &present))
     }

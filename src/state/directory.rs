@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::error::{Error, Result};
 use crate::file;
 
-/// Longer than any file kept here, short enough to read whatever lies about under a name of ours.
+/// Longer than a lease, short enough to read whatever lies about under a name of ours.
 const LONGEST: usize = 256 * 1024;
 /// Bytes of names that are asked for at once: those of two hundred attachments.
 const NAMES: usize = 8 * 1024;
@@ -73,6 +73,11 @@ impl Directory {
     /// `None` when there is no such file. What is no plain file, or longer than any of ours, was not written by us: nothing is
     /// taken of it, so that it is as damaged as an empty one, and in nobody's way.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.read_up_to(name, LONGEST)
+    }
+
+    /// As [`Self::read`], for files that may be so long.
+    pub(super) fn read_up_to(&self, name: &str, longest: usize) -> Result<Option<Vec<u8>>> {
         let file = match self.open(name, OFlags::RDONLY, 0) {
             Ok(file) => file,
             Err(error) if error.is_missing() => return Ok(None),
@@ -82,7 +87,7 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
-        match file::bytes_of(&file, LONGEST) {
+        match file::bytes_of(&file, longest) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if file::is_no_file_of_ours(&error) => Ok(Some(Vec::new())),
             Err(error) => Err(self.error("read", name, error)),

@@ -7,6 +7,7 @@
 
 mod as_text;
 mod promised;
+mod unread;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,12 +26,17 @@ use super::lock::RecordLock;
 use crate::net::{IfName, stable_hash};
 
 pub use promised::{Firewall, Flags, HostPort, Pool, PortRules, Promised, PromisedAddress};
+pub use unread::Unread;
+use unread::{Reason, parse};
 
 /// Where the records of a node are; on a tmpfs.
 pub const ROOT: &str = "/run/smarter-cni";
 
-/// What this program writes. Older and newer ones are read as far as their fields are known.
+/// What this program writes. Older ones are read as far as their fields are known, newer ones are refused.
 pub const VERSION: u32 = 1;
+
+/// Bytes of a record. A mapping of a host port takes some 70, and a request has at most 16 MiB.
+const LONGEST: usize = 16 << 20;
 
 /// One attachment as one plugin knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,11 +219,16 @@ impl Records {
         Ok(swept)
     }
 
-    /// Puts the record in place of an earlier one of the same attachment and plugin, all at once.
+    /// Puts the record in place of an earlier one of the same attachment and plugin, all at once. One that could not be read
+    /// again is not written.
     pub fn write(&self, record: &Record) -> Result<()> {
         let name = file_name(&record.attachment(), &record.plugin);
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::new("write", &self.directory.join(&name), std::io::Error::from(error)))?;
+        if bytes.len() > LONGEST {
+            let words = format!("it has more than {LONGEST} bytes; ask for fewer host ports");
+            return Err(Error::new("write", &self.directory.join(&name), std::io::Error::other(words)));
+        }
         let write = |directory: &Directory| directory.replace(&name, &temporary_name(&name), &bytes);
         let create = || Directory::create(&self.directory, 0o700);
         match self.open.get().map(|open| write(open)) {
@@ -228,10 +239,21 @@ impl Records {
         }
     }
 
-    /// `None` when there is none of this boot, or only a damaged one, which is logged.
+    /// `None` when there is none of this boot, or only a damaged one, which is logged. One of a newer version is an error.
     pub fn read(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<Record>> {
         let Some(directory) = self.existing()? else { return Ok(None) };
-        let record = self.load(&directory, &file_name(attachment, plugin));
+        let name = file_name(attachment, plugin);
+        let record = match self.decode(&directory, &name) {
+            Err(newer @ Reason::Newer(_)) => {
+                let cause = std::io::Error::other(newer.to_string());
+                return Err(Error::new("read", &directory.path().join(&name), cause));
+            }
+            Err(damaged) => {
+                warn(&directory, &name, &damaged);
+                None
+            }
+            Ok(record) => record,
+        };
         // Different attachments can share a hash.
         Ok(record.filter(|record| record.attachment() == *attachment))
     }
@@ -246,9 +268,14 @@ impl Records {
 
     /// The records of a container in all networks.
     pub fn of_container(&self, container: &str) -> Result<Vec<Record>> {
-        let mut records = self.with_prefix(&format!("{}-", container_part(container)))?;
-        records.retain(|record| record.container_id == container);
-        Ok(records)
+        Ok(self.kept_of(container)?.records)
+    }
+
+    /// As [`Self::of_container`], and what of it cannot be read.
+    pub fn kept_of(&self, container: &str) -> Result<Kept> {
+        let mut kept = self.kept(&format!("{}-", container_part(container)))?;
+        kept.records.retain(|record| record.container_id == container);
+        Ok(kept)
     }
 
     /// Whether any of them is so. Reads no more than it takes to say yes; one that cannot be read may be so.
@@ -271,32 +298,38 @@ impl Records {
         let Some(directory) = self.existing()? else { return Ok(Vec::new()) };
         let mut damaged = Vec::new();
         for name in names(&directory, "")? {
-            let read = match directory.read(&name) {
-                // Removed since it was listed.
-                Ok(None) => continue,
-                Ok(Some(bytes)) => {
-                    serde_json::from_slice::<Record>(&bytes).map(drop).map_err(|error| error.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(why) = read {
-                damaged.push((directory.path().join(&name).display().to_string(), why));
+            if let Err(why) = self.decode(&directory, &name) {
+                damaged.push((directory.path().join(&name).display().to_string(), why.to_string()));
             }
         }
         Ok(damaged)
     }
 
-    /// All of them, or how many cannot be read: for whoever removes what no record speaks of.
-    pub fn all_or_damaged(&self) -> Result<Result<Vec<Record>, usize>> {
-        let Some(directory) = self.existing()? else { return Ok(Ok(Vec::new())) };
-        let (mut records, mut damaged) = (Vec::new(), 0);
-        for name in names(&directory, "")? {
+    /// All of them, and what cannot be read: for whoever removes what no record speaks of.
+    pub fn all_kept(&self) -> Result<Kept> {
+        self.kept("")
+    }
+
+    fn kept(&self, prefix: &str) -> Result<Kept> {
+        let mut kept = Kept::default();
+        let Some(directory) = self.existing()? else { return Ok(kept) };
+        for name in names(&directory, prefix)? {
             match self.decode(&directory, &name) {
-                Ok(record) => records.extend(record),
-                Err(_) => damaged += 1,
+                Ok(record) => kept.records.extend(record),
+                Err(reason) => {
+                    warn(&directory, &name, &reason);
+                    kept.unread.push(Unread { file: name });
+                }
             }
         }
-        Ok(if damaged == 0 { Ok(records) } else { Err(damaged) })
+        Ok(kept)
+    }
+
+    /// Removes what cannot be read.
+    pub fn remove_unread(&self, unread: &Unread) -> Result<()> {
+        let Some(directory) = self.existing()? else { return Ok(()) };
+        directory.remove(&temporary_name(&unread.file))?;
+        directory.remove(&unread.file).map(|_| ())
     }
 
     /// Whether one was ever about to be written here.
@@ -334,37 +367,29 @@ impl Records {
     }
 
     fn with_prefix(&self, prefix: &str) -> Result<Vec<Record>> {
-        let Some(directory) = self.existing()? else { return Ok(Vec::new()) };
-        Ok(names(&directory, prefix)?.iter().filter_map(|name| self.load(&directory, name)).collect())
-    }
-
-    fn load(&self, directory: &Directory, name: &str) -> Option<Record> {
-        self.decode(directory, name).unwrap_or_else(|error| {
-            let path = directory.path().join(name);
-            tracing::warn!("attachment record {} is damaged and counts as absent: {error}", path.display());
-            None
-        })
+        Ok(self.kept(prefix)?.records)
     }
 
     /// `None` when there is none of this boot.
-    fn decode(&self, directory: &Directory, name: &str) -> Result<Option<Record>, String> {
-        let Some(bytes) = directory.read(name).map_err(|error| error.to_string())? else { return Ok(None) };
-        let mut record = serde_json::from_slice::<Record>(&bytes).map_err(|error| error.to_string())?;
-        if let Some(Seen(seen)) = &self.seen {
-            record.netns = record.netns.map(|path| seen(&path));
-            let data_dir = record.promised.data_dir.filter(|path| !path.is_empty());
+    fn decode(&self, directory: &Directory, name: &str) -> Result<Option<Record>, Reason> {
+        let mut record = match directory.read_up_to(name, LONGEST) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => parse(&bytes, Some(&self.boot))?,
+            Err(error) => return Err(Reason::Damaged(error.to_string())),
+        };
+        if let (Some(Seen(seen)), Some(record)) = (&self.seen, &mut record) {
+            record.netns = record.netns.take().map(|path| seen(&path));
+            let data_dir = record.promised.data_dir.take().filter(|path| !path.is_empty());
             record.promised.data_dir = Some(seen(data_dir.as_deref().unwrap_or(DATA_DIR)));
         }
-        Ok(Some(record).filter(|record| record.boot_id == self.boot))
+        Ok(record)
     }
 
     /// Removes what another boot left, where the root is not on a tmpfs.
     pub fn forget_other_boots(&self) -> Result<()> {
         let Some(directory) = self.existing()? else { return Ok(()) };
         for name in names(&directory, "")? {
-            let record = directory.read(&name).ok().flatten();
-            let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-            if record.is_some_and(|record| record.boot_id != self.boot) {
+            if self.decode(&directory, &name) == Ok(None) {
                 directory.remove(&name)?;
             }
         }
@@ -385,6 +410,18 @@ impl Names {
     pub fn contains(&self, attachment: &Attachment<'_>) -> bool {
         self.0.contains(&format!("{}-{}", container_part(attachment.container), attachment_part(attachment)))
     }
+}
+
+/// Records, and the files beside them that are none for us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub records: Vec<Record>,
+    pub unread: Vec<Unread>,
+}
+
+fn warn(directory: &Directory, name: &str, reason: &Reason) {
+    let path = directory.path().join(name);
+    tracing::warn!("attachment record {} cannot be read and counts as absent: {reason}", path.display());
 }
 
 fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {

@@ -1,10 +1,10 @@
 //! Asks the kernel what it has of host ports, key by key: the maps are never read whole for an ADD, however many pods have
 //! mappings. Decides nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, entries, siblings};
-use super::{Entry, HostPorts, Mapping, Owner, missing, tables};
+use super::{Entry, HostPorts, Mapping, Owner, Protocol, missing, tables};
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, Datum, Listing, RuleInfo};
 use crate::kernel::{self, Socket, link, route, sysctl};
@@ -270,7 +270,94 @@ fn idle_ports(socket: &mut Socket, family: Family, elements: &mut Vec<Entry>) ->
     Ok(())
 }
 
+/// As [`observe_remains`], for a container whose record cannot be read: all that names it, but for what leads to the `spared`
+/// addresses of its other attachments.
+pub fn observe_claimed(session: &mut Session, container: &str, spared: &[IpAddr]) -> kernel::Result<Remains> {
+    let mut remains = Remains::default();
+    if available(session).is_err_and(|error| lacks_nf_tables(&error)) {
+        return Ok(remains);
+    }
+    let socket = session.netfilter()?;
+    for family in Family::BOTH {
+        let named = |(_, comment): &(Entry, String)| Owner::is_named_by(container, comment);
+        let all: Vec<_> = all_entries(socket, family)?.into_iter().filter(named).collect();
+        let kept: Vec<Mapping> = all
+            .iter()
+            .filter_map(|(entry, _)| match entry {
+                Entry::Port(mapping) if spared.contains(&mapping.pod) => Some(*mapping),
+                _ => None,
+            })
+            .collect();
+        let goes = |entry: &Entry| match entry {
+            Entry::Port(mapping) | Entry::Limited(_, mapping) => !kept.iter().any(|k| k.same_port(mapping)),
+            Entry::LocalClients(pod) | Entry::Hairpin(pod) | Entry::AllClients(pod) => !spared.contains(pod),
+            Entry::PortAt(..) => false,
+        };
+        remains.elements.extend(all.into_iter().map(|(entry, _)| entry).filter(goes));
+        idle_ports(socket, family, &mut remains.elements)?;
+    }
+    Ok(remains)
+}
+
 /// Whether this kernel has nf_tables. Asks for a table, changes nothing.
 pub fn available(session: &mut Session) -> kernel::Result<()> {
     nft::table(session.netfilter()?, &tables::table(Family::V4)).map(drop)
+}
+
+/// Every element of host ports in the family, with its comment. For whoever looks for what nobody remembers.
+pub fn all_entries(socket: &mut Socket, family: Family) -> kernel::Result<Vec<(Entry, String)>> {
+    let mut found = Vec::new();
+    let table = tables::table(family);
+    let limits = missing::known_limits(&mut |chain| nft::rules(socket, &table, chain))?;
+    let any = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let template =
+        |host_ip| Mapping { protocol: Protocol::Tcp, host_ip, host_port: 0, pod: any, pod_port: 0 };
+    // One entry of each set, to know the set by.
+    let mut kinds = vec![
+        Entry::Port(template(None)),
+        Entry::Port(template(Some(any))),
+        Entry::PortAt(family, Protocol::Tcp, 0),
+        Entry::LocalClients(any),
+        Entry::Hairpin(any),
+        Entry::AllClients(any),
+    ];
+    for limit in limits {
+        kinds.push(Entry::Limited(limit.clone(), template(None)));
+        kinds.push(Entry::Limited(limit, template(Some(any))));
+    }
+    for kind in kinds {
+        for element in nft::elements(socket, &table, &tables::set_of(&kind))? {
+            let comment = element.comment.as_ref().map(|comment| comment.as_str().to_owned());
+            found.extend(entry_of(&kind, &element).map(|entry| (entry, comment.unwrap_or_default())));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The entry that an element of the same set as `kind` is.
+fn entry_of(kind: &Entry, element: &nft::Element) -> Option<Entry> {
+    let protocol = |number: u8| Protocol::ALL.into_iter().find(|known| known.number() == number);
+    Some(match (kind, element.key.as_slice()) {
+        (Entry::Port(_), _) => Entry::Port(tables::mapping_of(element)?),
+        (Entry::PortAt(family, ..), [Datum::Protocol(number), Datum::Port(port)]) => {
+            Entry::PortAt(*family, protocol(*number)?, *port)
+        }
+        (Entry::Limited(name, like), [Datum::Protocol(number), Datum::Port(port)]) => {
+            let mapping = Mapping { protocol: protocol(*number)?, host_port: *port, ..*like };
+            Entry::Limited(name.clone(), mapping)
+        }
+        (Entry::Limited(name, like), [Datum::Address(ip), Datum::Protocol(number), Datum::Port(port)]) => {
+            let mapping =
+                Mapping { protocol: protocol(*number)?, host_ip: Some(*ip), host_port: *port, ..*like };
+            Entry::Limited(name.clone(), mapping)
+        }
+        (Entry::LocalClients(_), [Datum::Address(pod)]) => Entry::LocalClients(*pod),
+        (Entry::AllClients(_), [Datum::Address(pod)]) => Entry::AllClients(*pod),
+        (Entry::Hairpin(_), [Datum::Address(pod), ..]) => Entry::Hairpin(*pod),
+        _ => return None,
+    })
 }

@@ -28,6 +28,7 @@ fn nothing_goes_from_a_node_where_all_is_wanted() {
         inside: names(&["br0"]),
         masquerade: [("net".to_owned(), "10.1.2.0/24".parse().unwrap())].into(),
         containers: ["c1".to_owned()].into(),
+        unread: Vec::new(),
     };
     let member = |set| Member { family: Family::V4, set, interface: name("br0") };
     let present = Present {

@@ -20,7 +20,8 @@ use crate::log;
 use crate::net::IfName;
 use crate::plugins::{forget, hold, host_local, netns_error, node_records, portmap};
 use crate::state::lock::RecordLock;
-use crate::state::{Record, Records};
+use crate::state::record::Kept;
+use crate::state::{NetnsId, Record, Records};
 
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
@@ -29,18 +30,19 @@ pub fn del(request: &Request) -> Result<()> {
     let records = node_records()?;
     let lock = hold_known(&records, &identity);
     // All of the container's at once: this one, that of its ports, and those under another name of the network.
-    let known = records.of_container(&identity.container).map_err(Error::internal)?;
+    let known = records.kept_of(&identity.container).map_err(Error::internal)?;
     let is_this = |record: &&Record| record.plugin == super::PLUGIN && super::identity_of(record) == identity;
-    let record = known.iter().find(is_this);
+    let record = known.records.iter().find(is_this);
     let netns = match target.netns.as_deref().map(Netns::open) {
         None | Some(Err(OpenError::Gone(_) | OpenError::NotNamespace(_))) => None,
         Some(Ok(netns)) => Some(netns),
         Some(Err(error)) => return Err(netns_error(error)),
     };
+    let netns = netns.filter(|netns| is_its_own(netns, record));
     remove_attachment(request, &records, &identity, record, Some(&known), netns)?;
     forget(lock);
     // The same container under another name of the network: the configuration was renamed while the pod ran.
-    for renamed in &known {
+    for renamed in &known.records {
         if renamed.plugin == super::PLUGIN
             && renamed.if_name == identity.if_name
             && renamed.network != identity.network
@@ -57,6 +59,17 @@ pub fn del(request: &Request) -> Result<()> {
     Ok(())
 }
 
+/// The path may lead to another pod by now, which has an interface of that name, too.
+fn is_its_own(netns: &Netns, record: Option<&Record>) -> bool {
+    let (dev, ino) = netns.identity();
+    let recorded = record.and_then(|record| record.netns_id);
+    let own = recorded.is_none_or(|id| id == NetnsId { dev, ino });
+    if !own {
+        tracing::warn!("CNI_NETNS leads to another namespace than at the ADD: nothing is touched there");
+    }
+    own
+}
+
 /// Where nothing was ever recorded nothing is repaired either, and a DEL makes no files.
 pub(super) fn hold_known(records: &Records, identity: &Identity) -> Option<RecordLock> {
     records.exist().then(|| hold(records, &super::attachment_of(identity), super::PLUGIN)).flatten()
@@ -69,16 +82,24 @@ pub(super) fn remove_attachment(
     records: &Records,
     identity: &Identity,
     record: Option<&Record>,
-    known: Option<&[Record]>,
+    known: Option<&Kept>,
     netns: Option<Netns>,
 ) -> Result<()> {
     let remembered = record.cloned().unwrap_or_else(|| super::lost_record(request, records, identity));
     let request = &super::on_behalf_of(request, identity)?;
     let ipam = remembered.promised.ipam.as_deref().map(|name| Ipam::new(request, name, records));
     let held = ipam.as_ref().and_then(|ipam| ipam.held(record));
-    let unmap = || match known {
-        Some(known) => portmap::remove_known(records, known, &identity.if_name),
-        None => portmap::remove_recorded(records, &identity.container, &identity.if_name),
+    let unmap = || {
+        let (container, if_name) = (&identity.container, &identity.if_name);
+        match known {
+            // Memory was lost: then the tables are asked for the container.
+            Some(known) if known.records.is_empty() => {
+                portmap::remove_claimed(container, &[])?;
+                portmap::remove_known(records, known, container, if_name)
+            }
+            Some(known) => portmap::remove_known(records, known, container, if_name),
+            None => portmap::remove_recorded(records, container, if_name),
+        }
     };
     let give_back = || ipam.map_or(Ok(()), |ipam| ipam.del(record));
     remove(records, &remembered, netns, held.as_deref(), unmap, give_back)

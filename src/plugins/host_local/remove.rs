@@ -63,7 +63,7 @@ pub fn held_recorded(record: &Record) -> Result<Vec<IpAddr>> {
     let holder = Holder::new(&record.container_id, &record.if_name);
     let mut held = Vec::new();
     for address in record.promised.addresses.iter().map(|promised| promised.address.ip()) {
-        if glance.lease(address)? == Some(Lease::Held(holder.clone())) {
+        if names(glance.lease(address)?.as_ref(), &holder) {
             held.push(address);
         }
     }
@@ -76,7 +76,7 @@ fn release_promised(record: &Record) -> Result<()> {
     let holder = Holder::new(&record.container_id, &record.if_name);
     for promised in &record.promised.addresses {
         let address = promised.address.ip();
-        if locked.lease(address)? == Some(Lease::Held(holder.clone())) {
+        if names(locked.lease(address)?.as_ref(), &holder) {
             release(&locked, address);
         }
     }
@@ -119,20 +119,25 @@ fn data_dirs(request: &Request, previous: Option<&Record>) -> Result<Vec<PathBuf
     Ok(dirs)
 }
 
-/// The addresses that the holder has. Those of exactly this interface; only without any, those in files of the old
-/// format, which name a container alone.
+/// Whether a promised address is still its holder's. A file of the old format names the container alone.
+fn names(lease: Option<&Lease>, holder: &Holder) -> bool {
+    matches!(lease, Some(Lease::Held(found)) if found.covers(holder))
+}
+
+/// The addresses that the holder has: those in files that name exactly this interface, and of those that name its container
+/// alone what it was promised. Where neither is known, all of the latter.
 fn held(locked: &Locked<'_>, holder: &Holder, previous: Option<&Record>) -> Result<Vec<IpAddr>> {
+    let promised = previous.iter().flat_map(|record| &record.promised.addresses);
+    let promised: Vec<IpAddr> = promised.map(|promised| promised.address.ip()).collect();
     let is_held = |address: &IpAddr| match locked.lease(*address) {
-        Ok(Some(Lease::Held(found))) => found == *holder,
+        Ok(Some(Lease::Held(found))) => {
+            found == *holder || promised.contains(address) && found.covers(holder)
+        }
         _ => false,
     };
     // What a complete record tells need not be searched for, as long as nobody else makes leases here.
-    let told = previous.filter(|record| record.complete && !record.promised.addresses.is_empty());
-    if let Some(record) = told
-        && tells_all(locked)?
-    {
-        let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
-        return Ok(promised.filter(is_held).collect());
+    if previous.is_some_and(|record| record.complete) && !promised.is_empty() && tells_all(locked)? {
+        return Ok(promised.iter().copied().filter(is_held).collect());
     }
     let all = held_by(locked, holder)?;
     let exact: Vec<IpAddr> = all.iter().copied().filter(is_held).collect();

@@ -1,14 +1,15 @@
 //! DEL: no port leads to the pod any more, whatever is left of its configuration.
 //!
 //! What is to be removed is known from the attachment's record. Without one, the ports that the request still lists are
-//! looked at, and those that name the container go.
+//! looked at, and those that name the container go; where nothing else is known of it either, or its record cannot be read,
+//! all elements are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
 use super::promise::{mappings, mappings_of};
-use super::{PLUGIN, attachment, config, lock};
+use super::{PLUGIN, config, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::flows::Stale;
@@ -18,22 +19,20 @@ use crate::datapath::session::Session;
 use crate::log;
 use crate::net::IfName;
 use crate::plugins::node_records;
+use crate::state::record::Kept;
 use crate::state::{Record, Records};
 
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let container = target.container.as_str();
     let records = node_records()?;
-    // Its name is known; a search among all records grows with the pods of the node.
-    if let Some(record) = records.read(&attachment(request, target), PLUGIN).map_err(Error::internal)? {
-        return remove_record(&records, &record);
-    }
-    if remove_recorded(&records, container, &target.if_name)? {
+    let kept = records.kept_of(container).map_err(Error::internal)?;
+    if remove_known(&records, &kept, container, &target.if_name)? {
         return Ok(());
     }
     let ports = config::ports_leniently(&request.config);
     if ports.is_empty() {
-        return Ok(());
+        return if kept.records.is_empty() { remove_claimed(container, &[]) } else { Ok(()) };
     }
     // Keys of elements do not say where they lead.
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
@@ -50,13 +49,53 @@ pub fn del(request: &Request) -> Result<()> {
 /// Removes what the container's records for that interface promise, in whatever network they were made; whether there were
 /// any. Also for the plugin that made the interface: a configuration may have lost this one meanwhile.
 pub fn remove_recorded(records: &Records, container: &str, if_name: &IfName) -> Result<bool> {
-    remove_known(records, &records.of_container(container).map_err(Error::internal)?, if_name)
+    let kept = records.kept_of(container).map_err(Error::internal)?;
+    remove_known(records, &kept, container, if_name)
 }
 
-/// As [`remove_recorded`], for whoever has read the container's records.
-pub fn remove_known(records: &Records, known: &[Record], if_name: &IfName) -> Result<bool> {
-    let of_interface = known.iter().filter(|record| record.plugin == PLUGIN && record.if_name == *if_name);
-    remove_records(records, of_interface)
+/// As [`remove_recorded`], for whoever has read what is kept of the container. Where some of it cannot be read, the tables
+/// say what is the container's.
+pub fn remove_known(records: &Records, kept: &Kept, container: &str, if_name: &IfName) -> Result<bool> {
+    let ours = |record: &&Record| record.plugin == PLUGIN;
+    let (these, others): (Vec<_>, Vec<_>) =
+        kept.records.iter().filter(ours).partition(|record| record.if_name == *if_name);
+    let known = remove_records(records, these)?;
+    let unread: Vec<_> = kept.unread.iter().filter(|unread| unread.plugin() == PLUGIN).collect();
+    if !unread.is_empty() {
+        let spared = others.iter().flat_map(|record| &record.promised.addresses);
+        remove_claimed(container, &spared.map(|promised| promised.address.ip()).collect::<Vec<_>>())?;
+    }
+    for unread in &unread {
+        if let Err(error) = records.remove_unread(unread) {
+            tracing::warn!(%error, "could not forget the port mappings");
+        }
+    }
+    Ok(known || !unread.is_empty())
+}
+
+/// Removes all that names the container, but for what leads to the `spared` addresses. Reads every element there is: for
+/// containers that nothing is remembered of.
+pub fn remove_claimed(container: &str, spared: &[IpAddr]) -> Result<()> {
+    let mut session = Session::open(None).map_err(|error| failed(&error))?;
+    let mut claimed =
+        || observe::observe_claimed(&mut session, container, spared).map_err(|error| failed(&error));
+    log::stage("ports");
+    if claimed()?.elements.is_empty() {
+        return Ok(());
+    }
+    log::stage("lock");
+    let lock = lock()?;
+    log::stage("ports");
+    let steps = plan_removal(&claimed()?);
+    let stale = apply::apply_removal(&mut session, &steps).map_err(|error| failed(&error))?;
+    drop(lock);
+    forget(stale);
+    Ok(())
+}
+
+fn failed(error: &crate::datapath::session::Error) -> Error {
+    Error::internal(format!("error deleting nftables rules: {error}"))
+        .with_details("DEL again when the cause is gone")
 }
 
 /// What [`remove_record`] would tell the kernel.
@@ -117,11 +156,8 @@ fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result
     if mappings.is_empty() {
         return Ok(Stale::default());
     }
-    let failed = |error: crate::datapath::session::Error| {
-        Error::internal(format!("error deleting nftables rules: {error}"))
-            .with_details("DEL again when the cause is gone")
-    };
-    let mut session = Session::open(None).map_err(failed)?;
-    let remains = observe::observe_remains(&mut session, container, mappings, addresses).map_err(failed)?;
-    apply::apply_removal(&mut session, &plan_removal(&remains)).map_err(failed)
+    let mut session = Session::open(None).map_err(|error| failed(&error))?;
+    let remains = observe::observe_remains(&mut session, container, mappings, addresses)
+        .map_err(|error| failed(&error))?;
+    apply::apply_removal(&mut session, &plan_removal(&remains)).map_err(|error| failed(&error))
 }

@@ -13,7 +13,7 @@ pub mod promise;
 
 pub use add::add;
 pub use check::check;
-pub use del::{del, planned_removal, remove_known, remove_record, remove_recorded};
+pub use del::{del, planned_removal, remove_claimed, remove_known, remove_record, remove_recorded};
 
 use self::config::Config;
 use self::promise::mappings_of;

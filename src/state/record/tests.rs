@@ -120,20 +120,20 @@ fn records_of_another_boot_are_void() {
 }
 
 #[test]
-fn older_and_newer_records_are_read() {
+fn a_record_with_missing_and_unknown_fields_is_read() {
     let root = tempfile::tempdir().unwrap();
     let records = Records::at(root.path(), boot('a'));
     let record = full(&records);
     records.write(&record).unwrap();
     let file = root.path().join("attachments").join(file_name(&record.attachment(), "bridge"));
     let sparse = format!(
-        r#"{{"version":9,"boot_id":"{}","plugin":"bridge","network":"smartnet","container_id":"cid-a","if_name":"eth0",
+        r#"{{"version":1,"boot_id":"{}","plugin":"bridge","network":"smartnet","container_id":"cid-a","if_name":"eth0",
             "promised":{{"colour":"red","addresses":[{{"address":"10.1.2.3/24","since":7}}]}},"mood":{{}}}}"#,
         boot('a')
     );
     std::fs::write(&file, sparse).unwrap();
     let read = records.read(&record.attachment(), "bridge").unwrap().unwrap();
-    assert_eq!((read.version, read.complete, read.netns), (9, false, None));
+    assert_eq!((read.version, read.complete, read.netns), (1, false, None));
     assert_eq!(read.promised.addresses[0].address, "10.1.2.3/24".parse().unwrap());
     assert_eq!((read.promised.firewall, read.promised.port_rules), (None, None));
 }
@@ -168,11 +168,72 @@ fn damaged_records_count_as_absent_and_can_be_removed() {
         std::fs::write(&file, damage).unwrap();
         assert_eq!(records.read(&record.attachment(), "bridge").unwrap(), None, "{damage:?}");
         assert!(records.all().unwrap().is_empty());
-        assert_eq!(records.all_or_damaged().unwrap(), Err(1), "{damage:?}");
+        let kept = records.all_kept().unwrap();
+        assert!(kept.records.is_empty() && kept.unread.len() == 1, "{damage:?}");
+        assert!(kept.unread[0].is_of("cid-a") && !kept.unread[0].is_of("cid-b"));
+        assert_eq!(kept.unread[0].plugin(), "bridge");
     }
     records.remove(&record.attachment(), "bridge").unwrap();
     assert!(!file.exists());
-    assert_eq!(records.all_or_damaged().unwrap(), Ok(vec![]));
+    assert_eq!(records.all_kept().unwrap(), Kept::default());
+}
+
+#[test]
+fn one_bad_record_does_not_hide_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let (good, mut bad) = (full(&records), full(&records));
+    bad.container_id = "cid-b".into();
+    records.write(&good).unwrap();
+    records.write(&bad).unwrap();
+    let file = root.path().join("attachments").join(file_name(&bad.attachment(), "bridge"));
+    std::fs::write(&file, "{").unwrap();
+    let kept = records.all_kept().unwrap();
+    assert_eq!((kept.records, kept.unread.len()), (vec![good], 1));
+    records.remove_unread(&kept.unread[0]).unwrap();
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let record = Record { version: 99, ..full(&records) };
+    records.write(&record).unwrap();
+    let refused = records.read(&record.attachment(), "bridge").unwrap_err().to_string();
+    assert!(refused.contains(".bridge.json: it is of version 99, and this program knows 1"), "{refused}");
+    assert!(refused.contains("restart the pod"), "{refused}");
+    assert_eq!(records.all().unwrap(), vec![]);
+    assert!(records.damaged().unwrap()[0].1.contains("version 99"));
+    // Also where its fields mean something else, and not where it is of another boot.
+    let file = root.path().join("attachments").join(file_name(&record.attachment(), "bridge"));
+    std::fs::write(&file, format!(r#"{{"version":99,"boot_id":"{}","plugin":7}}"#, "a".repeat(36))).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(matches!(parse(text.as_bytes(), None), Err(Reason::Newer(99))), "{text}");
+    let after = Records::at(root.path(), boot('b'));
+    records.write(&record).unwrap();
+    assert_eq!(after.read(&record.attachment(), "bridge").unwrap(), None);
+    // An older one is read.
+    let older = Record { version: 0, ..record };
+    records.write(&older).unwrap();
+    assert_eq!(records.read(&older.attachment(), "bridge").unwrap(), Some(older));
+}
+
+#[test]
+fn what_is_written_can_be_read() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let mut record = full(&records);
+    let port = record.promised.host_ports[0].clone();
+    record.promised.host_ports =
+        (1..=u16::MAX).map(|host_port| HostPort { host_port, ..port.clone() }).collect();
+    records.write(&record).unwrap();
+    let read = records.read(&record.attachment(), "bridge").unwrap().unwrap();
+    assert_eq!(read, record);
+    record.promised.host_ports = vec![port; 300_000];
+    let refused = records.write(&record).unwrap_err().to_string();
+    assert!(refused.contains("ask for fewer host ports"), "{refused}");
+    assert_eq!(records.read(&read.attachment(), "bridge").unwrap(), Some(read));
 }
 
 #[test]

@@ -56,6 +56,47 @@ impl House {
     }
 }
 
+/// A runtime names namespaces by what it has at hand: a process that is gone, a name that another pod has now.
+#[test]
+fn the_path_of_the_namespace_may_lead_to_another_pod() {
+    sandboxed(|| {
+        let house = house();
+        house.goes.call("DEL").netns(&house.stays_netns).succeed();
+        assert!(house.stays_netns.link("eth0").is_some(), "the other pod lost its interface");
+        house.assert_only_the_other_is_left(&house.goes.call("DEL").netns(&house.stays_netns));
+        // Its `lo` is up as well: what the other plugin of a pod is asked for goes by the same path.
+        let loopback = |verb| {
+            let call = Plugin::new(&network().plugins, "loopback").command(verb).json(&network().config);
+            call.netns(&house.stays_netns).ifname("lo")
+        };
+        loopback("ADD").container("stays").succeed();
+        loopback("DEL").container("goes").succeed();
+        loopback("CHECK").container("stays").succeed();
+        // Without any memory the mark on the other pod's host end tells.
+        fs::remove_dir_all("/run/smarter-cni").expect("the records");
+        house.goes.call("DEL").netns(&house.stays_netns).succeed();
+        assert!(house.stays_netns.link("eth0").is_some(), "the other pod lost its interface");
+    });
+}
+
+/// As programs that know only the container write them.
+#[test]
+fn a_lease_in_the_old_format_goes_with_its_pod() {
+    sandboxed(|| {
+        for rewritten in [&[0][..], &[1], &[0, 1]] {
+            let house = house();
+            for at in rewritten {
+                let lease = format!("{LEASES}/net/{}", house.goes.address(*at));
+                fs::write(lease, "goes").expect("the lease");
+            }
+            house.assert_only_the_other_is_left(&house.goes.call("DEL"));
+            house.stays.del();
+            drop(house);
+            let _ = fs::remove_dir_all(LEASES);
+        }
+    });
+}
+
 #[test]
 fn del_removes_everything_and_a_second_one_finds_nothing_to_do() {
     sandboxed(|| {

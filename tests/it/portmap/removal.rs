@@ -68,6 +68,73 @@ fn del_needs_only_the_container() {
     });
 }
 
+/// Where the container's record of its ports is.
+fn record_of(container: &str) -> String {
+    let all = lab::files("/run/smarter-cni/attachments").into_iter();
+    let mut paths = all.map(|name| format!("/run/smarter-cni/attachments/{name}"));
+    let own = |path: &String| {
+        let text = std::fs::read_to_string(path).unwrap();
+        path.contains(".portmap.") && text.contains(&format!("\"container_id\":\"{container}\""))
+    };
+    paths.find(own).expect("a record")
+}
+
+#[test]
+fn what_a_record_no_longer_tells_the_tables_do() {
+    sandboxed(|| {
+        let keeper = Pod::mapped("keeper", ports(&[("tcp", 9090, 80)]));
+        let kept = elements();
+        let at = json!({"runtimeConfig": {"portMappings": [
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "192.0.2.1"},
+            {"hostPort": 8053, "containerPort": 53, "protocol": "udp"}]},
+            "denyHostPortInterfaces": ["wwan*"]});
+        for damage in ["{", "", "\0\0", r#"{"version":99}"#] {
+            for verb in ["portmap", "bridge"] {
+                let pod = Pod::mapped("web", at.clone());
+                let record = record_of("web");
+                std::fs::write(&record, damage).unwrap();
+                let config = if verb == "bridge" { bridge_config() } else { bare(NETWORK) };
+                let out = plugin(verb, "DEL", &pod.id, &pod.netns.path(), &config).succeed();
+                assert!(out.stderr.contains(&record), "the record is not named: {out}");
+                assert_eq!(elements(), kept, "{verb} after {damage:?}");
+                assert_eq!(records(), 1, "{verb} after {damage:?}");
+                pod.gone(json!({}));
+            }
+        }
+        // Nothing at all is remembered: what leads to the pod goes with it.
+        let pod = Pod::mapped("web", two_ports());
+        std::fs::remove_dir_all("/run/smarter-cni/attachments").unwrap();
+        plugin("bridge", "DEL", &pod.id, &pod.netns.path(), &bridge_config()).succeed();
+        assert_eq!(elements(), kept);
+        let _ = keeper;
+    });
+}
+
+#[test]
+fn as_many_ports_as_are_written_can_be_read() {
+    sandboxed(|| {
+        let list: Vec<_> = (10_000..13_800).map(|port| ("tcp", port, 80)).collect();
+        let pod = Pod::mapped("web", ports(&list));
+        let record = record_of("web");
+        assert!(std::fs::metadata(&record).unwrap().len() > 256 * 1024, "the premise");
+        plugin("portmap", "DEL", &pod.id, "", &bare(NETWORK)).succeed();
+        assert_eq!((elements().as_str(), records()), ("", 0));
+    });
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_no_reason_to_guess() {
+    sandboxed(|| {
+        let pod = Pod::mapped("web", two_ports());
+        let record = record_of("web");
+        let text = std::fs::read_to_string(&record).unwrap();
+        std::fs::write(&record, text.replacen("\"version\":1", "\"version\":99", 1)).unwrap();
+        fails_with(&pod.portmap("ADD", two_ports()).run(), "it is of version 99");
+        pod.gone(json!({}));
+        assert_eq!((elements().as_str(), records()), ("", 0));
+    });
+}
+
 #[test]
 fn without_ports_netfilter_is_not_spoken_to() {
     sandboxed(|| {

@@ -402,3 +402,25 @@ fn without_its_record_a_damaged_one_keeps_everything() {
         assert!(Node.link(pod.port()).is_some());
     });
 }
+
+#[test]
+fn a_damaged_record_does_not_keep_what_others_left() {
+    sandboxed(|| {
+        let stays = Pod::new("stays", &[("tcp", 8081, 80)]);
+        let pod = Pod::new("pod", &[("tcp", 8080, 80)]);
+        for name in lab::files(RECORDS) {
+            let path = format!("{RECORDS}/{name}");
+            if fs::read_to_string(&path).unwrap().contains("\"container_id\":\"pod\"") {
+                fs::remove_file(path).unwrap();
+            } else if name.contains(".portmap.") {
+                fs::write(path, "{").unwrap();
+            }
+        }
+        Node.run(&format!("ip link del {}", pod.port()));
+        let out = reconcile();
+        let done = steps(&out).join("\n");
+        assert!(done.contains("tcp . 8080") && !done.contains("tcp . 8081"), "{out}");
+        assert!(Node.run("nft list ruleset").contains("tcp . 8081"));
+        drop(stays);
+    });
+}

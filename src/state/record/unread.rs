@@ -1,0 +1,68 @@
+//! From bytes to a record, or why not. Pure.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::{BootId, Record, VERSION, container_part};
+
+/// Why a file is no record for this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Damaged(String),
+    /// Of a later version than ours: what it promises there, nobody here knows.
+    Newer(u32),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(why) => f.write_str(why),
+            Self::Newer(version) => write!(
+                f,
+                "it is of version {version}, and this program knows {VERSION} at most: install the newer smarter-cni again, \
+                 or restart the pod"
+            ),
+        }
+    }
+}
+
+/// `None` for one of another boot, which is void whatever it says.
+pub(super) fn parse(bytes: &[u8], boot: Option<&BootId>) -> Result<Option<Record>, Reason> {
+    let of_this_boot = |its: &BootId| boot.is_none_or(|boot| its == boot);
+    match serde_json::from_slice::<Record>(bytes) {
+        Ok(record) if !of_this_boot(&record.boot_id) => Ok(None),
+        Ok(record) if record.version <= VERSION => Ok(Some(record)),
+        Ok(record) => Err(Reason::Newer(record.version)),
+        Err(error) => match serde_json::from_slice::<Stamp>(bytes) {
+            Ok(Stamp { boot_id: Some(its), .. }) if !of_this_boot(&its) => Ok(None),
+            Ok(Stamp { version, .. }) if version > VERSION => Err(Reason::Newer(version)),
+            _ => Err(Reason::Damaged(error.to_string())),
+        },
+    }
+}
+
+/// What every version begins with.
+#[derive(Deserialize)]
+struct Stamp {
+    version: u32,
+    #[serde(default)]
+    boot_id: Option<BootId>,
+}
+
+/// A file under a record's name that this program cannot read. Its name still tells whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    pub(super) file: String,
+}
+
+impl Unread {
+    pub fn plugin(&self) -> &str {
+        self.file.split('.').nth(1).unwrap_or_default()
+    }
+
+    /// Whether it is of that container.
+    pub fn is_of(&self, container: &str) -> bool {
+        self.file.split_once('-').is_some_and(|(part, _)| part == container_part(container))
+    }
+}
