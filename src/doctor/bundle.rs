@@ -1,7 +1,7 @@
 //! `doctor --bundle`: everything that somebody asks for who cannot look at the node, in one tar.
 //!
 //! Reads only, but for the file that it writes. Whatever cannot be had is named in errors.txt, and the rest is collected all
-//! the same: it is for nodes on which something is broken. [`secrets`] says what never goes in, [`collection`] how much.
+//! the same: it is for nodes on which something is broken. [`secrets`] says what does not go in, [`collection`] how much.
 
 mod collection;
 mod files;
@@ -73,12 +73,16 @@ pub(super) fn run(
     };
     let missing =
         if missed == 0 { String::new() } else { format!(", {missed} could not be had (errors.txt)") };
-    let hidden = if options.redact {
-        "no secrets, addresses and the host's name replaced; names of pods as they are"
+    let names = if options.redact {
+        "addresses and the host's name replaced; names of pods as they are"
     } else {
-        "no secrets, but addresses and names of pods and of the host (--redact hides addresses)"
+        "addresses and names of pods and of the host as they are (--redact hides addresses)"
     };
-    let stderr = format!("wrote {place}: {} files, {size} KiB{missing}; {hidden}\n", entries.len());
+    let stderr = format!(
+        "wrote {place}: {} files, {size} KiB{missing}; without what is called or looks like a secret, {names}; read it before \
+         you give it away\n",
+        entries.len()
+    );
     let stdout = match (to_output, options.json) {
         (true, _) => String::new(),
         (false, true) => subject.report.json(),
@@ -98,7 +102,7 @@ fn collect(options: &Options, subject: &Subject<'_>, into: &mut Collection) {
         into.text("status.txt", &text);
         into.document("status.json", &json);
         match reconcile::plan_all(&given.root) {
-            Ok(plan) => into.json("reconcile-plan.json", plan.document()),
+            Ok(plan) => into.ours("reconcile-plan.json", plan.document()),
             Err(error) => into.missing("reconcile-plan.json", error),
         }
     } else {

@@ -59,7 +59,7 @@ pub fn count() -> Result<Option<usize>> {
 /// All flows of a family in the namespace of the socket.
 pub fn flows(socket: &mut Socket, family: Family) -> Result<Vec<Flow>> {
     let mut flows = Vec::new();
-    walk(socket, &Question::all(family, None), |flow| flows.push(flow))?;
+    walk(socket, &Question::all(family, None), |_, _| true, |flow| flows.push(flow))?;
     Ok(flows)
 }
 
@@ -79,13 +79,13 @@ pub fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize> {
         Question { reply: src, ..all.clone() },
         Question { reply: dst, ..all.clone() },
     ];
-    let touches = |flow: &Flow| {
-        [flow.original.src, flow.original.dst, flow.reply.src, flow.reply.dst].contains(&address)
+    let touches = |original: &Tuple, reply: &Tuple| {
+        [original.src, original.dst, reply.src, reply.dst].contains(&address)
     };
     forget(socket, &all, &[narrow], touches)
 }
 
-/// Removes the flows of which `leaves` says so; returns how many there were. `all` is the question that finds all of them,
+/// Removes the flows of which `leaves` says so by their two directions; returns how many there were. `all` is the question that finds all of them,
 /// and so does each of the `narrow` lists. The cheapest is asked: one walk per question, whatever is looked for, and what a
 /// walk finds is removed while it goes on, so that a table of any size takes the memory of a few flows.
 ///
@@ -94,7 +94,7 @@ pub fn forget(
     socket: &mut Socket,
     all: &Question,
     narrow: &[Vec<Question>],
-    leaves: impl Fn(&Flow) -> bool,
+    leaves: impl Fn(&Tuple, &Tuple) -> bool,
 ) -> Result<usize> {
     let everything = [all.clone()];
     let questions = match fill(socket)? {
@@ -105,12 +105,11 @@ pub fn forget(
     let mut remover = Remover::default();
     for question in questions {
         let mut all_came = false;
-        let walked = walk(socket, question, |flow| {
-            all_came |= !question.fits(&flow);
-            if leaves(&flow) {
-                remover.take(flow);
-            }
-        });
+        let sees = |original: &Tuple, reply: &Tuple| {
+            all_came |= !question.fits(original, reply);
+            leaves(original, reply)
+        };
+        let walked = walk(socket, question, sees, |flow| remover.take(flow));
         remover.flush();
         walked?;
         if all_came {
@@ -219,14 +218,20 @@ fn fill(socket: &mut Socket) -> Result<Option<Fill>> {
         .or_else(|error| if error.errno() == Some(Errno::INVAL) { Ok(None) } else { Err(error) })
 }
 
-/// Shows each flow of the answer; one may be shown twice.
-fn walk(socket: &mut Socket, question: &Question, mut each: impl FnMut(Flow)) -> Result<()> {
+/// Shows each flow of the answer that is wanted for its two directions; one may be shown twice. Of the others, which may be
+/// nearly all of a large table, no more than those is read.
+fn walk(
+    socket: &mut Socket,
+    question: &Question,
+    mut wanted: impl FnMut(&Tuple, &Tuple) -> bool,
+    mut each: impl FnMut(Flow),
+) -> Result<()> {
     let operation = || {
         let family = if question.family == Family::V4 { "ipv4" } else { "ipv6" };
         format!("conntrack --dump --family {family}")
     };
     let show = |answer: Answer<'_>| -> Option<()> {
-        each(read(answer)?);
+        each(read(answer, &mut wanted)?);
         None
     };
     match socket.dump(CT_GET, &question.encode(), operation, show) {
@@ -264,16 +269,18 @@ fn remove(socket: &mut Socket, flow: &Flow) -> Result<bool> {
     }
 }
 
-fn read(answer: Answer<'_>) -> Option<Flow> {
+fn read(answer: Answer<'_>, wanted: &mut impl FnMut(&Tuple, &Tuple) -> bool) -> Option<Flow> {
     let (_, attributes) = OpGetDump::decode_reply(answer.payload);
-    let original = attributes.get_tuple_orig().ok()?;
+    let key = attributes.get_tuple_orig().ok()?;
+    let (original, reply) = (tuple(key)?, tuple(attributes.get_tuple_reply().ok()?)?);
+    wanted(&original, &reply).then_some(())?;
     Some(Flow {
-        original: tuple(original)?,
-        reply: tuple(attributes.get_tuple_reply().ok()?)?,
+        original,
+        reply,
         status: attributes.get_status().unwrap_or(0),
         id: attributes.get_id().ok()?,
         zone: attributes.get_zone().ok(),
-        key: original.get_buf().to_vec(),
+        key: key.get_buf().to_vec(),
     })
 }
 

@@ -8,7 +8,7 @@ use super::{Failure, change_firewall, ignore, is_firewall, run};
 use crate::datapath::rules;
 use crate::datapath::session::Session;
 use crate::datapath::step::Step;
-use crate::kernel::conntrack::Question;
+use crate::kernel::conntrack::{Question, Tuple};
 use crate::kernel::{self, address, conntrack};
 use crate::net::Family;
 
@@ -42,9 +42,8 @@ pub(super) fn forget_unmasqueraded(session: &mut Session, subnet: IpNetwork) -> 
     }
     let own = address::all(&mut session.node.route)?;
     let is_local = |ip: IpAddr| own.iter().any(|address| address.address.ip() == ip);
-    let lacks = |flow: &conntrack::Flow| {
-        let (from, to) = (flow.original.src, flow.reply.src);
-        rules::lacks_masquerade(subnet, from, to, flow.reply.dst) && !is_local(to)
+    let lacks = |original: &Tuple, reply: &Tuple| {
+        rules::lacks_masquerade(subnet, original.src, reply.src, reply.dst) && !is_local(reply.src)
     };
     let all = Question::all(Family::of(subnet.ip()), None);
     conntrack::forget(session.netfilter()?, &all, &[], lacks).map(drop).or_else(ignore)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::plan::{Ends, Step, Turn, is_stale};
 use super::{Entry, Mapping};
-use crate::kernel::conntrack::{Question, Sought};
+use crate::kernel::conntrack::{Question, Sought, Tuple};
 use crate::kernel::{self, Socket, address, conntrack};
 use crate::net::Family;
 
@@ -78,7 +78,7 @@ impl Stale {
             for ((family, protocol), ports) in &groups {
                 let all = Question::all(*family, Some(*protocol));
                 let narrow = [by_port(&all, ports), by_place(&all, ports, &own)];
-                let leaves = |flow: &conntrack::Flow| leaves(ports, &ends(flow), &own);
+                let leaves = |original: &Tuple, reply: &Tuple| leaves(ports, &ends(original, reply), &own);
                 forgotten += conntrack::forget(&mut socket, &all, &narrow, leaves)?;
             }
             if forgotten == 0 && look == 0 {
@@ -153,14 +153,14 @@ fn leaves(ports: &Ports, flow: &Ends, own: &[IpAddr]) -> bool {
         .any(|(mapping, turn)| is_stale(mapping, *turn, flow, is_local))
 }
 
-fn ends(flow: &conntrack::Flow) -> Ends {
-    let source = |tuple: &conntrack::Tuple| (tuple.src, tuple.src_port.unwrap_or(0));
-    let destination = |tuple: &conntrack::Tuple| (tuple.dst, tuple.dst_port.unwrap_or(0));
+fn ends(original: &Tuple, reply: &Tuple) -> Ends {
+    let source = |tuple: &Tuple| (tuple.src, tuple.src_port.unwrap_or(0));
+    let destination = |tuple: &Tuple| (tuple.dst, tuple.dst_port.unwrap_or(0));
     Ends {
-        from: source(&flow.original),
-        to: destination(&flow.original),
-        answer_from: source(&flow.reply),
-        answer_to: destination(&flow.reply),
+        from: source(original),
+        to: destination(original),
+        answer_from: source(reply),
+        answer_to: destination(reply),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What has been collected, within bounds: no file and no bundle grows beyond what can be mailed, and what could not be had
 //! is said in the bundle itself. Pure.
 //!
-//! Everything passes here on its way into the archive, so this is where other names are given when that was asked for.
+//! Everything passes here on its way into the archive, so this is where secrets are taken out, and other names given when that
+//! was asked for.
 
 use std::fmt;
 
@@ -40,14 +41,31 @@ impl Collection {
     }
 
     pub(super) fn text(&mut self, name: &str, text: &str) {
-        let text = match &mut self.pseudonyms {
-            Some(pseudonyms) => pseudonyms.text(text),
-            None => text.to_owned(),
-        };
+        let text = self.shown(text);
         self.keep(name, text);
     }
 
+    /// A document from a file, whoever wrote it.
     pub(super) fn json(&mut self, name: &str, mut value: Value) {
+        secrets::scrub(&mut value);
+        self.keep_document(name, value);
+    }
+
+    /// A document of ours that was rendered already.
+    pub(super) fn document(&mut self, name: &str, text: &str) {
+        match serde_json::from_str(text) {
+            Ok(value) => self.ours(name, value),
+            Err(error) => self.missing(name, error),
+        }
+    }
+
+    /// A document of ours.
+    pub(super) fn ours(&mut self, name: &str, mut value: Value) {
+        secrets::scrub_ours(&mut value);
+        self.keep_document(name, value);
+    }
+
+    fn keep_document(&mut self, name: &str, mut value: Value) {
         if let Some(pseudonyms) = &mut self.pseudonyms {
             pseudonyms.json(&mut value);
         }
@@ -56,32 +74,34 @@ impl Collection {
         self.keep(name, text);
     }
 
-    /// A document that was rendered already.
-    pub(super) fn document(&mut self, name: &str, text: &str) {
-        match serde_json::from_str(text) {
-            Ok(value) => self.json(name, value),
-            Err(error) => self.missing(name, error),
-        }
-    }
-
-    /// One JSON object a line. A line that is none, as after a power cut, is kept as text.
+    /// One JSON object a line. Lines that are none, as after a power cut, are kept as text.
     pub(super) fn lines(&mut self, name: &str, text: &str) {
-        let mut clean = String::new();
+        let (mut clean, mut others) = (String::new(), String::new());
         for line in text.lines() {
-            let line = if let Ok(mut value) = serde_json::from_str::<Value>(line) {
-                secrets::scrub(&mut value);
-                if let Some(pseudonyms) = &mut self.pseudonyms {
-                    pseudonyms.json(&mut value);
-                }
-                value.to_string()
-            } else {
-                let line = secrets::scrub_text(line);
-                self.pseudonyms.as_mut().map_or(line.clone(), |pseudonyms| pseudonyms.text(&line))
+            let Ok(mut value) = serde_json::from_str::<Value>(line) else {
+                others.push_str(line);
+                others.push('\n');
+                continue;
             };
-            clean.push_str(&line);
+            clean.push_str(&self.shown(&std::mem::take(&mut others)));
+            secrets::scrub(&mut value);
+            if let Some(pseudonyms) = &mut self.pseudonyms {
+                pseudonyms.json(&mut value);
+            }
+            clean.push_str(&value.to_string());
             clean.push('\n');
         }
+        clean.push_str(&self.shown(&others));
         self.keep(name, clean);
+    }
+
+    /// As it may be seen by others.
+    fn shown(&mut self, text: &str) -> String {
+        let text = secrets::scrub_text(text);
+        match &mut self.pseudonyms {
+            Some(pseudonyms) => pseudonyms.text(&text),
+            None => text,
+        }
     }
 
     /// Text, or why there is none.
@@ -94,17 +114,14 @@ impl Collection {
 
     pub(super) fn missing(&mut self, what: &str, why: impl fmt::Display) {
         self.missing += 1;
-        let mut line = format!("{what}: {why}\n");
-        if let Some(pseudonyms) = &mut self.pseudonyms {
-            line = pseudonyms.text(&line);
-        }
+        let line = self.shown(&format!("{what}: {why}\n"));
         if self.errors.len() + line.len() < ERRORS {
             self.errors.push_str(&line);
         }
     }
 
     fn keep(&mut self, name: &str, text: String) {
-        let name = self.pseudonyms.as_mut().map_or(name.to_owned(), |pseudonyms| pseudonyms.text(name));
+        let name = self.shown(name);
         let text = cut(text);
         // What is cut off is no JSON any more, and a reader should not try.
         let (name, text) = match text {

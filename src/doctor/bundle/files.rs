@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::collection::{Collection, LARGEST};
-use super::secrets;
 use crate::conflist;
 use crate::doctor::evidence::Given;
 use crate::file;
@@ -97,10 +96,7 @@ pub(super) fn configurations(given: &Given, into: &mut Collection) {
                 path.extension().is_some_and(|end| end == "conf" || end == "conflist" || end == "json");
             if is_network {
                 match read_json(&given.root, &path) {
-                    Ok(mut value) => {
-                        secrets::scrub(&mut value);
-                        into.json(&format!("configuration/{}.json", flat(&path)), value);
-                    }
+                    Ok(value) => into.json(&format!("configuration/{}.json", flat(&path)), value),
                     Err(why) => into.missing(&path.display().to_string(), why),
                 }
             }

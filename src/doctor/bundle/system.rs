@@ -11,7 +11,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::collection::Collection;
-use super::secrets;
 use crate::datapath::survey::{self, Network};
 use crate::host::cri;
 use crate::host::root::Root;
@@ -58,7 +57,7 @@ pub(super) fn versions(root: &Root, into: &mut Collection) {
         let paths = |paths: &[std::path::PathBuf]| {
             paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
         };
-        let _ = writeln!(text, "runtime {}: {}", runtime.kind, secrets::scrub_text(&said));
+        let _ = writeln!(text, "runtime {}: {}", runtime.kind, said);
         let _ = writeln!(text, "  found by {}", runtime.evidence);
         let _ = writeln!(text, "  configured by {}", paths(&runtime.config));
         let _ = writeln!(
@@ -70,10 +69,29 @@ pub(super) fn versions(root: &Root, into: &mut Collection) {
     }
     into.text("versions.txt", &text);
     match root.read_text(Path::new("/etc/os-release")) {
-        Ok(Some(release)) => into.text("os-release.txt", &release),
+        Ok(Some(release)) => into.text("os-release.txt", &known_of(&release)),
         Ok(None) => into.missing("/etc/os-release", "there is none"),
         Err(error) => into.missing("/etc/os-release", error),
     }
+}
+
+/// Of os-release(5), what tells one system from another.
+fn known_of(release: &str) -> String {
+    const KNOWN: [&str; 11] = [
+        "NAME",
+        "VERSION",
+        "ID",
+        "ID_LIKE",
+        "VERSION_ID",
+        "VERSION_CODENAME",
+        "PRETTY_NAME",
+        "BUILD_ID",
+        "IMAGE_ID",
+        "IMAGE_VERSION",
+        "VARIANT_ID",
+    ];
+    let known = |line: &&str| line.split_once('=').is_some_and(|(name, _)| KNOWN.contains(&name.trim()));
+    release.lines().filter(known).fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Those that decide about packets of pods.
@@ -223,7 +241,7 @@ fn message(record: &str) -> Option<String> {
     let about = ABOUT_NETWORKS.iter().any(|word| lower.contains(word));
     about.then(|| {
         let (seconds, rest) = (microseconds / 1_000_000, microseconds % 1_000_000);
-        format!("[{seconds}.{rest:06}] {}", secrets::scrub_text(words))
+        format!("[{seconds}.{rest:06}] {words}")
     })
 }
 

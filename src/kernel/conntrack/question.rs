@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netlink_bindings::conntrack::{PushConntrackAttrs, PushTupleAttrs};
 use netlink_bindings::utils::Pusher;
 
-use super::{Flow, Tuple, generic};
+use super::{Tuple, generic};
 use crate::net::Family;
 
 /// What one walk through the table is asked for: all flows of a family, or those of them for which all of the rest holds.
@@ -34,10 +34,10 @@ impl Question {
         Self { family, protocol, original: Sought::default(), reply: Sought::default() }
     }
 
-    pub(super) fn fits(&self, flow: &Flow) -> bool {
-        self.protocol.is_none_or(|protocol| protocol == flow.original.protocol)
-            && self.original.fits(&flow.original)
-            && self.reply.fits(&flow.reply)
+    pub(super) fn fits(&self, original: &Tuple, reply: &Tuple) -> bool {
+        self.protocol.is_none_or(|protocol| protocol == original.protocol)
+            && self.original.fits(original)
+            && self.reply.fits(reply)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
