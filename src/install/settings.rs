@@ -55,6 +55,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         masquerade: named(words.masquerade.as_ref(), boolean)?.unwrap_or(true),
         host_ports: host_ports(words)?,
         log_level: named(words.log_level.as_ref(), log_level)?,
+        shared: default.shared,
     };
     Ok(Settings {
         ranges,
