@@ -15,7 +15,10 @@ use crate::net::{Family, IfName};
 /// Names and numbers of the default network. The pod range must be the cluster's `cluster-cidr`.
 pub const NETWORK: &str = "smartnet";
 pub const BRIDGE: &str = "smartnet0";
+/// What every runtime reads. libcni before 1.2 (containerd 1.6) knows no other key and refuses what is newer.
 pub const CNI_VERSION: &str = "1.0.0";
+/// Of these a newer libcni takes the highest that it knows: from 1.1.0 on runtimes call STATUS and GC.
+pub const CNI_VERSIONS: [&str; 2] = [CNI_VERSION, "1.1.0"];
 pub const SUBNET: &str = "172.38.0.0/16";
 /// On a temporary file system: a lease is worth nothing after a reboot.
 pub const DATA_DIR: &str = "/var/run/cni/networks";
@@ -38,6 +41,8 @@ pub struct Network {
     pub host_ports: Option<HostPorts>,
     /// `None`: what the plugins take for the best.
     pub log_level: Option<Level>,
+    /// Several runtimes read the list: GC of one would remove the pods of the other, because it names only its own.
+    pub shared: bool,
 }
 
 /// Keys of the plugin for ports of the node.
@@ -79,6 +84,7 @@ impl Default for Network {
             forward_others: false,
             host_ports: Some(HostPorts::default()),
             log_level: None,
+            shared: false,
         }
     }
 }
@@ -290,11 +296,16 @@ pub fn conflist(network: &Network) -> Value {
             plugin["logLevel"] = json!(level.as_str());
         }
     }
-    json!({
+    let mut list = json!({
         "cniVersion": CNI_VERSION,
+        "cniVersions": CNI_VERSIONS,
         "name": network.name.as_str(),
         "plugins": plugins,
-    })
+    });
+    if network.shared {
+        list["disableGC"] = json!(true);
+    }
+    list
 }
 
 /// The list with its first plugin told to take no new pods; `None` when it cannot be read.
@@ -374,11 +385,12 @@ mod tests {
                 deny_interfaces: vec!["wwan*".into()],
             }),
             log_level: Some(Level::Warn),
+            shared: true,
         };
         assert_eq!(
             conflist(&network),
             json!({
-                "cniVersion": "1.0.0", "name": "edge",
+                "cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "disableGC": true, "name": "edge",
                 "plugins": [{
                     "type": "smarter-bridge", "bridge": "edge0", "isDefaultGateway": true, "ipMasq": false,
                     "hairpinMode": false, "forwardOthers": true, "mtu": 1400, "logLevel": "warn",
@@ -396,7 +408,8 @@ mod tests {
                 }],
             })
         );
-        let bare = Network { host_ports: None, mtu: Mtu::Uplink, ..network };
+        let bare = Network { host_ports: None, mtu: Mtu::Uplink, shared: false, ..network };
+        assert_eq!(conflist(&bare).get("disableGC"), None);
         assert_eq!(conflist(&bare)["plugins"].as_array().unwrap().len(), 1);
         assert_eq!(conflist(&bare)["plugins"][0]["mtu"], "auto");
     }

@@ -65,6 +65,8 @@ pub(super) enum Found {
 pub(super) struct ConfDir {
     pub(super) path: PathBuf,
     pub(super) missing: Vec<PathBuf>,
+    /// More than one runtime of the node reads networks there.
+    pub(super) shared: bool,
     /// Those that a runtime reads, in its order.
     pub(super) files: Vec<ConfFile>,
 }

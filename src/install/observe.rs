@@ -183,7 +183,7 @@ fn conf_dir(root: &Root, path: PathBuf, leftovers: &mut Vec<PathBuf>) -> Result<
         };
         files.push(ConfFile { name, bytes, content });
     }
-    Ok(ConfDir { missing: missing(root, &path), path, files })
+    Ok(ConfDir { missing: missing(root, &path), path, files, shared: false })
 }
 
 /// What a configuration or a list of configurations is for.

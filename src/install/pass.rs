@@ -52,7 +52,15 @@ impl Pass {
 
     fn look(&self) -> Result<Have, String> {
         let (bin, conf) = self.directories();
-        observe::observe(&self.root, &self.program, self.settings.network.name.as_str(), &bin, &conf)
+        let network = self.settings.network.name.as_str();
+        let mut have = observe::observe(&self.root, &self.program, network, &bin, &conf)?;
+        for dir in &mut have.conf_dirs {
+            let reads = |runtime: &&Runtime| {
+                runtime.may_look_in().any(|(conf_dir, _)| self.root.same(conf_dir, &dir.path))
+            };
+            dir.shared = self.found.runtimes.iter().filter(reads).count() > 1;
+        }
+        Ok(have)
     }
 
     /// What `install` does; asks the runtimes at the end.

@@ -86,8 +86,9 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         installation: intended(want, have, &network),
     };
     have.bin_dirs.iter().for_each(|dir| planning.plugins(dir));
-    let bytes = render(&network);
-    have.conf_dirs.iter().for_each(|dir| planning.configuration(dir, &bytes));
+    for dir in &have.conf_dirs {
+        planning.configuration(dir, &render(&Network { shared: dir.shared, ..network.clone() }));
+    }
     planning.steps.extend(have.damaged_cache.iter().cloned().map(Step::RemoveCache));
     planning.earlier_configurations();
     refusals.append(&mut planning.refusals);

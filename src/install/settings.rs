@@ -56,6 +56,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         forward_others: named(words.forward_others.as_ref(), boolean)?.unwrap_or(false),
         host_ports: host_ports(words)?,
         log_level: named(words.log_level.as_ref(), log_level)?,
+        shared: default.shared,
     };
     Ok(Settings {
         ranges,

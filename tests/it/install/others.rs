@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::host::{BIN, CONF, Host, answers, works};
-use crate::lab::{DEBIAN_PLUGINS, files};
+use crate::lab::{DEBIAN_PLUGINS, Netns, files};
 use crate::sandbox::sandboxed;
 
 const CILIUM: &str = r#"{"cniVersion":"0.3.1","name":"cilium","plugins":[{"type":"cilium-cni"}]}"#;
@@ -79,5 +79,60 @@ fn a_foreign_program_under_our_name_is_refused_and_kept_on_demand() {
         works(&host).expect("a conflist");
         assert_eq!(host.uninstall("").status, 0);
         assert_eq!(host.snapshot(), before);
+    });
+}
+
+/// As CRI-O does it that was killed in a burst and starts again: namespaces stay mounted, and ocicni, which knows no pod any
+/// more, sends its GC with `null`. Pods that come later are checked one by one.
+#[test]
+fn a_runtime_that_was_killed_in_a_burst_leaves_nothing() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let keep = Netns::new("keep");
+        let newer = |extra: &str, value: serde_json::Value| {
+            let mut list = host.conflist();
+            list["cniVersion"] = list["cniVersions"][1].clone();
+            list["plugins"][0][extra] = value;
+            list
+        };
+        let plain = newer("cni.dev/attachments", serde_json::Value::Null);
+        let burst: Vec<Netns> = (0..5).map(|number| Netns::new(&format!("p{number}"))).collect();
+        for (number, pod) in burst.iter().enumerate() {
+            assert_eq!(host.plugin_with(&plain, "ADD", &format!("c{number}"), pod).status, 0);
+        }
+        let gone = newer("cni.dev/valid-attachments", serde_json::Value::Null);
+        let out = host.plugin_with(&gone, "GC", "", &keep);
+        assert_eq!(out.status, 0, "{out}");
+        assert_eq!(files("/run/smarter-cni").iter().filter(|name| name.ends_with(".bridge.json")).count(), 0);
+        let leases = files("/run/cni/networks/smartnet");
+        assert!(!leases.iter().any(|name| name.parse::<std::net::IpAddr>().is_ok()), "{leases:?}");
+        let added = host.plugin_with(&plain, "ADD", "c9", &keep);
+        assert_eq!(added.status, 0, "{added}");
+        let mut checked = plain.clone();
+        checked["plugins"][0]["prevResult"] = added.json.clone();
+        let out = host.plugin_with(&checked, "CHECK", "c9", &keep);
+        assert_eq!(out.status, 0, "{out}");
+        assert_eq!(host.plugin_with(&plain, "DEL", "c9", &keep).status, 0);
+        assert_eq!(host.uninstall("").status, 0);
+    });
+}
+
+#[test]
+fn several_runtimes_share_a_directory_without_garbage_collection() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let list = host.conflist();
+        assert_eq!(list["cniVersion"], "1.0.0");
+        assert_eq!(list["cniVersions"], serde_json::json!(["1.0.0", "1.1.0"]));
+        assert_eq!(list.get("disableGC"), None);
+        for name in ["containerd/config.toml", "crio/crio.conf"] {
+            let path = host.path("etc").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        host.installed("");
+        assert_eq!(host.conflist()["disableGC"], true);
     });
 }
