@@ -48,6 +48,10 @@ thread_local! {
 /// A refusal repeats the refused message, unless it is told not to. This much of one is no question of room.
 const REPEATED: usize = BUFFER / 2;
 
+/// For recv(2): the length of the whole datagram is returned, also where the buffer is shorter (linux/socket.h).
+#[cfg(not(fuzzing))]
+const MSG_TRUNC: i32 = 0x20;
+
 /// net.core.wmem_default of every kernel with 4 KiB pages.
 const DEFAULT_SEND_BUFFER: usize = 212_992;
 
@@ -144,7 +148,7 @@ impl Socket {
             let sequence = self
                 .send(kind, flags | NLM_F_REQUEST | NLM_F_ACK, payload)
                 .map_err(|e| Error::new(operation(), e))?;
-            match self.receive(sequence, |_| More::Follows) {
+            match self.receive(Hearing::of(sequence, false), |_| More::Follows) {
                 Ok(_) => return Ok(()),
                 Err(refusal) if refusal.words.as_deref() == Some(UNKNOWN_KIND) && retry.again() => {}
                 Err(refusal) => return Err(refusal.into_error(operation())),
@@ -194,7 +198,7 @@ impl Socket {
                 found = read(answer);
                 if flags & NLM_F_ACK == 0 { More::Nothing } else { More::Follows }
             };
-            match self.receive(sequence, read) {
+            match self.receive(Hearing::of(sequence, false), read) {
                 Ok(_) => return Ok(found),
                 Err(refusal) if modules::may_be_missing_in_question(refusal.errno) && retry.again() => {}
                 Err(refusal) => {
@@ -224,7 +228,7 @@ impl Socket {
                 found.extend(read(answer));
                 More::Follows
             };
-            match self.receive(sequence, read) {
+            match self.receive(Hearing::of(sequence, true), read) {
                 Ok(true) => return Ok(found),
                 Ok(false) => {}
                 Err(refusal) if modules::may_be_missing_in_question(refusal.errno) && retry.again() => {}
@@ -312,26 +316,19 @@ impl Socket {
         }
     }
 
-    /// Reads until the answer to `sequence` is complete; `Ok(false)` when a dump was interrupted by a change.
+    /// Reads until the answer is complete; `Ok(false)` when that is no answer, because a dump was interrupted by a change.
     fn receive(
         &mut self,
-        sequence: u32,
+        mut hearing: Hearing,
         mut each: impl FnMut(Answer<'_>) -> More,
     ) -> std::result::Result<bool, Refusal> {
-        let mut whole = true;
-        self.read(|message| {
-            if message.sequence != sequence {
-                return None;
-            }
-            whole &= message.flags & NLM_F_DUMP_INTR == 0;
-            if matches!(message.kind, NLMSG_DONE | NLMSG_ERROR) {
-                let refusal = Refusal::parse(message);
-                return Some(if refusal.errno == 0 { Ok(whole) } else { Err(refusal) });
-            }
-            match each(Answer { kind: message.kind, payload: message.payload }) {
+        self.read(|message| match hearing.hear(message) {
+            Heard::Other => None,
+            Heard::End(end) => Some(end),
+            Heard::Part => match each(Answer { kind: message.kind, payload: message.payload }) {
                 More::Follows => None,
-                More::Nothing => Some(Ok(whole)),
-            }
+                More::Nothing => Some(Ok(hearing.whole)),
+            },
         })
         .unwrap_or_else(|error| Err(Refusal::from(error)))
     }
@@ -343,6 +340,10 @@ impl Socket {
             buffer.clear();
             buffer.reserve(BUFFER);
             match self.next_datagram(&mut buffer) {
+                // Cut off: what is missing may be what was asked for, and its end.
+                Ok(length) if length > buffer.len() => {
+                    break Err(io::Error::from(rustix::io::Errno::MSGSIZE));
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => break Err(error),
@@ -357,7 +358,7 @@ impl Socket {
 
     #[cfg(not(fuzzing))]
     fn next_datagram(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        self.inner.recv(buffer, 0)
+        self.inner.recv(buffer, MSG_TRUNC)
     }
 
     #[cfg(fuzzing)]
@@ -368,6 +369,47 @@ impl Socket {
         }
         buffer.append(datagram);
         Ok(buffer.len())
+    }
+}
+
+/// What has been heard of the answer to one question.
+#[derive(Clone, Copy, Debug)]
+struct Hearing {
+    sequence: u32,
+    /// A list, which only NLMSG_DONE ends.
+    is_dump: bool,
+    /// Nothing changed while the kernel went through its list.
+    whole: bool,
+}
+
+/// What a message is to whoever waits for an answer.
+enum Heard {
+    /// None of it.
+    Other,
+    Part,
+    End(std::result::Result<bool, Refusal>),
+}
+
+impl Hearing {
+    fn of(sequence: u32, is_dump: bool) -> Self {
+        Self { sequence, is_dump, whole: true }
+    }
+
+    fn hear(&mut self, message: &Message<'_>) -> Heard {
+        if message.sequence != self.sequence {
+            return Heard::Other;
+        }
+        self.whole &= message.flags & NLM_F_DUMP_INTR == 0;
+        if !matches!(message.kind, NLMSG_DONE | NLMSG_ERROR) {
+            return Heard::Part;
+        }
+        let refusal = Refusal::parse(message);
+        // The end of a list carries the error that broke it off.
+        if refusal.errno != 0 {
+            return Heard::End(Err(refusal));
+        }
+        self.whole &= !self.is_dump || message.kind == NLMSG_DONE;
+        Heard::End(Ok(self.whole))
     }
 }
 
@@ -494,6 +536,33 @@ mod tests {
         assert_eq!(seen, [(16, 7, vec![1, 2, 3]), (3, 8, vec![0; 4])]);
         assert_eq!(Messages(&datagram[..datagram.len() - 1]).count(), 1);
         assert_eq!(Messages(&[0; 16]).count(), 0, "shorter than its own header");
+    }
+
+    /// `None` while more is to come.
+    fn heard(is_dump: bool, messages: &[Vec<u8>]) -> Option<std::result::Result<bool, i32>> {
+        let mut hearing = Hearing::of(7, is_dump);
+        messages.iter().find_map(|bytes| match hearing.hear(&Messages(bytes).next().unwrap()) {
+            Heard::End(end) => Some(end.map_err(|refusal| refusal.errno)),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn only_a_list_that_ends_well_is_an_answer() {
+        let part = message(16, NLM_F_MULTI, 7, &[0; 16]);
+        let done = |errno: i32| message(NLMSG_DONE, NLM_F_MULTI, 7, &errno.to_ne_bytes());
+        let ack = message(NLMSG_ERROR, 0, 7, &[0; 20]);
+        assert_eq!(heard(true, &[part.clone(), done(0)]), Some(Ok(true)));
+        assert_eq!(heard(true, std::slice::from_ref(&part)), None, "its end is to come");
+        let interrupted = message(16, NLM_F_MULTI | NLM_F_DUMP_INTR, 7, &[0; 16]);
+        assert_eq!(heard(true, &[interrupted, part.clone(), done(0)]), Some(Ok(false)));
+        let late = message(NLMSG_DONE, NLM_F_MULTI | NLM_F_DUMP_INTR, 7, &[0; 4]);
+        assert_eq!(heard(true, &[part.clone(), late]), Some(Ok(false)));
+        // As of a port whose VLANs do not fit.
+        assert_eq!(heard(true, &[part.clone(), done(-90)]), Some(Err(90)));
+        assert_eq!(heard(true, &[part, ack.clone()]), Some(Ok(false)), "an end of something else");
+        assert_eq!(heard(false, &[ack]), Some(Ok(true)));
+        assert_eq!(heard(true, &[message(NLMSG_DONE, 0, 6, &[0; 4])]), None, "of another question");
     }
 
     #[test]

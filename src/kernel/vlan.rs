@@ -17,6 +17,8 @@ use super::netlink::{Answer, Socket, encoded};
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
 const BRIDGE_VLAN_INFO_PVID: u16 = 1 << 1;
 const BRIDGE_VLAN_INFO_UNTAGGED: u16 = 1 << 2;
+const BRIDGE_VLAN_INFO_RANGE_BEGIN: u16 = 1 << 3;
+const BRIDGE_VLAN_INFO_RANGE_END: u16 = 1 << 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortVlan {
@@ -32,7 +34,8 @@ pub struct PortVlan {
 pub fn of_port(socket: &mut Socket, index: u32) -> Result<Vec<PortVlan>> {
     let mut question = LinkMessage::default();
     question.header.interface_family = AddressFamily::Bridge;
-    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
+    // In ranges: one by one, the VLANs of a trunk do not fit into a message, and the kernel ends the list with an error.
+    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
     let operation = || format!("bridge vlan show dev if{index}");
     // The kernel lists all ports or nothing.
     let parts = socket.dump(RTM_GETLINK, &encoded(&question), operation, |answer| parse(answer, index))?;
@@ -85,19 +88,32 @@ fn parse(answer: Answer<'_>, index: u32) -> Option<Vec<PortVlan>> {
     if answer.kind != RTM_NEWLINK || u32_at(bytes, 4)? != index {
         return None;
     }
-    let vlans = attributes(bytes.get(HEADER..)?)
+    let entries = attributes(bytes.get(HEADER..)?)
         .filter(|(kind, _)| *kind == IFLA_AF_SPEC)
         .flat_map(|(_, nested)| attributes(nested))
         .filter(|(kind, _)| *kind == IFLA_BRIDGE_VLAN_INFO)
-        .filter_map(|(_, info)| {
-            let (flags, id) = (u16_at(info, 0)?, u16_at(info, 2)?);
-            Some(PortVlan {
-                id,
-                pvid: flags & BRIDGE_VLAN_INFO_PVID != 0,
-                untagged: flags & BRIDGE_VLAN_INFO_UNTAGGED != 0,
-            })
-        });
-    Some(vlans.collect())
+        .filter_map(|(_, info)| Some((u16_at(info, 0)?, u16_at(info, 2)?)));
+    Some(without_ranges(entries))
+}
+
+/// The VLANs that flags and numbers mean: all between an entry that begins a range and the next, which ends it.
+fn without_ranges(entries: impl Iterator<Item = (u16, u16)>) -> Vec<PortVlan> {
+    let mut vlans = Vec::new();
+    let mut begun = None;
+    for (flags, id) in entries {
+        if flags & BRIDGE_VLAN_INFO_RANGE_BEGIN != 0 {
+            begun = Some(id);
+            continue;
+        }
+        let first = begun.take().filter(|_| flags & BRIDGE_VLAN_INFO_RANGE_END != 0).unwrap_or(id);
+        // Where numbers are absurd, no more than there are.
+        vlans.extend((first..=id).take(4096).map(|id| PortVlan {
+            id,
+            pvid: flags & BRIDGE_VLAN_INFO_PVID != 0,
+            untagged: flags & BRIDGE_VLAN_INFO_UNTAGGED != 0,
+        }));
+    }
+    vlans
 }
 
 #[cfg(test)]
@@ -123,5 +139,26 @@ mod tests {
         let read = |index| parse(Answer { kind: RTM_NEWLINK, payload: &bytes }, index);
         assert_eq!(read(4), Some(vec![PortVlan { id: 100, pvid: false, untagged: true }]));
         assert_eq!(read(5), None);
+    }
+
+    #[test]
+    fn a_range_is_all_between_its_ends() {
+        let ids = |entries: &[(u16, u16)]| {
+            without_ranges(entries.iter().copied()).iter().map(|vlan| vlan.id).collect::<Vec<_>>()
+        };
+        let (begin, end, plain) = (BRIDGE_VLAN_INFO_RANGE_BEGIN, BRIDGE_VLAN_INFO_RANGE_END, 0);
+        assert_eq!(ids(&[(plain, 1), (begin, 5), (end, 8), (plain, 10)]), [1, 5, 6, 7, 8, 10]);
+        let all = without_ranges([(6, 1), (begin, 2), (end, 4094)].into_iter());
+        assert_eq!(all.len(), 4094);
+        assert_eq!(all[0], PortVlan { id: 1, pvid: true, untagged: true });
+        assert_eq!(all[4093], PortVlan { id: 4094, pvid: false, untagged: false });
+        let untagged = begin | BRIDGE_VLAN_INFO_UNTAGGED;
+        let pair = without_ranges([(untagged, 7), (end | BRIDGE_VLAN_INFO_UNTAGGED, 8)].into_iter());
+        assert!(pair.len() == 2 && pair.iter().all(|vlan| vlan.untagged));
+        // What no kernel says.
+        assert_eq!(ids(&[(end, 9)]), [9]);
+        assert!(ids(&[(begin, 9)]).is_empty());
+        assert!(ids(&[(begin, 9), (end, 5)]).is_empty());
+        assert_eq!(ids(&[(begin, 0), (end, u16::MAX)]).len(), 4096);
     }
 }

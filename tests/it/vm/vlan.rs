@@ -119,6 +119,20 @@ fn the_default_vlan_stays_only_when_asked_for() {
     });
 }
 
+/// One by one, so many do not fit into a message of the kernel: its list ended there, for the ports behind it, too.
+#[test]
+#[ignore = "needs bridge VLAN filtering: run by tests/vm/run"]
+fn a_trunk_of_all_vlans_hides_neither_its_own_nor_those_of_others() {
+    sandboxed(|| {
+        let whole = Pod::add("whole", &json!({ "vlanTrunk": [{ "minID": 1, "maxID": 4094 }] }));
+        let behind = Pod::add("behind", &json!({ "vlan": 100 }));
+        for pod in [&whole, &behind] {
+            pod.call("CHECK");
+        }
+        assert_eq!(behind.vlans(), ["100 PVID Egress Untagged"]);
+    });
+}
+
 #[test]
 #[ignore = "needs bridge VLAN filtering: run by tests/vm/run"]
 fn vlan_0_is_no_vlan() {
