@@ -99,7 +99,7 @@ impl Look {
 
     fn report(&self) -> Report {
         let (report, evidence) = self.once(None);
-        if !report.has_problems() {
+        if !report.is_in_doubt() {
             return report;
         }
         std::thread::sleep(A_MOMENT);

@@ -58,30 +58,42 @@ impl Report {
         Self { entries }
     }
 
-    pub fn has_problems(&self) -> bool {
-        self.rows().iter().any(|row| row.status == "problem")
+    /// Whether something is wrong or could not be looked at.
+    pub fn is_in_doubt(&self) -> bool {
+        self.rows().iter().any(|row| matches!(row.status, "problem" | "unknown"))
     }
 
-    /// Without the problems that an earlier look did not see: same check, same object and, where pods are concerned, the
-    /// same words. Those have the names of links and addresses, by which a pod is told from the next one of its name.
+    /// Without what an earlier look did not see: same check, same object and, where pods are concerned, the same words.
+    /// Those have the names of links and addresses, by which a pod is told from the next one of its name. A namespace that
+    /// ends while it is looked into cannot be read, and neither can a table that changes all the time: that, too, must be
+    /// so twice.
     #[must_use]
     pub fn confirming(self, earlier: &Self) -> Self {
         let key = |check: &Check, finding: &Finding| match finding {
             Finding::Problem { object, found, .. } => {
                 let of_pods = matches!(check.group, Group::Pods | Group::Rules);
-                Some((check.id, object.clone(), of_pods.then(|| found.clone())))
+                (check.id, object.clone(), of_pods.then(|| found.clone()))
             }
-            Finding::Unknown { .. } => None,
+            Finding::Unknown { object, .. } => (check.id, object.clone(), None),
         };
         let findings = |(check, verdict): &(&'static Check, Verdict)| {
-            verdict.iter().flatten().filter_map(|finding| key(check, finding)).collect::<Vec<_>>()
+            verdict.iter().flatten().map(|finding| key(check, finding)).collect::<Vec<_>>()
         };
         let seen: BTreeSet<_> = earlier.entries.iter().flat_map(findings).collect();
+        let healthy = |check: &Check| {
+            earlier
+                .entries
+                .iter()
+                .any(|(known, verdict)| known.id == check.id && verdict.as_ref().is_ok_and(Vec::is_empty))
+        };
         let entries = self.entries.into_iter().map(|(check, verdict)| {
-            let kept = verdict.map(|mut findings| {
-                findings.retain(|finding| key(check, finding).is_none_or(|key| seen.contains(&key)));
-                findings
-            });
+            let kept = match verdict {
+                Err(Pass::Unknown(_)) if healthy(check) => Ok(Vec::new()),
+                verdict => verdict.map(|mut findings| {
+                    findings.retain(|finding| seen.contains(&key(check, finding)));
+                    findings
+                }),
+            };
             (check, kept)
         });
         Self { entries: entries.collect() }

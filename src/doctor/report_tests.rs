@@ -136,10 +136,25 @@ fn what_only_one_of_two_looks_saw_is_no_finding() {
         Report::new(vec![(pods, Ok(findings.collect()))])
     };
     let first = look(&["pod a", "pod b"]);
-    assert!(first.has_problems() && !look(&[]).has_problems());
+    assert!(first.is_in_doubt() && !look(&[]).is_in_doubt());
     let both = look(&["pod b", "pod c"]).confirming(&first);
     assert_eq!(both.rows().iter().map(|row| row.object).collect::<Vec<_>>(), ["pod b"]);
     assert_eq!(look(&["pod c"]).confirming(&first).summary().ok, 1);
+}
+
+#[test]
+fn what_could_not_be_looked_at_once_is_no_finding() {
+    let pods = check("pod-port", Group::Pods, "t", Severity::Broken);
+    let unseen = |object: &str| vec![Finding::Unknown { object: object.into(), why: "it ended".into() }];
+    let look = |verdict| Report::new(vec![(pods, verdict)]);
+    let first = look(Ok(unseen("pod a")));
+    assert!(first.is_in_doubt());
+    assert_eq!(look(Ok(unseen("pod a"))).confirming(&first).summary().unknown, 1);
+    assert_eq!(look(Ok(unseen("pod b"))).confirming(&first).summary().ok, 1);
+    let blind = || look(Err(Pass::Unknown("no right".into())));
+    assert_eq!(blind().confirming(&blind()).summary().unknown, 1);
+    assert_eq!(blind().confirming(&look(Ok(vec![]))).summary().ok, 1);
+    assert_eq!(blind().confirming(&first).summary().unknown, 1);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn nothing_goes_from_a_node_where_all_is_wanted() {
     };
     // The bridge itself is gone: it comes back.
     assert_eq!(text(&wanted, &present), Vec::<String>::new());
-    assert_eq!(text(&Wanted::default(), &present).len(), 5, "without attachments all of it is idle");
+    assert_eq!(text(&Wanted::default(), &present).len(), 4, "without attachments all of it is idle");
 }
 
 #[test]
