@@ -165,6 +165,7 @@ fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
         said: HashSet::new(),
         alone: None,
         recalled: Vec::new(),
+        beside: false,
     };
     pass.walk(all);
     Ok(pass.report)
@@ -201,6 +202,8 @@ struct Pass<'a> {
     alone: Option<NodeLock>,
     /// Records that a dry run would write again: they are not on the disk yet.
     recalled: Vec<Record>,
+    /// Another one has it, and does not end.
+    beside: bool,
 }
 
 /// What an attachment is to a repair.
@@ -273,7 +276,9 @@ impl Pass<'_> {
     /// The record's lock and the record as it is then, for a change. `None` when there is nothing to change any more, or a
     /// verb runs that makes or removes the attachment itself.
     fn lock(&mut self, record: &Record, standing: &Standing) -> Option<(RecordLock, Record)> {
-        self.be_alone();
+        if !self.be_alone() {
+            return None;
+        }
         let subject = Subject::of(record);
         let lock = match self.records.try_lock(&record.attachment(), &record.plugin) {
             Ok(Some(lock)) => lock,
@@ -304,13 +309,24 @@ impl Pass<'_> {
     }
 
     /// From the first change on no other reconcile runs beside this one: it would see half of the work.
-    fn be_alone(&mut self) {
-        if self.alone.is_none() {
+    ///
+    /// False where another one does not end: what it does to the node is then left to it.
+    fn be_alone(&mut self) -> bool {
+        if self.alone.is_none() && !self.beside {
             match NodeLock::of_reconcile() {
                 Ok(lock) => self.alone = Some(lock),
+                Err(error) if error.is_busy() => {
+                    self.beside = true;
+                    self.report.failure(
+                        &Subject::Node,
+                        None,
+                        format!("another reconcile does not end: {error}"),
+                    );
+                }
                 Err(error) => tracing::warn!(%error, "another reconcile may run at the same time"),
             }
         }
+        !self.beside
     }
 
     /// Steps of a dry run; what was listed for another attachment already is left out.

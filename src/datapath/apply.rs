@@ -135,6 +135,9 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     match step {
         Step::ClampMss { .. } | Step::AcceptForward { .. } => outcome.or_else(ignore),
         Step::AcceptLegacy { .. } => outcome.or_else(|error| {
+            if error.is_busy() {
+                return Err(error);
+            }
             tracing::warn!("legacy iptables drops what pods send; type: {step}");
             ignore(error)
         }),

@@ -96,7 +96,16 @@ pub fn add_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> 
 }
 
 pub(super) fn lock() -> kernel::Result<NodeLock> {
-    NodeLock::take().map_err(|error| kernel::Error::new(error.to_string(), std::io::ErrorKind::Other.into()))
+    NodeLock::take().map_err(|error| {
+        let (operation, cause) = error.into_parts();
+        // Whatever its number is, it is about a file and not about what the kernel was asked.
+        let kind = if cause.kind() == std::io::ErrorKind::TimedOut {
+            cause.kind()
+        } else {
+            std::io::ErrorKind::Other
+        };
+        kernel::Error::new(operation, std::io::Error::new(kind, cause))
+    })
 }
 
 pub(super) fn spoof_table() -> Table {

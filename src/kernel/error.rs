@@ -66,6 +66,11 @@ impl Error {
         matches!(self.errno(), Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT))
     }
 
+    /// Somebody else has what the operation needs, and did not let go in time.
+    pub fn is_busy(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::TimedOut
+    }
+
     /// The reason without the operation: `file exists` and, in brackets, the kernel's own words.
     pub fn reason(&self) -> String {
         let text = self.cause.to_string();

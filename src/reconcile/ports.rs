@@ -18,7 +18,9 @@ impl Pass<'_> {
         if self.scope.dry_run {
             return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Port).collect());
         }
-        self.be_alone();
+        if !self.be_alone() {
+            return;
+        }
         // As the verbs do it: everything about ports of the node happens under its lock.
         let lock = match NodeLock::take() {
             Ok(lock) => lock,

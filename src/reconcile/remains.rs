@@ -126,7 +126,9 @@ impl Pass<'_> {
         if self.scope.dry_run {
             return self.plan(&subject, Action::Remove, steps.into_iter().map(Step::Link).collect());
         }
-        self.be_alone();
+        if !self.be_alone() {
+            return;
+        }
         let attachment = Attachment {
             network: &identity.network,
             container: &identity.container,
@@ -157,7 +159,9 @@ impl Pass<'_> {
             let steps = surplus.into_iter().map(Step::Surplus).collect();
             return self.plan(&Subject::Node, Action::Remove, steps);
         }
-        self.be_alone();
+        if !self.be_alone() {
+            return;
+        }
         let _lock = match NodeLock::take() {
             Ok(lock) => lock,
             Err(error) => return self.report.failure(&Subject::Node, None, Obstacle::Refused, error),

@@ -27,6 +27,16 @@ impl Error {
         Errno::from_io_error(&self.cause)
     }
 
+    /// Operation and cause, for an error of another room.
+    pub fn into_parts(self) -> (String, io::Error) {
+        (self.operation, self.cause)
+    }
+
+    /// Somebody else has what the operation needs, and did not let go in time.
+    pub fn is_busy(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::TimedOut
+    }
+
     pub fn is_missing(&self) -> bool {
         self.errno() == Some(Errno::NOENT)
     }

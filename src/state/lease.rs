@@ -14,13 +14,14 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use fd_lock::{RwLock, RwLockWriteGuard};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::boot::BootId;
 use super::directory::Directory;
 use super::error::{Error, Result};
+use super::lock::PATIENCE;
+use crate::file::lock;
 use marker::Seal;
 
 pub use content::{Holder, Lease};
@@ -50,7 +51,7 @@ pub struct Store {
     directory: Directory,
     /// `None` where it can neither be opened nor made, as on a disk that is full or read-only; nobody can allocate
     /// there then, and removing needs no lock. Nor does looking.
-    lock: Option<RwLock<File>>,
+    lock: Option<File>,
 }
 
 impl Store {
@@ -59,14 +60,14 @@ impl Store {
     pub fn open(data_dir: &Path, network: &str) -> Result<Self> {
         let directory = Directory::create(&path(data_dir, network)?, 0o755)?;
         let lock = directory.open(LOCK, OFlags::RDONLY | OFlags::CREATE, 0o750)?;
-        Ok(Self { directory, lock: Some(RwLock::new(lock)) })
+        Ok(Self { directory, lock: Some(lock) })
     }
 
     /// Opens the network's directory for looking and removing; `None` when there is none.
     pub fn existing(data_dir: &Path, network: &str) -> Result<Option<Self>> {
         let Some(directory) = Directory::existing(&path(data_dir, network)?)? else { return Ok(None) };
         let lock = match directory.open(LOCK, OFlags::RDONLY | OFlags::CREATE, 0o750) {
-            Ok(lock) => Some(RwLock::new(lock)),
+            Ok(lock) => Some(lock),
             Err(error) => {
                 tracing::warn!("working without the lock: {error}");
                 None
@@ -90,14 +91,15 @@ impl Store {
         self.directory.path()
     }
 
-    /// Waits for everybody else who holds the lock.
+    /// Waits for everybody else who holds the lock; after some seconds the error names it.
     pub fn lock(&mut self) -> Result<Locked<'_>> {
         let directory = &self.directory;
-        let Some(lock) = &mut self.lock else {
+        let Some(lock) = &self.lock else {
             return Ok(Locked { directory, seal: Seal::unknown(), guard: None });
         };
-        let guard = lock.write().map_err(|error| Error::new("lock", &directory.path().join(LOCK), error))?;
-        Ok(Locked { directory, seal: Seal::unknown(), guard: Some(guard) })
+        let place = directory.path().join(LOCK);
+        lock::exclusive(lock, &place, PATIENCE).map_err(|error| Error::new("lock", &place, error))?;
+        Ok(Locked { directory, seal: Seal::unknown(), guard: Some(Guard(lock)) })
     }
 }
 
@@ -159,7 +161,17 @@ pub struct Locked<'a> {
     directory: &'a Directory,
     seal: Seal,
     #[expect(dead_code, reason = "held for its drop")]
-    guard: Option<RwLockWriteGuard<'a, File>>,
+    guard: Option<Guard<'a>>,
+}
+
+/// The file stays open for the next time.
+#[derive(Debug)]
+struct Guard<'a>(&'a File);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        lock::unlock(self.0);
+    }
 }
 
 /// What [`Locked::enter`] found.

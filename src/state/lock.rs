@@ -5,46 +5,44 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::record::ROOT;
+use crate::file::lock;
+
+/// How long is waited for whoever has a lock: longer than anything takes that is done with it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any repair of one attachment takes.
+const PATIENCE_WITH_ATTACHMENT: Duration = Duration::from_secs(10);
+/// A repair of all pods of a node, which another one waits for.
+const PATIENCE_WITH_REPAIR: Duration = Duration::from_mins(1);
 
 /// Held until dropped.
 #[derive(Debug)]
 pub struct NodeLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl NodeLock {
-    /// Waits for whoever holds it.
+    /// Waits for whoever holds it; after some seconds the error names it.
     pub fn take() -> Result<Self> {
-        Self::take_at(Path::new(ROOT), "lock")
+        Self::take_at(Path::new(ROOT), "lock", PATIENCE)
     }
 
     /// Another lock: that of whoever repairs. Verbs never wait for it.
     pub fn of_reconcile() -> Result<Self> {
-        Self::take_at(Path::new(ROOT), "reconcile.lock")
+        Self::take_at(Path::new(ROOT), "reconcile.lock", PATIENCE_WITH_REPAIR)
     }
 
-    fn take_at(directory: &Path, name: &str) -> Result<Self> {
+    fn take_at(directory: &Path, name: &str, patience: Duration) -> Result<Self> {
         let place = directory.join(name);
         let file = Directory::create(directory, 0o700)?.open(name, OFlags::RDONLY | OFlags::CREATE, 0o600)?;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Self(file)),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(Error::new("lock", &place, error)),
-            }
-        }
+        lock::exclusive(&file, &place, patience).map_err(|error| Error::new("lock", &place, error))?;
+        Ok(Self(file))
     }
 }
-
-/// How long a verb waits for whoever has the record's lock: longer than any repair of one attachment takes.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Held until dropped. The file is as old as the record and goes with it; its name is the record's.
 #[derive(Debug)]
@@ -56,36 +54,35 @@ pub struct RecordLock {
 }
 
 impl RecordLock {
-    /// Waits for whoever holds it; the error after that is a timeout.
+    /// Waits for whoever holds it; after some seconds the error names it.
     pub(super) fn take(directory: &Path, name: &str) -> Result<Self> {
-        let begun = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(lock) = Self::try_take(directory, name)? {
-                return Ok(lock);
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(Error::new("lock", &directory.join(name), Errno::TIMEDOUT));
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
+        let wait =
+            |file: &File, place: &Path| lock::exclusive(file, place, PATIENCE_WITH_ATTACHMENT).map(|()| true);
+        Self::take_by(directory, name, wait)?.ok_or_else(|| {
+            Error::new("lock", &directory.join(name), std::io::Error::from(std::io::ErrorKind::WouldBlock))
+        })
     }
 
     /// `None` while somebody else holds it.
     pub(super) fn try_take(directory: &Path, name: &str) -> Result<Option<Self>> {
+        Self::take_by(directory, name, |file, _| lock::try_exclusive(file))
+    }
+
+    fn take_by(
+        directory: &Path,
+        name: &str,
+        take: impl Fn(&File, &Path) -> std::io::Result<bool>,
+    ) -> Result<Option<Self>> {
         let place = directory.join(name);
         let directory = Directory::create(directory, 0o700)?;
         loop {
             let file = directory.open(name, OFlags::RDONLY | OFlags::CREATE, 0o600)?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever had it may have removed the file while we opened it: then others lock another one.
-                Ok(()) if rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) => {
-                    return Ok(Some(Self { directory, name: name.to_owned(), file }));
-                }
-                Ok(()) | Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(Error::new("lock", &place, error)),
+            if !take(&file, &place).map_err(|error| Error::new("lock", &place, error))? {
+                return Ok(None);
+            }
+            // Whoever had it may have removed the file while we opened it: then others lock another one.
+            if rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+                return Ok(Some(Self { directory, name: name.to_owned(), file }));
             }
         }
     }
@@ -100,16 +97,18 @@ impl RecordLock {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn only_one_holds_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run");
-        let first = NodeLock::take_at(&path, "lock").unwrap();
+        let first = NodeLock::take_at(&path, "lock", PATIENCE).unwrap();
         let waiting = thread::spawn({
             let path = path.clone();
-            move || NodeLock::take_at(&path, "lock").map(drop)
+            move || NodeLock::take_at(&path, "lock", PATIENCE).map(drop)
         });
         thread::sleep(Duration::from_millis(50));
         assert!(!waiting.is_finished());

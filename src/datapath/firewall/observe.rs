@@ -51,26 +51,28 @@ pub fn observe(
             have.foreign.extend(observe_foreign(socket, chain, &traffic)?);
         }
         for family in &want.forwarding {
-            have.legacy.extend(observe_legacy(*family, &inside(want)));
+            have.legacy.extend(observe_legacy(*family, &inside(want))?);
         }
     }
     Ok(())
 }
 
 /// Executes nothing unless the kernel names the old filter table.
-fn observe_legacy(family: Family, inside: &[IfName]) -> Option<ForwardTable> {
+fn observe_legacy(family: Family, inside: &[IfName]) -> kernel::Result<Option<ForwardTable>> {
     if !legacy::is_loaded(filter::loaded_tables(family), "filter") {
-        return None;
+        return Ok(None);
     }
     let program = filter::program(family);
     match legacy::run(program, &["-S".to_owned()]) {
-        Ok(listing) => Some(filter::parse(family, &listing)),
+        Ok(listing) => Ok(Some(filter::parse(family, &listing))),
+        // The next try may find the lock free; a pod that starts now might never get out.
+        Err(error) if error.is_busy() => Err(error),
         Err(error) => {
             for interface in inside {
                 let typed = filter::blind_commands(program, interface);
                 tracing::warn!(%error, "cannot see whether legacy iptables drops what pods send; if it does, type: {typed}");
             }
-            None
+            Ok(None)
         }
     }
 }

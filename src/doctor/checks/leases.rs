@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::PLAN;
@@ -230,23 +231,17 @@ fn nearly_full(evidence: &Evidence) -> Verdict {
 const LONG: Duration = Duration::from_secs(10);
 
 fn lock_held(evidence: &Evidence) -> Verdict {
-    let locks = evidence.leases()?.locks.iter().filter(|lock| lock.age >= LONG);
+    let locks = evidence.leases()?.locks.iter().filter(|lock| lock.age >= LONG || lock.holder.stopped);
     let findings = locks.map(|lock| {
+        let (holder, age) = (&lock.holder, lock.age.as_secs());
+        let state = if holder.stopped { ", stopped" } else { "" };
         Finding::problem(
             format!("lock {}", lock.path),
             format!(
-                "{} (process {}, {} s old) holds it: every pod that starts or stops waits for it",
-                lock.command,
-                lock.pid,
-                lock.age.as_secs()
+                "{} (process {}, {age} s old{state}) holds it: every pod that starts or stops waits for it",
+                holder.command, holder.pid
             ),
-            match lock.pid {
-                // Of another process namespace; `kill 0` would be for ourselves.
-                0 => format!("find out who has it open, in its container: fuser -v {}", lock.path),
-                pid => format!(
-                    "cat /proc/{pid}/stack; ls -l /proc/{pid}/fd\nshow what it does; then: kill {pid}"
-                ),
-            },
+            holder.remedy(Path::new(&lock.path)),
         )
     });
     Ok(findings.collect())

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::file::lock::Holder;
 use crate::host::root::Root;
 use crate::plugins::host_local::RangeSet;
 use crate::state::boot::boottime;
@@ -30,8 +30,7 @@ pub struct LeaseDirectory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldLock {
     pub path: String,
-    pub pid: u32,
-    pub command: String,
+    pub holder: Holder,
     pub age: Duration,
 }
 
@@ -80,36 +79,15 @@ pub fn load(root: &Root, known: &[Known], other_locks: &[String]) -> Result<Leas
 }
 
 fn held_locks(root: &Root, files: &BTreeSet<String>) -> Vec<HeldLock> {
-    let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let mut held = Vec::new();
     for path in files {
-        let Some(metadata) = root.locate(Path::new(path)).ok().and_then(|here| here.metadata().ok()) else {
-            continue;
-        };
-        let identity = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()), metadata.ino());
-        for pid in table.lines().filter_map(|line| holder_of(line, identity)) {
-            held.push(HeldLock {
-                path: path.clone(),
-                pid,
-                command: command(pid),
-                age: age(pid).unwrap_or_default(),
-            });
+        let Ok(here) = root.locate(Path::new(path)) else { continue };
+        for holder in Holder::of(&here) {
+            let age = age(holder.pid).unwrap_or_default();
+            held.push(HeldLock { path: path.clone(), holder, age });
         }
     }
     held
-}
-
-/// One line of `/proc/locks` (proc(5)): `1: FLOCK  ADVISORY  WRITE 708 00:13:16853 0 EOF`. Those who wait have an arrow.
-fn holder_of(line: &str, (major, minor, inode): (u32, u32, u64)) -> Option<u32> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else { return None };
-    let mut parts = file.split(':');
-    let number = |text: Option<&str>| u32::from_str_radix(text?, 16).ok();
-    let same = number(parts.next()) == Some(major)
-        && number(parts.next()) == Some(minor)
-        && parts.next().and_then(|text| text.parse().ok()) == Some(inode);
-    // A holder in another process namespace has no number here.
-    same.then(|| pid.parse::<i64>().ok()).flatten().map(|pid| u32::try_from(pid).unwrap_or(0))
 }
 
 pub(super) fn command(pid: u32) -> String {
@@ -132,17 +110,6 @@ fn start(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_holder_is_told_from_those_who_wait() {
-        let identity = (0, 0x13, 16853);
-        assert_eq!(holder_of("1: FLOCK  ADVISORY  WRITE 708 00:13:16853 0 EOF", identity), Some(708));
-        assert_eq!(holder_of("1: -> FLOCK  ADVISORY  WRITE 709 00:13:16853 0 EOF", identity), None);
-        assert_eq!(holder_of("2: POSIX  ADVISORY  WRITE 708 00:13:16853 0 EOF", identity), None);
-        assert_eq!(holder_of("2: FLOCK  ADVISORY  WRITE 708 00:14:16853 0 EOF", identity), None);
-        assert_eq!(holder_of("2: FLOCK  ADVISORY  WRITE -1 00:13:16853 0 EOF", identity), Some(0));
-        assert_eq!(holder_of("", identity), None);
-    }
 
     #[test]
     fn the_start_stands_behind_whatever_a_command_is_called() {

@@ -4,6 +4,7 @@
 
 mod foreign;
 mod guard;
+mod locks;
 mod passage;
 mod path_mtu;
 mod switches;
