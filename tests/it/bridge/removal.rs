@@ -270,8 +270,8 @@ fn a_link_at_a_records_place_leads_del_nowhere() {
     sandboxed(|| {
         let house = house();
         fs::write("/run/precious", "precious").expect("write");
-        for name in crate::lab::files(super::RECORDS) {
-            let path = format!("{}/{name}", super::RECORDS);
+        for name in crate::lab::files(RECORDS) {
+            let path = format!("{RECORDS}/{name}");
             if fs::read_to_string(&path).is_ok_and(|text| text.contains("\"goes\"")) {
                 fs::remove_file(&path).expect("remove");
                 symlink("/run/precious", &path).expect("link");
