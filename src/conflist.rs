@@ -144,6 +144,11 @@ impl Range {
                 subnet.prefix()
             ));
         }
+        if let IpNetwork::V6(v6) = subnet
+            && v6.ip().to_ipv4_mapped().is_some()
+        {
+            return Err(format!("{subnet} is an IPv4 network written as IPv6: write it as IPv4"));
+        }
         if let Some(purpose) = reserved(subnet) {
             return Err(format!("{subnet} cannot be given to pods: it is for {purpose}"));
         }

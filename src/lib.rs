@@ -85,6 +85,14 @@ impl Outcome {
         Self { stderr: stderr.into(), ..Self::default() }
     }
 
+    /// The answer did not arrive: what it would have made final is not.
+    pub fn fail(&mut self, words: String) {
+        (self.status, self.completion) = (1, None);
+        if let Some(entry) = &mut self.entry {
+            entry.failure = Some(log::Failure { msg: words, ..log::Failure::default() });
+        }
+    }
+
     /// Failure with an answer.
     pub fn failed(stdout: impl Into<String>) -> Self {
         Self { stdout: stdout.into(), status: 1, ..Self::default() }

@@ -69,7 +69,24 @@ fn run_plugin(plugin: applet::Plugin, rest: &[OsString]) -> ExitCode {
     let environment: Vec<_> = std::env::vars_os().collect();
     start_log();
     answer_panics(plugins::entry(plugin, &environment));
-    say(plugins::run(plugin, environment, io::stdin().lock()))
+    let mut outcome = plugins::run(plugin, environment, io::stdin().lock());
+    let is_add = outcome.entry.as_ref().is_some_and(|entry| entry.verb == "ADD");
+    if is_add && outcome.status == 0 && was_closed(&io::stdout()) {
+        let words = "standard output is closed: nobody would learn what the pod got".to_owned();
+        let _ = writeln!(io::stderr(), "smarter-cni: {words}");
+        outcome.fail(words);
+    }
+    say(outcome)
+}
+
+/// Whether a standard stream was closed when we were started: the standard library puts /dev/null there then, open for both
+/// directions. Who does not want to know writes to one that is open for writing alone, as shells and runtimes do.
+fn was_closed(stream: &impl std::os::fd::AsFd) -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
+    let is_null = fstat(stream).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
+    });
+    is_null && fcntl_getfl(stream).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// Somebody looks, and has not said that they want none (no-color.org).
@@ -100,11 +117,7 @@ fn say(mut outcome: smarter_cni::Outcome) -> ExitCode {
     if let Err(error) = print(outcome.stdout.as_bytes()) {
         let words = format!("could not write the answer to standard output: {error}");
         let _ = writeln!(io::stderr(), "smarter-cni: {words}");
-        outcome.status = 1;
-        outcome.completion = None;
-        if let Some(entry) = &mut outcome.entry {
-            entry.failure = Some(log::Failure { msg: words, ..log::Failure::default() });
-        }
+        outcome.fail(words);
     }
     if let Some(completion) = &outcome.completion {
         completion.complete();

@@ -8,7 +8,8 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 /// The name of a network interface: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space (the kernel's
-/// `dev_valid_name`, net/core/dev.c), so it is also safe as one element of a path.
+/// `dev_valid_name`, net/core/dev.c), so it is also safe as one element of a path. No `%` either: the kernel makes `br1` of
+/// `br%d`, then `br2`, and lets no link have one in its name (`dev_prep_valid_name`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IfName(String);
 
@@ -18,6 +19,7 @@ pub enum IfNameError {
     TooLong,
     Dots,
     Characters,
+    Pattern,
 }
 
 impl fmt::Display for IfNameError {
@@ -27,6 +29,7 @@ impl fmt::Display for IfNameError {
             Self::TooLong => "interface name is too long",
             Self::Dots => "interface name is . or ..",
             Self::Characters => "interface name contains / or : or whitespace characters",
+            Self::Pattern => "interface name contains %, in whose place the kernel puts a number",
         })
     }
 }
@@ -54,6 +57,9 @@ impl FromStr for IfName {
         }
         if text.chars().any(|c| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
             return Err(IfNameError::Characters);
+        }
+        if text.contains('%') {
+            return Err(IfNameError::Pattern);
         }
         Ok(Self(text.to_owned()))
     }
@@ -243,6 +249,9 @@ mod tests {
         assert_eq!("..".parse::<IfName>(), Err(IfNameError::Dots));
         for bad in ["a/b", "a:b", "a b", "a\u{a0}b", "a\n"] {
             assert_eq!(bad.parse::<IfName>(), Err(IfNameError::Characters), "{bad:?}");
+        }
+        for pattern in ["br%d", "%", "a%sb"] {
+            assert_eq!(pattern.parse::<IfName>(), Err(IfNameError::Pattern), "{pattern:?}");
         }
     }
 

@@ -22,7 +22,8 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpConfig {
     /// Index into [`AddResult::interfaces`].
-    pub interface: Option<u32>,
+    /// Plugins pass on what they got: a number that names none of them is kept.
+    pub interface: Option<i64>,
     /// With the host part: `10.1.2.5/24`.
     pub address: IpNetwork,
     pub gateway: Option<IpAddr>,

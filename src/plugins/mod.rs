@@ -168,6 +168,13 @@ fn forget(lock: Option<RecordLock>) {
     }
 }
 
+/// What killed writers of records left, where some was seen. It is in nobody's way, so no verb fails for it.
+fn sweep(records: &Records, leftovers: bool) {
+    if leftovers && let Err(error) = records.sweep_temporaries() {
+        tracing::debug!("temporary files stay: {error}");
+    }
+}
+
 /// Before any work: a runtime that passes the node's own namespace would have the node's `eth0` replaced.
 ///
 /// A path that leads nowhere is the verb's business; DEL for one must succeed.

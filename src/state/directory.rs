@@ -22,6 +22,8 @@ use crate::file;
 
 /// Longer than a lease, short enough to read whatever lies about under a name of ours.
 const LONGEST: usize = 256 * 1024;
+/// So often a file is written again whose temporary name was swept away.
+const ATTEMPTS: usize = 3;
 /// Bytes of names that are asked for at once: those of two hundred attachments.
 const NAMES: usize = 8 * 1024;
 
@@ -106,13 +108,22 @@ impl Directory {
         file.write_all_at(bytes, at).map_err(|error| self.error("write", name, error))
     }
 
-    /// Puts a complete file in place of whatever has the name. `temporary` is a name nobody else writes to meanwhile.
+    /// Puts a complete file in place of whatever has the name. `temporary` is a name nobody else writes to meanwhile; who
+    /// takes it for a dead writer's removes it, and it is written again.
     pub(super) fn replace(&self, name: &str, temporary: &str, bytes: &[u8]) -> Result<()> {
-        self.write_temporary(temporary, name, bytes)?;
-        fs::renameat(&self.fd, temporary, &self.fd, name).map_err(|errno| {
-            let _ = self.remove(temporary);
-            self.error("write", name, errno)
-        })
+        let mut attempts = 0;
+        loop {
+            self.write_temporary(temporary, name, bytes)?;
+            match fs::renameat(&self.fd, temporary, &self.fd, name) {
+                Ok(()) => return Ok(()),
+                // Or the directory itself is gone.
+                Err(Errno::NOENT) if attempts < ATTEMPTS => attempts += 1,
+                Err(errno) => {
+                    let _ = self.remove(temporary);
+                    return Err(self.error("write", name, errno));
+                }
+            }
+        }
     }
 
     /// Puts a complete file under a name that is free; `false` when it is not. `temporary` as for [`Self::replace`].

@@ -89,6 +89,7 @@ impl HostChanges {
         changes.retain(|change| !given_back.contains(change));
         if changes.is_empty() {
             let Some(directory) = Directory::existing(&self.root)? else { return Ok(()) };
+            directory.remove(TEMPORARY)?;
             return directory.remove(NAME).map(drop);
         }
         self.write(changes)

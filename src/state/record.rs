@@ -197,8 +197,11 @@ impl Records {
         self.directory.with_file_name("locks")
     }
 
-    /// Removes the files of locks that nobody holds and that no record needs: what killed verbs left. Returns how many.
+    /// Removes what killed verbs left: temporary files, and the files of locks that nobody holds and that no record needs.
+    /// Returns how many of the latter.
     pub fn sweep_locks(&self) -> Result<usize> {
+        self.sweep_temporaries()?;
+        self.suspects().sweep_temporaries()?;
         let Some(directory) = Directory::existing(&self.locks())? else { return Ok(0) };
         let mut stale = Vec::new();
         directory.each(|name, _| stale.push(name.to_owned()))?;
@@ -217,6 +220,22 @@ impl Records {
             }
         }
         Ok(swept)
+    }
+
+    /// Removes what writers that were killed left under temporary names. One that is at it holds the lock, or writes again.
+    pub fn sweep_temporaries(&self) -> Result<()> {
+        let Some(directory) = self.existing()? else { return Ok(()) };
+        let mut left = Vec::new();
+        directory.each(|name, _| left.extend(stem_of_temporary(name).map(str::to_owned)))?;
+        for stem in left {
+            let Some(lock) = RecordLock::try_take(&self.locks(), &stem)? else { continue };
+            let name = format!("{stem}.json");
+            directory.remove(&temporary_name(&name))?;
+            if directory.inode(&name)?.is_none() {
+                lock.forget();
+            }
+        }
+        Ok(())
     }
 
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once. One that could not be read
@@ -313,7 +332,13 @@ impl Records {
     fn kept(&self, prefix: &str) -> Result<Kept> {
         let mut kept = Kept::default();
         let Some(directory) = self.existing()? else { return Ok(kept) };
-        for name in names(&directory, prefix)? {
+        let mut found = Vec::new();
+        directory.each(|name, _| {
+            kept.leftovers |= stem_of_temporary(name).is_some();
+            found.extend(is_record(name, prefix).then(|| name.to_owned()));
+        })?;
+        found.sort_unstable();
+        for name in found {
             match self.decode(&directory, &name) {
                 Ok(record) => kept.records.extend(record),
                 Err(reason) => {
@@ -417,6 +442,8 @@ impl Names {
 pub struct Kept {
     pub records: Vec<Record>,
     pub unread: Vec<Unread>,
+    /// Somebody, whoever, was killed while it wrote one.
+    pub leftovers: bool,
 }
 
 fn warn(directory: &Directory, name: &str, reason: &Reason) {
@@ -426,13 +453,13 @@ fn warn(directory: &Directory, name: &str, reason: &Reason) {
 
 fn names(directory: &Directory, prefix: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    directory.each(|name, _| {
-        if name.starts_with(prefix) && !name.starts_with('.') && name.strip_suffix(".json").is_some() {
-            names.push(name.to_owned());
-        }
-    })?;
+    directory.each(|name, _| names.extend(is_record(name, prefix).then(|| name.to_owned())))?;
     names.sort_unstable();
     Ok(names)
+}
+
+fn is_record(name: &str, prefix: &str) -> bool {
+    name.starts_with(prefix) && !name.starts_with('.') && name.strip_suffix(".json").is_some()
 }
 
 fn container_part(container: &str) -> String {
@@ -452,11 +479,14 @@ fn stem(attachment: &Attachment<'_>, plugin: &str) -> String {
     format!("{}-{}.{plugin}", container_part(attachment.container), attachment_part(attachment))
 }
 
-/// Of this process and call alone; the process's number tells whether its writer is gone.
 /// A runtime does not run two verbs for one attachment at once, so one name is enough, and whoever finds it knows that
 /// its writer was killed.
 fn temporary_name(name: &str) -> String {
     format!(".{name}.new")
+}
+
+fn stem_of_temporary(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".json.new")
 }
 
 #[cfg(test)]

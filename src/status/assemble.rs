@@ -9,6 +9,7 @@ use crate::datapath::mark::VethMark;
 use crate::datapath::session::Link;
 use crate::net::Family;
 use crate::plugins::bridge;
+use crate::plugins::portmap::promise::{mappings_of, mappings_of_port};
 use crate::state::{Holder, Record, record};
 
 /// Network, container and interface.
@@ -174,15 +175,6 @@ fn recorded(facts: &Facts, key: &Key, records: &[Record]) -> Attachment {
     // The main plugin's record tells most.
     let main = records.iter().find(|record| record.plugin == bridge::PLUGIN).unwrap_or(&records[0]);
     let promised = &main.promised;
-    let mut host_ports = Vec::new();
-    for port in records.iter().flat_map(|record| &record.promised.host_ports) {
-        host_ports.push(HostPort {
-            protocol: port.protocol.clone(),
-            host_ip: port.host_ip,
-            host_port: port.host_port,
-            container_port: port.container_port,
-        });
-    }
     let pod = main.display_name();
     let mut addresses = &promised.addresses;
     // Behind a foreign plugin the address management's record has them.
@@ -198,10 +190,34 @@ fn recorded(facts: &Facts, key: &Key, records: &[Record]) -> Attachment {
         addresses: addresses.iter().map(|promised| promised.address.ip().to_string()).collect(),
         mac: promised.pod_mac.map(|mac| mac.to_string()),
         host_interface: promised.host_if.as_ref().map(ToString::to_string),
-        host_ports,
+        host_ports: records.iter().flat_map(|record| host_ports(facts, record)).collect(),
         since_seconds: Some(facts.now.saturating_sub(main.created()).as_secs()),
         state: state(facts, key, main),
     }
+}
+
+/// Those that lead to this attachment. Runtimes give every network of a container the same list of ports, and whichever came
+/// first has them.
+fn host_ports(facts: &Facts, record: &Record) -> Vec<HostPort> {
+    let came = |record: &Record| (record.created(), key_of(record));
+    let earlier = facts.records.values().flatten().filter(|other| {
+        other.container_id == record.container_id
+            && other.plugin == record.plugin
+            && came(other) < came(record)
+    });
+    let taken: Vec<_> = earlier.flat_map(|other| mappings_of(other).0).collect();
+    let leads_here = |port: &&record::HostPort| {
+        let mappings = mappings_of_port(record, port);
+        mappings.iter().any(|mapping| !taken.iter().any(|other| other.same_port(mapping)))
+    };
+    let ports = record.promised.host_ports.iter().filter(leads_here);
+    let shown = |port: &record::HostPort| HostPort {
+        protocol: port.protocol.clone(),
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+    };
+    ports.map(shown).collect()
 }
 
 fn state(facts: &Facts, key: &Key, main: &Record) -> State {

@@ -79,7 +79,7 @@ struct SortedIp {
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    interface: Option<u32>,
+    interface: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -189,7 +189,7 @@ struct ListsInterface<'a> {
 struct ListsIp {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    interface: Option<u32>,
+    interface: Option<i64>,
     address: Text<IpNetwork>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,

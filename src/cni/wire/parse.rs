@@ -96,7 +96,7 @@ fn ip(object: &Object, layout: Layout) -> Result<IpConfig> {
         object.text("version")?;
     }
     Ok(IpConfig {
-        interface: object.integer_in("interface", U32)?,
+        interface: object.integer("interface")?,
         address: required_cidr(object, "address")?,
         gateway: object.address("gateway")?,
     })

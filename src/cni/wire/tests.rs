@@ -14,7 +14,7 @@ fn object(text: &str) -> Object {
     }
 }
 
-fn ip(text: &str, gateway: Option<&str>, interface: Option<u32>) -> IpConfig {
+fn ip(text: &str, gateway: Option<&str>, interface: Option<i64>) -> IpConfig {
     let gateway = gateway.map(|gateway| gateway.parse().unwrap());
     IpConfig { interface, address: text.parse().unwrap(), gateway }
 }
@@ -137,10 +137,6 @@ fn a_broken_result_says_where_it_is_broken() {
         ),
         (r#"{"ips":[{}]}"#, "ips[0].address: expected a string, found nothing"),
         (r#"{"ips":[{"address":"10.0.0.1"}]}"#, "invalid CIDR address: 10.0.0.1"),
-        (
-            r#"{"ips":[{"address":"10.0.0.1/8","interface":-1}]}"#,
-            "ips[0].interface: expected an integer from 0 to 4294967295, found the number -1",
-        ),
         (r#"{"dns":[]}"#, "dns: expected an object, found an array"),
     ] {
         for version in &SpecVersion::ALL[2..] {
@@ -215,7 +211,7 @@ prop_compose! {
         v4 in any::<Option<u32>>(),
         v6 in any::<u128>(),
         prefix in 0u8..=32,
-        interface in any::<Option<u32>>(),
+        interface in any::<Option<i64>>(),
     ) -> IpConfig {
         let ip = v4.map_or_else(|| std::net::IpAddr::V6(v6.into()), |v4| std::net::IpAddr::V4(v4.into()));
         let address = ipnetwork::IpNetwork::new(ip, prefix).unwrap();

@@ -245,8 +245,10 @@ fn plan_table(want: &HostPorts, table: &TableHave, link: Option<&PodLink>, steps
 
 fn plan_elements(want: &HostPorts, table: &TableHave, steps: &mut Vec<Step>) {
     let wanted = entries(want, table.family);
+    // The container is whose it is; what the pod is called may have been left out this time.
     let is_wanted = |found: &Found| {
-        wanted.iter().any(|(entry, comment)| *entry == found.entry && *comment == found.comment)
+        let same_owner = |comment: &str| Owner::named(comment) == Owner::named(&found.comment);
+        wanted.iter().any(|(entry, comment)| *entry == found.entry && same_owner(comment))
     };
     // An address of the pod belongs to nobody else any more, whatever an element says.
     let gone = |found: &&Found| match found.entry {

@@ -147,7 +147,8 @@ impl<'a> Attempt<'a> {
     }
 
     fn run(&mut self) -> Result<AddResult> {
-        if self.ipam.as_ref().is_some_and(Ipam::needs_interface) {
+        if let Some(ipam) = self.ipam.as_ref().filter(|ipam| ipam.needs_interface()) {
+            ipam.find()?;
             // All that needs no address; the rest is what the same plan finds missing afterwards.
             self.attach(&AddResult::default())?;
         }

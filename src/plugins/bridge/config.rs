@@ -240,7 +240,7 @@ fn bridge_name(text: Option<String>) -> Result<IfName> {
         let found =
             if text.is_empty() { "LinkAttrs.Name cannot be empty".to_owned() } else { format!("{error}") };
         Error::internal(format!("failed to create bridge {text:?}: could not add {text:?}: {found}"))
-            .with_details("the key bridge takes 1 to 15 bytes without /, : and white space")
+            .with_details("the key bridge takes 1 to 15 bytes without /, :, % and white space")
     })
 }
 

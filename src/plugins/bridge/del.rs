@@ -41,6 +41,7 @@ pub fn del(request: &Request) -> Result<()> {
     let netns = netns.filter(|netns| is_its_own(netns, record));
     remove_attachment(request, &records, &identity, record, Some(&known), netns)?;
     forget(lock);
+    crate::plugins::sweep(&records, known.leftovers);
     // The same container under another name of the network: the configuration was renamed while the pod ran.
     for renamed in &known.records {
         if renamed.plugin == super::PLUGIN

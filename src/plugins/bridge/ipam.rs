@@ -35,6 +35,11 @@ impl<'a> Ipam<'a> {
         !self.in_process
     }
 
+    /// Before anything is made for it: is there such a plugin?
+    pub(super) fn find(&self) -> Result<()> {
+        if self.in_process { Ok(()) } else { delegate::find(self.name, &self.request.path).map(drop) }
+    }
+
     /// Addresses for a new attachment. `previous` is what was recorded of it before this ADD.
     pub(super) fn add(&self, previous: Option<&Record>) -> Result<Leased> {
         if self.in_process {

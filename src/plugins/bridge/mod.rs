@@ -92,6 +92,7 @@ pub fn gc(request: &Request) -> Result<()> {
             Err(error) => failures.push(error),
         }
     };
+    crate::plugins::sweep(&records, true);
     let all = records.all().map_err(Error::internal)?;
     for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {
         if !is_valid(&record.container_id, record.if_name.as_str()) {

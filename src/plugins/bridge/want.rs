@@ -16,7 +16,7 @@ use crate::net::{Family, IfName, Route, VlanId, network_of, stable_hash};
 const SCOPE_LINK: u8 = 253;
 
 /// Where the pod's addresses point to in the result's list of interfaces: bridge, host end, container end.
-pub const CONTAINER_INTERFACE: u32 = 2;
+pub const CONTAINER_INTERFACE: i64 = 2;
 
 /// The result of IPAM with gateways and default routes completed, as the runtime gets it.
 ///

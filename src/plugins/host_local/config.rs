@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnetwork::IpNetwork;
+
 use super::range::{RangeSet, RangeText};
 use crate::cni::address::parse_requested_ip;
 use crate::cni::args::Args;
@@ -127,11 +129,25 @@ fn range_texts(object: &Object, key: &str) -> Result<Vec<Vec<RangeText>>> {
 
 fn range_text(object: &Object) -> Result<RangeText> {
     Ok(RangeText {
-        subnet: object.cidr("subnet")?,
+        subnet: subnet(object)?,
         start: object.address("rangeStart")?,
         end: object.address("rangeEnd")?,
         gateway: object.address("gateway")?,
     })
+}
+
+/// The kernel has no routes for IPv4 in the clothes of IPv6, and `::ffff:10.0.0.0/104` is a slip of somebody who meant one of
+/// the two.
+fn subnet(object: &Object) -> Result<Option<IpNetwork>> {
+    let subnet = object.cidr("subnet")?;
+    let is_written_as_v6 = object.text("subnet")?.is_some_and(|text| text.contains(':'));
+    match subnet {
+        Some(IpNetwork::V4(v4)) if is_written_as_v6 => Err(Error::internal(
+            "IPNet IP and Mask version mismatch",
+        )
+        .with_details(format!("{} is an IPv4 network written as IPv6: write {v4}", object.place("subnet")))),
+        subnet => Ok(subnet),
+    }
 }
 
 fn requested(from_args: Option<IpAddr>, texts: &Texts) -> Result<Vec<IpAddr>> {

@@ -178,6 +178,7 @@ pub fn gc(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
             || young.iter().any(|(id, name)| id == container && if_name.is_none_or(|it| it == name))
     };
     if ipam.keeps_record() {
+        crate::plugins::sweep(ipam.records, true);
         for record in ipam.records.all()? {
             let ours = record.plugin == PLUGIN && record.network == network;
             if ours && !is_valid(&record.container_id, Some(&record.if_name)) {

@@ -293,7 +293,7 @@ fn conditions_of(key: &str, family: Family, words: Option<&[String]>) -> Result<
 /// The first address of each family that is the pod's: of no interface, of one that the result does not list, or of the one
 /// that this attachment is about.
 fn pod_addresses(previous: &AddResult, if_name: Option<&IfName>) -> Vec<IpNetwork> {
-    let is_pods = |index: Option<u32>| {
+    let is_pods = |index: Option<i64>| {
         let interface = index.and_then(|index| previous.interfaces.get(usize::try_from(index).ok()?));
         interface.is_none_or(|interface| {
             let inside = interface.sandbox.as_deref().is_some_and(|sandbox| !sandbox.is_empty());

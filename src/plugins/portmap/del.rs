@@ -18,7 +18,7 @@ use crate::datapath::hostports::{Mapping, apply, observe};
 use crate::datapath::session::Session;
 use crate::log;
 use crate::net::IfName;
-use crate::plugins::node_records;
+use crate::plugins::{node_records, sweep};
 use crate::state::record::Kept;
 use crate::state::{Record, Records};
 
@@ -27,6 +27,7 @@ pub fn del(request: &Request) -> Result<()> {
     let container = target.container.as_str();
     let records = node_records()?;
     let kept = records.kept_of(container).map_err(Error::internal)?;
+    sweep(&records, kept.leftovers);
     if remove_known(&records, &kept, container, &target.if_name)? {
         return Ok(());
     }

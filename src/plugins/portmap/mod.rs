@@ -59,6 +59,7 @@ pub fn gc(request: &Request) -> Result<()> {
     let stays = |record: &Record| {
         valid.iter().any(|(id, name)| *id == record.container_id && name == record.if_name.as_str())
     };
+    crate::plugins::sweep(&records, true);
     let all = records.all().map_err(Error::internal)?;
     let ours = all.iter().filter(|record| record.plugin == PLUGIN);
     let gone = ours.filter(|record| record.network == request.network.as_str() && !stays(record));

@@ -114,21 +114,31 @@ fn recorded(port: &Port) -> HostPort {
 
 /// The mappings of a record, and the addresses they lead to.
 pub fn mappings_of(record: &Record) -> (Vec<Mapping>, Vec<IpAddr>) {
-    let port = |port: &HostPort| {
-        Some(Port {
-            protocol: Protocol::from_name(&port.protocol)?,
-            host_port: port.host_port,
-            container_port: port.container_port,
-            host_ip: match port.host_ip {
-                None => HostIp::Any,
-                Some(ip) if ip.is_unspecified() => HostIp::AllOf(Family::of(ip)),
-                Some(ip) => HostIp::One(ip),
-            },
-        })
-    };
     let ports: Vec<_> = record.promised.host_ports.iter().filter_map(port).collect();
-    let pods: Vec<_> = record.promised.addresses.iter().map(|promised| promised.address).collect();
+    let pods = pods_of(record);
     (mappings(&ports, &pods), pods.iter().map(IpNetwork::ip).collect())
+}
+
+/// What one port of a record leads to: nothing where the pod has no address of its family.
+pub fn mappings_of_port(record: &Record, one: &HostPort) -> Vec<Mapping> {
+    port(one).map(|port| mappings(&[port], &pods_of(record))).unwrap_or_default()
+}
+
+fn pods_of(record: &Record) -> Vec<IpNetwork> {
+    record.promised.addresses.iter().map(|promised| promised.address).collect()
+}
+
+fn port(port: &HostPort) -> Option<Port> {
+    Some(Port {
+        protocol: Protocol::from_name(&port.protocol)?,
+        host_port: port.host_port,
+        container_port: port.container_port,
+        host_ip: match port.host_ip {
+            None => HostIp::Any,
+            Some(ip) if ip.is_unspecified() => HostIp::AllOf(Family::of(ip)),
+            Some(ip) => HostIp::One(ip),
+        },
+    })
 }
 
 #[cfg(test)]

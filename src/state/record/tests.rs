@@ -262,3 +262,28 @@ fn links_are_not_followed_and_leftovers_go_with_the_record() {
     records.remove(&record.attachment(), "bridge").unwrap();
     assert!(!left.exists() && !file.exists());
 }
+
+#[test]
+fn what_killed_writers_left_goes_with_whoever_comes_next() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::at(root.path(), boot('a'));
+    let (record, mut other) = (full(&records), full(&records));
+    other.container_id = "cid-b".into();
+    records.write(&record).unwrap();
+    let directory = root.path().join("attachments");
+    let left = |record: &Record| {
+        let path = directory.join(temporary_name(&file_name(&record.attachment(), "bridge")));
+        std::fs::write(&path, "half a rec").unwrap();
+        path
+    };
+    let leftovers = [left(&record), left(&other)];
+    assert!(records.kept_of("cid-a").unwrap().leftovers);
+    // One that writes just now is not disturbed.
+    let held = records.lock(&other.attachment(), "bridge").unwrap();
+    records.sweep_temporaries().unwrap();
+    assert_eq!(leftovers.each_ref().map(|path| path.exists()), [false, true]);
+    drop(held);
+    records.sweep_locks().unwrap();
+    assert!(!leftovers[1].exists() && !records.kept_of("cid-a").unwrap().leftovers);
+    assert_eq!(records.all().unwrap(), [record]);
+}

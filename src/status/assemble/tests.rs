@@ -134,3 +134,29 @@ fn ranges_are_read_back() {
     assert!(within("10.1.2.1-10.1.2.6,10.3.0.1-10.3.0.9", "10.3.0.2"));
     assert!(within("fd00::1-fd00::f", "fd00::a") && !within("fd00::1-fd00::f", "10.1.2.1"));
 }
+
+#[test]
+fn a_host_port_stands_where_it_leads() {
+    let port = |host_port, host_ip: Option<&str>| Port {
+        protocol: "tcp".into(),
+        host_port,
+        container_port: 80,
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+    };
+    let mut first = record("portmap", "c1", "10.1.2.2/29");
+    first.promised.host_ports = vec![port(8080, None), port(8081, Some("fd00::1"))];
+    let mut second = record("portmap", "c1", "10.9.9.2/29");
+    second.if_name = "net1".parse().unwrap();
+    second.created_boottime = 2000;
+    second.promised.host_ports = vec![port(8080, None), port(9090, None)];
+    let shown = |records: Vec<Record>| {
+        let view = assemble(&facts(records), None);
+        let rows = view.networks.into_iter().flat_map(|network| network.attachments);
+        let ports = |row: Attachment| row.host_ports.iter().map(|port| port.host_port).collect::<Vec<_>>();
+        rows.map(|row| (row.interface.clone().unwrap(), ports(row))).collect::<Vec<_>>()
+    };
+    // IPv6 alone, and the pod has none; and what the first interface has, the second has not.
+    let expected = [("eth0".to_owned(), vec![8080]), ("net1".to_owned(), vec![9090])];
+    assert_eq!(shown(vec![first, second.clone()]), expected);
+    assert_eq!(shown(vec![second]), [("net1".to_owned(), vec![8080, 9090])], "the first is gone");
+}

@@ -156,9 +156,8 @@ for_every_share! {
         let network = network().with(&json!({"cni.dev/valid-attachments": []}));
         let out = network.call_all("GC").run();
         assert_eq!(out.status, 0, "{when}: {out}");
-        // A record that was never in its place names nobody: it waits for the DEL of its pod, as its lock does.
-        let nameless = |what: &String| what.starts_with("record .") || what.starts_with("lock ");
-        let left: Vec<_> = remains().into_iter().filter(|what| !nameless(what)).collect();
+        // A lock names nobody: without a record it waits for the DEL of its pod.
+        let left: Vec<_> = remains().into_iter().filter(|what| !what.starts_with("lock ")).collect();
         assert_eq!(left, Vec::<String>::new(), "{when}");
         assert!(pod.link("eth0").is_none(), "{when}: eth0 is left in the pod");
         del(pod).succeed();

@@ -26,6 +26,20 @@ fn a_second_add_says_already_exists_and_leaves_the_first_alone() {
     });
 }
 
+/// The kernel would make br0 of it, then br1, one for each pod.
+#[test]
+fn a_name_with_a_percent_sign_makes_no_links() {
+    sandboxed(|| {
+        let pod = Netns::new("pod");
+        let network = Network::dual(&json!({"bridge": "br%d"}));
+        refused(&network.call("ADD", &pod), "interface name contains %");
+        refused(&Network::dual(&json!({})).call("ADD", &pod).ifname("eth%d"), "interface name contains %");
+        assert!(Node.link("br0").is_none() && pod.link("eth0").is_none());
+        assert_nothing_remains();
+        network.call("DEL", &pod).succeed();
+    });
+}
+
 #[test]
 fn an_interface_of_somebody_else_is_not_replaced() {
     sandboxed(|| {

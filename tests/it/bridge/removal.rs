@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use super::{Attached, LEASES, Network, ping, remains, settle};
+use super::{Attached, LEASES, Network, RECORDS, ping, remains, settle};
 use crate::lab::{Netns, Node, Place, Plugin};
 use crate::sandbox::sandboxed;
 
@@ -76,6 +76,21 @@ fn the_path_of_the_namespace_may_lead_to_another_pod() {
         fs::remove_dir_all("/run/smarter-cni").expect("the records");
         house.goes.call("DEL").netns(&house.stays_netns).succeed();
         assert!(house.stays_netns.link("eth0").is_some(), "the other pod lost its interface");
+    });
+}
+
+#[test]
+fn what_a_killed_run_left_half_written_goes_with_whoever_comes_next() {
+    sandboxed(|| {
+        let house = house();
+        let half = [".0-0.bridge.json.new", ".1-1.portmap.json.new"].map(|name| format!("{RECORDS}/{name}"));
+        for path in &half {
+            fs::write(path, "{").expect("half a record");
+        }
+        house.assert_only_the_other_is_left(&house.goes.call("DEL"));
+        assert!(half.iter().all(|path| !fs::exists(path).expect("its directory")), "{half:?}");
+        let before: Vec<String> = remains();
+        assert!(!before.iter().any(|what| what == "lock 0-0.bridge"), "{before:?}");
     });
 }
 
@@ -255,8 +270,8 @@ fn a_link_at_a_records_place_leads_del_nowhere() {
     sandboxed(|| {
         let house = house();
         fs::write("/run/precious", "precious").expect("write");
-        for name in crate::lab::files(super::RECORDS) {
-            let path = format!("{}/{name}", super::RECORDS);
+        for name in crate::lab::files(RECORDS) {
+            let path = format!("{RECORDS}/{name}");
             if fs::read_to_string(&path).is_ok_and(|text| text.contains("\"goes\"")) {
                 fs::remove_file(&path).expect("remove");
                 symlink("/run/precious", &path).expect("link");

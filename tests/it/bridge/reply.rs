@@ -80,6 +80,22 @@ fn from_version_0_3_on_addresses_point_to_the_container_end() {
     });
 }
 
+/// An answer that nobody can read is none, and an ADD without is no success.
+#[test]
+fn a_closed_standard_output_is_a_failed_add() {
+    sandboxed(|| {
+        let pod = Netns::new("pod");
+        let network = Network::dual(&json!({}));
+        let out = network.call("ADD", &pod).under(&["sh", "-c", "exec \"$@\" >&-", "sh"]).run();
+        assert!(out.status == 1 && out.stderr.contains("standard output is closed"), "{out}");
+        // Whoever does not want to know may say so; and the attachment was not final.
+        let out = network.call("ADD", &pod).under(&["sh", "-c", "exec \"$@\" >/dev/null", "sh"]).run();
+        assert_eq!(out.status, 0, "{out}");
+        network.call("DEL", &pod).under(&["sh", "-c", "exec \"$@\" >&-", "sh"]).succeed();
+        assert_nothing_remains();
+    });
+}
+
 #[test]
 fn macs_in_the_result_are_those_of_the_links() {
     sandboxed(|| {

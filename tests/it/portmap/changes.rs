@@ -108,6 +108,37 @@ fn a_repeated_add_means_what_it_says_now() {
     });
 }
 
+/// Not every caller of CHECK has the words that only people need.
+#[test]
+fn check_knows_its_ports_whatever_the_pod_is_called() {
+    sandboxed(|| {
+        let pod = Pod::attached("web");
+        let mapping = || ports(&[("tcp", 8080, 80), ("udp", 8053, 53)]);
+        let named = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0";
+        pod.portmap("ADD", mapping()).env("CNI_ARGS", named).succeed();
+        for args in [named, "", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=renamed"] {
+            let out = pod.portmap("CHECK", mapping()).env("CNI_ARGS", args).succeed();
+            assert_eq!(out.stderr, "", "with {args:?}");
+        }
+        pod.portmap("ADD", mapping()).succeed();
+        pod.gone(mapping());
+        assert_eq!(super::elements(), "");
+    });
+}
+
+#[test]
+fn an_address_of_no_interface_is_the_pods() {
+    sandboxed(|| {
+        let mut pod = Pod::attached("web");
+        pod.result["ips"][0]["interface"] = (-1).into();
+        let mapping = || ports(&[("tcp", 8080, 80)]);
+        let added = pod.portmap("ADD", mapping()).succeed();
+        assert_eq!(added.json["ips"][0]["interface"], -1, "passed on as it came");
+        pod.portmap("CHECK", mapping()).succeed();
+        pod.gone(mapping());
+    });
+}
+
 #[test]
 fn a_flushed_rule_set_is_noticed_and_made_anew() {
     sandboxed(|| {

@@ -41,6 +41,20 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
+fn a_subnet_of_ipv4_in_the_clothes_of_ipv6_is_refused() {
+    for subnet in ["::ffff:10.0.0.0/104", "::ffff:a00:0/120", "0:0:0:0:0:ffff:10.1.2.0/120"] {
+        for text in [
+            format!(r#"{{"type":"x","subnet":"{subnet}"}}"#),
+            format!(r#"{{"type":"x","ranges":[[{{"subnet":"{subnet}"}}]]}}"#),
+        ] {
+            let error = ipam(&text).unwrap_err();
+            assert_eq!(error.msg, "IPNet IP and Mask version mismatch", "{text}");
+            assert!(error.details.contains("write 10."), "{}", error.details);
+        }
+    }
+}
+
+#[test]
 fn the_three_sources_of_ranges_come_in_order() {
     let config = decode(
         r#"{"cniVersion":"1.0.0","name":"net",
