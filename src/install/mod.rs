@@ -13,6 +13,7 @@ pub mod fuzz;
 mod have;
 mod installation;
 mod loaded;
+mod neighbours;
 mod observe;
 mod pass;
 mod plan;
