@@ -24,6 +24,20 @@ pub const SUBNET: &str = "172.38.0.0/16";
 pub const DATA_DIR: &str = "/var/run/cni/networks";
 /// Of several files the runtime takes the first by name. Arm's smarter-cni used the same one.
 pub const FILE_NAME: &str = "0-smarter-bridge.conflist";
+/// In the order of a runtime: the usual one, and those behind a meta-plugin's file.
+pub const FILE_NAMES: [&str; 6] = [
+    FILE_NAME,
+    "01-smarter-bridge.conflist",
+    "10-smarter-bridge.conflist",
+    "50-smarter-bridge.conflist",
+    "99-smarter-bridge.conflist",
+    "zz-smarter-bridge.conflist",
+];
+
+/// Plugins that give pods no network of their own but hand them on to that of another file.
+pub fn hands_on(kind: &str) -> bool {
+    matches!(kind, "multus" | "multus-shim" | "genie" | "danm")
+}
 
 /// What can be said about a network.
 #[derive(Clone, Debug, PartialEq, Eq)]

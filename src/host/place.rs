@@ -5,9 +5,9 @@
 //! A program that runs is never written to ("text file busy"), it is replaced. Links at the end of a path are replaced,
 //! not followed. Refuses to decide what belongs where.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::file;
@@ -96,7 +96,18 @@ pub fn remove_synced(path: &Path) -> io::Result<bool> {
 
 /// Makes a directory and those above it.
 pub fn directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        directory(parent)?;
+    }
+    match fs::create_dir(path) {
+        // Whatever the umask: plugins and networks are for everybody to read.
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) => return Err(error),
+    }
     sync_parent(path)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -27,10 +28,16 @@ impl Lock {
             if !here.is_dir() {
                 place::directory(&here)?;
             }
-            let directory = file::directory(&here)?;
+            let directory = match file::directory(&here) {
+                // Removed just now, by an uninstallation.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                directory => directory?,
+            };
             flock(&directory)?;
-            // An uninstallation may have removed the directory while we waited.
-            if here.exists() {
+            // The directory itself is the lock. While we waited it may have been removed, and made anew by somebody who
+            // holds the new one: then ours keeps nobody out.
+            let (held, there) = (directory.metadata()?, fs::metadata(&here));
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
                 return Ok(Self(directory));
             }
         }
@@ -68,7 +75,9 @@ pub(super) fn apply(root: &Root, program: &Program, step: &Step) -> Result<(), S
         Step::WriteConflist(path, bytes) => {
             here(root, path).and_then(|here| place::file(&here, 0o644, &mut bytes.as_slice(), |_| Ok(())))
         }
-        Step::RemoveLeftover(path) | Step::RemoveCache(path) => remove(root, path),
+        Step::RemoveConflist(path) | Step::RemoveLeftover(path) | Step::RemoveCache(path) => {
+            remove(root, path)
+        }
     };
     outcome.map_err(|error| format!("{step}: {error}{}", next_move(&error)))
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use ipnetwork::IpNetwork;
+
 use super::installation::Installation;
-use crate::conflist::Ranges;
+use crate::conflist::{self, Ranges};
 use crate::datapath::ground::Ground;
 
 /// The file; everything else is a link to it.
@@ -81,7 +83,15 @@ pub(super) struct ConfFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Broken(String),
-    List { network: String, types: Vec<String>, ranges: Option<Ranges> },
+    List {
+        network: String,
+        types: Vec<String>,
+        /// Such as we could take over.
+        ranges: Option<Ranges>,
+        /// All that any of its plugins gives addresses of.
+        subnets: Vec<IpNetwork>,
+        bridges: Vec<String>,
+    },
 }
 
 impl ConfFile {
@@ -94,6 +104,12 @@ impl ConfFile {
 }
 
 impl ConfFile {
+    /// Of a meta-plugin, which lets pods have the networks of other files.
+    pub(super) fn hands_on(&self) -> bool {
+        matches!(&self.content, Content::List { types, .. }
+            if types.first().is_some_and(|first| conflist::hands_on(first)))
+    }
+
     /// Ours, or what a power cut left of it.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self.content, Content::Broken(_)) || self.is_of_our_plugins()

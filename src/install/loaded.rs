@@ -12,7 +12,7 @@ use super::apply;
 use super::pass::Pass;
 use super::plan::Step;
 use super::report::{Report, Result as Outcome, RuntimeReport};
-use crate::conflist::FILE_NAME;
+use crate::conflist::{self, FILE_NAMES};
 use crate::host::cri::{self, Loaded, Wanted};
 use crate::host::runtimes::Runtime;
 
@@ -86,6 +86,12 @@ fn question(pass: &Pass, runtime: &Runtime) -> Result<Loaded, String> {
     let said = status.cni.as_ref().and_then(|cni| conf_dirs.iter().find(|dir| same(dir, &cni.conf_dir)));
     let meant = || conf_dirs.iter().find(|dir| same(dir, &runtime.conf_dir));
     let ours = said.or_else(meant).unwrap_or(&conf_dirs[0]);
+    let first = status.cni.as_ref().and_then(|cni| cni.networks.first());
+    let hands_on = |kind: &String| conflist::hands_on(kind);
+    if let Some(first) = first.filter(|first| first.plugins.first().is_some_and(hands_on)) {
+        let why = format!("has loaded the network {}, which hands pods on to other files", first.name);
+        return Ok(Loaded::Unknown { why });
+    }
     let wanted = Wanted { kind: runtime.kind, network, conf_dir: ours, bin_dirs: &bin_dirs, same: &same };
     Ok(cri::network_loaded(&status, &wanted))
 }
@@ -93,9 +99,11 @@ fn question(pass: &Pass, runtime: &Runtime) -> Result<Loaded, String> {
 /// A runtime that missed the new file looks again when it is renamed into place once more.
 fn nudge(pass: &Pass, runtime: &Runtime) {
     for (conf_dir, _) in runtime.may_look_in() {
-        let path = conf_dir.join(FILE_NAME);
-        if let (Ok(Some(bytes)), Ok(path)) = (pass.root.read(&path), pass.root.resolve(&path)) {
-            let _ = apply::apply(&pass.root, &pass.program, &Step::WriteConflist(path, bytes));
+        for name in FILE_NAMES {
+            let path = conf_dir.join(name);
+            if let (Ok(Some(bytes)), Ok(path)) = (pass.root.read(&path), pass.root.resolve(&path)) {
+                let _ = apply::apply(&pass.root, &pass.program, &Step::WriteConflist(path, bytes));
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod fuzz;
 mod have;
 mod installation;
 mod loaded;
+mod neighbours;
 mod observe;
 mod pass;
 mod plan;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::have::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM, STANDARD};
@@ -205,7 +206,9 @@ pub(super) fn content(bytes: &[u8]) -> Content {
     match (text(&document, "name"), types) {
         (Some(network), Some(types)) if !types.is_empty() => {
             let ranges = plugins[0].get("ipam").and_then(ranges);
-            Content::List { network, types, ranges }
+            let subnets = plugins.iter().filter_map(|plugin| plugin.get("ipam")).flat_map(subnets).collect();
+            let bridges = plugins.iter().filter_map(|plugin| text(plugin, "bridge")).collect();
+            Content::List { network, types, ranges, subnets, bridges }
         }
         (None, _) => Content::Broken("has no `name`".to_owned()),
         _ => Content::Broken("has no plugin with a `type`".to_owned()),
@@ -229,6 +232,13 @@ fn ranges(ipam: &Value) -> Option<Ranges> {
     Ranges::new(all?).ok()
 }
 
+/// Every subnet in whichever form.
+fn subnets(ipam: &Value) -> Vec<IpNetwork> {
+    let sets = ipam.get("ranges").and_then(Value::as_array).into_iter().flatten();
+    let ranges = sets.filter_map(Value::as_array).flatten().chain([ipam]);
+    ranges.filter_map(|range| range.get("subnet")?.as_str()?.parse().ok()).collect()
+}
+
 /// Results of our network that keep pods from being deleted.
 fn damaged_cache(root: &Root, network: &str) -> Result<Vec<PathBuf>, String> {
     let directory = Path::new(LIBCNI_RESULTS);
@@ -245,7 +255,7 @@ mod tests {
     fn a_configuration_says_its_network_its_plugins_and_its_ranges() {
         let one =
             content(br#"{"name":"n","type":"bridge","ipam":{"subnet":"10.1.0.0/16","gateway":"10.1.0.9"}}"#);
-        let Content::List { network, types, ranges } = one else { panic!("{one:?}") };
+        let Content::List { network, types, ranges, .. } = one else { panic!("{one:?}") };
         assert_eq!((network.as_str(), types.as_slice()), ("n", &["bridge".to_owned()][..]));
         assert_eq!(ranges.unwrap().first().to_string(), "10.1.0.0/16 (gateway 10.1.0.9)");
         let list = crate::install::plan::render(&crate::conflist::Network::default());

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::have::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM, STANDARD};
 use super::installation::{Installation, Kept};
+use super::neighbours::{self, Common};
 use super::range::{self, Before};
 use super::settings::Settings;
-use crate::conflist::{FILE_NAME, Network, Range, Ranges, conflist};
+use crate::conflist::{FILE_NAMES, Network, Range, Ranges, conflist};
 
 /// The configuration of Arm's smarter-cni before it was a list; sorts before ours.
 const PREDECESSOR: &str = "0-smarter-bridge.conf";
@@ -30,6 +31,8 @@ pub(super) enum Step {
     /// Executes every name in the directory with VERSION.
     TryPrograms(PathBuf),
     WriteConflist(PathBuf, Vec<u8>),
+    /// Ours, under a name that it does not have any more.
+    RemoveConflist(PathBuf),
     RemoveLeftover(PathBuf),
     RemoveCache(PathBuf),
 }
@@ -46,6 +49,7 @@ impl fmt::Display for Step {
             Self::Link(path) => write!(f, "link {} to {PROGRAM}", path.display()),
             Self::TryPrograms(path) => write!(f, "execute the plugins in {} with VERSION", path.display()),
             Self::WriteConflist(path, _) => write!(f, "write {}", path.display()),
+            Self::RemoveConflist(path) => write!(f, "remove {}, which has another name now", path.display()),
             Self::RemoveLeftover(path) => {
                 write!(f, "remove {}, left by an interrupted installation", path.display())
             }
@@ -70,7 +74,8 @@ pub(super) struct Plan {
 
 /// Every reason why nothing is done.
 pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
-    let choice = range::choose(&want.ranges, &before(have), &have.ground, want.network.bridge.as_str());
+    let before = before(have);
+    let choice = range::choose(&want.ranges, &before, &have.ground, want.network.bridge.as_str());
     let (choice, mut refusals) = match choice {
         Ok(choice) => (Some(choice), Vec::new()),
         Err(refusal) => (None, vec![refusal]),
@@ -83,11 +88,13 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         steps: have.leftovers.iter().cloned().map(Step::RemoveLeftover).collect(),
         notes: want.notes.clone(),
         refusals: Vec::new(),
+        collisions: Vec::new(),
         installation: intended(want, have, &network),
     };
     have.bin_dirs.iter().for_each(|dir| planning.plugins(dir));
     for dir in &have.conf_dirs {
         planning.configuration(dir, &render(&Network { shared: dir.shared, ..network.clone() }));
+        planning.neighbours(dir, &network, &before.installed);
     }
     planning.steps.extend(have.damaged_cache.iter().cloned().map(Step::RemoveCache));
     planning.earlier_configurations();
@@ -101,7 +108,7 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         steps: planning.steps,
         notes: planning.notes,
         warnings: choice.warnings,
-        collisions: choice.collisions,
+        collisions: [choice.collisions, planning.collisions].concat(),
     })
 }
 
@@ -162,7 +169,7 @@ fn predecessor(have: &Have) -> Option<&ConfFile> {
     have.conf_dirs.iter().find_map(|dir| {
         dir.files.iter().find(|file| {
             file.is_of_our_plugins()
-                && (file.name == FILE_NAME || file.name == PREDECESSOR)
+                && (FILE_NAMES.contains(&file.name.as_str()) || file.name == PREDECESSOR)
                 && !ours.is_some_and(|ours| ours.contains(&dir.path.join(&file.name)))
         })
     })
@@ -196,6 +203,7 @@ struct Planning<'a> {
     steps: Vec<Step>,
     notes: Vec<String>,
     refusals: Vec<String>,
+    collisions: Vec<String>,
     installation: Installation,
 }
 
@@ -295,25 +303,50 @@ impl Planning<'_> {
 
     fn configuration(&mut self, dir: &ConfDir, bytes: &[u8]) {
         self.make_directories(&dir.missing);
-        let path = dir.path.join(FILE_NAME);
+        let name = neighbours::file_name(dir);
+        let path = dir.path.join(name);
+        let mut former = Vec::new();
         for file in &dir.files {
-            match file.name.as_str().cmp(FILE_NAME) {
-                std::cmp::Ordering::Less => self.in_front(dir, file),
+            let at = dir.path.join(&file.name);
+            match file.name.as_str().cmp(name) {
                 std::cmp::Ordering::Equal => self.in_place(&path, file, bytes),
+                _ if FILE_NAMES.contains(&file.name.as_str()) && self.is_recorded(&at) => former.push(at),
+                std::cmp::Ordering::Less if file.hands_on() => {
+                    self.notes.push(format!("{} hands pods on to ours, which comes behind it", at.display()));
+                }
+                std::cmp::Ordering::Less => self.in_front(dir, file, name),
                 std::cmp::Ordering::Greater => {
                     self.notes
                         .push(format!("{}/{file} comes after ours and is not used", dir.path.display()));
                 }
             }
         }
-        if !dir.files.iter().any(|file| file.name == FILE_NAME) {
+        if !dir.files.iter().any(|file| file.name == name) {
             self.steps.push(Step::WriteConflist(path.clone(), bytes.to_vec()));
         }
+        self.steps.extend(former.into_iter().map(Step::RemoveConflist));
         self.installation.conflists.insert(path);
     }
 
+    /// What other files have of ours is refused to a first installation, and said of one that is there.
+    fn neighbours(&mut self, dir: &ConfDir, network: &Network, installed: &[Range]) {
+        let earlier = self.have.installation.as_ref();
+        let moved: BTreeSet<&Path> =
+            self.installation.kept.iter().map(|kept| kept.original.as_path()).collect();
+        let stay = dir.files.iter().filter(|file| !moved.contains(dir.path.join(&file.name).as_path()));
+        for clash in stay.flat_map(|file| neighbours::clashes(dir, file, network)) {
+            let is_there = match clash.what {
+                Common::Name => earlier.is_some_and(|earlier| earlier.network == network.name.as_str()),
+                Common::Bridge => earlier.is_some_and(|earlier| earlier.bridge == network.bridge.as_str()),
+                Common::Range(range) => installed.iter().any(|known| known.subnet() == range),
+            };
+            let into = if is_there { &mut self.collisions } else { &mut self.refusals };
+            into.push(clash.words);
+        }
+    }
+
     /// The runtime takes the first file by name, also when it is broken.
-    fn in_front(&mut self, dir: &ConfDir, file: &ConfFile) {
+    fn in_front(&mut self, dir: &ConfDir, file: &ConfFile, name: &str) {
         let path = dir.path.join(&file.name);
         let predecessor = file.name == PREDECESSOR && file.is_of_our_plugins();
         if predecessor || self.want.take_over {
@@ -321,7 +354,7 @@ impl Planning<'_> {
             return;
         }
         self.refusals.push(format!(
-            "{}/{file} comes before {FILE_NAME}, so the runtime would take it instead of ours: remove it, or say \
+            "{}/{file} comes before {name}, so the runtime would take it instead of ours: remove it, or say \
              --take-over, which renames it until uninstall",
             dir.path.display()
         ));
@@ -357,8 +390,9 @@ impl Planning<'_> {
     /// In directories that are not meant any more. Removing them could take the network from a runtime whose
     /// configuration could not be read just now.
     fn earlier_configurations(&mut self) {
+        let dirs = self.have.conf_dirs.iter();
         let meant: BTreeSet<PathBuf> =
-            self.have.conf_dirs.iter().map(|dir| dir.path.join(FILE_NAME)).collect();
+            dirs.flat_map(|dir| FILE_NAMES.map(|name| dir.path.join(name))).collect();
         for path in self.installation.conflists.difference(&meant) {
             self.notes
                 .push(format!("{} is of an earlier installation and stays until uninstall", path.display()));

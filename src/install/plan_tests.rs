@@ -1,5 +1,5 @@
 use super::*;
-use crate::conflist::Range;
+use crate::conflist::{FILE_NAME, Range};
 use crate::datapath::ground::{Bridge, By, Taken};
 use crate::install::cli::Words;
 use crate::install::have::ProgramIdentity;

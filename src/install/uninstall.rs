@@ -20,7 +20,7 @@ use super::program::Program;
 use super::removal::{self, Have, Step};
 use super::report::{Report, Result as Outcome};
 use super::watch::Signals;
-use crate::conflist::{DATA_DIR, FILE_NAME, NETWORK, drained};
+use crate::conflist::{DATA_DIR, FILE_NAME, FILE_NAMES, NETWORK, drained};
 use crate::datapath::session::Session;
 use crate::datapath::withdraw;
 use crate::host::enter::enter;
@@ -188,7 +188,7 @@ fn kept(root: &Root, installation: &Installation) -> Vec<Kept> {
 
 /// Those we wrote, and those in front of us that look like it; one that somebody else wrote meanwhile stays.
 fn conflists(root: &Root, known: &Installation, seen: &Seen) -> Result<Vec<PathBuf>, String> {
-    let is_ours = |file: &&ConfFile| file.name == FILE_NAME && file.is_ours();
+    let is_ours = |file: &&ConfFile| FILE_NAMES.contains(&file.name.as_str()) && file.is_ours();
     let mut found: BTreeSet<PathBuf> = seen
         .conf_dirs
         .iter()

@@ -64,8 +64,7 @@ fn read_drained(facts: &mut Facts) {
     let runtimes = runtimes::find(&root).runtimes;
     let places = runtimes.iter().flat_map(Runtime::may_look_in).map(|(conf_dir, _)| conf_dir);
     let directories: BTreeSet<&Path> = places.chain([Path::new(runtimes::DEFAULT_CONF_DIR)]).collect();
-    for directory in directories {
-        let path = directory.join(conflist::FILE_NAME);
+    for path in directories.iter().flat_map(|dir| conflist::FILE_NAMES.map(|name| dir.join(name))) {
         let bytes = root.read(&path).ok().flatten();
         if let Some(network) = bytes.and_then(|bytes| conflist::drains(&bytes)) {
             facts.drained.insert(network, path.display().to_string());

@@ -1,7 +1,7 @@
 //! The network configurations that runtimes read.
 
 use super::INSTALL;
-use crate::conflist::FILE_NAME;
+use crate::conflist::{self, FILE_NAMES};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
@@ -102,7 +102,7 @@ fn invalid(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 format!("file {}", file.path),
                 format!("{why}: the runtime passes over it, or refuses to start pods"),
-                if file.path.ends_with(FILE_NAME) {
+                if FILE_NAMES.iter().any(|name| file.path.ends_with(name)) {
                     INSTALL.to_owned()
                 } else {
                     format!("mv {0} {0}.disabled\nif nobody needs it; else write it anew", file.path)
@@ -147,7 +147,9 @@ fn not_first(evidence: &Evidence) -> Verdict {
     for directory in &evidence.configuration()?.directories {
         let ours = directory.readable().find(|(_, network)| is_ours(evidence, network));
         let (Some((file, _)), Some((first, network))) = (ours, directory.readable().next()) else { continue };
-        if file.path != first.path {
+        // A meta-plugin hands pods on to ours.
+        let hands_on = network.types.first().is_some_and(|first| conflist::hands_on(first));
+        if file.path != first.path && !hands_on {
             findings.push(Finding::problem(
                 format!("file {}", first.path),
                 format!(

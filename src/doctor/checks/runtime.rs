@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::conflist;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::configuration::Configuration;
@@ -213,6 +214,9 @@ fn expected<'a>(
         return Ok(Err("a configuration is invalid"));
     }
     Ok(match directory.readable().next() {
+        Some((_, first)) if first.types.first().is_some_and(|kind| conflist::hands_on(kind)) => {
+            Err("the first configuration hands pods on to others")
+        }
         Some((_, first)) if first.is_ours() || installed.networks.contains(&first.name) => Ok(&first.name),
         Some(_) => Err("the first configuration is not ours"),
         None => Err("there is no configuration that can be read"),

@@ -136,3 +136,96 @@ fn several_runtimes_share_a_directory_without_garbage_collection() {
         assert_eq!(host.conflist()["disableGC"], true);
     });
 }
+
+/// A meta-plugin that comes first stays first: it hands pods on to the next file, which is ours.
+#[test]
+fn a_meta_plugin_in_front_stays_there() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let multus = r#"{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus","delegates":[]}"#;
+        host.write(&format!("{CONF}/00-multus.conf"), multus);
+        let out = host.installed("");
+        assert!(out.stdout.contains("00-multus.conf hands pods on to ours, which comes behind it"), "{out}");
+        assert_eq!(files(host.path(CONF)), ["00-multus.conf", "01-smarter-bridge.conflist"]);
+        assert!(host.installed("").stdout.contains("nothing to do"), "once is enough");
+        fs::remove_file(host.path(CONF).join("00-multus.conf")).unwrap();
+        host.installed("");
+        assert_eq!(files(host.path(CONF)), ["0-smarter-bridge.conflist"]);
+        host.write(&format!("{CONF}/00-multus.conf"), multus);
+        host.installed("");
+        assert_eq!(host.uninstall("").status, 0);
+        assert_eq!(files(host.path(CONF)), ["00-multus.conf"]);
+    });
+}
+
+#[test]
+fn what_another_configuration_has_already_is_refused_at_first_and_said_later() {
+    sandboxed(|| {
+        let host = Host::new();
+        let other = r#"{"cniVersion":"1.0.0","name":"other","plugins":[{"type":"bridge","bridge":"other0","ipam":
+            {"type":"host-local","ranges":[[{"subnet":"10.38.4.0/24"}]]}}]}"#;
+        host.write(&format!("{CONF}/87-other.conflist"), other);
+        for (line, words) in [
+            (
+                "--subnet 10.38.0.0/16",
+                "gives away addresses of 10.38.4.0/24, which overlaps with 10.38.0.0/16",
+            ),
+            ("--network other", "has the name other, too"),
+            ("--bridge other0", "has the bridge other0, too"),
+        ] {
+            let out = host.install(line);
+            assert_eq!(out.status, 1, "{out}");
+            assert!(out.stderr.contains(&format!("87-other.conflist (network other) {words}")), "{out}");
+        }
+        fs::remove_file(host.path(CONF).join("87-other.conflist")).unwrap();
+        host.installed("--subnet 10.38.0.0/16");
+        host.write(&format!("{CONF}/87-other.conflist"), other);
+        let out = host.installed("");
+        assert!(out.stdout.contains("warning  /etc/cni/net.d/87-other.conflist"), "{out}");
+    });
+}
+
+#[test]
+fn whatever_the_umask_everybody_can_read_networks_and_execute_plugins() {
+    use std::os::unix::fs::PermissionsExt;
+    sandboxed(|| {
+        let host = Host::new();
+        for directory in ["etc/cni", "opt/cni"] {
+            fs::remove_dir_all(host.path(directory)).unwrap();
+        }
+        let install =
+            format!("umask 077; {} install --root {}", crate::lab::binary().display(), host.root.display());
+        crate::sandbox::run("sh", &["-ec", &install]);
+        for directory in ["etc/cni", CONF, "opt/cni", BIN] {
+            let mode = fs::metadata(host.path(directory)).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o755, "{directory}");
+        }
+    });
+}
+
+/// Whoever waits for the lock of a directory that is removed and made anew meanwhile must not take the old one for it.
+#[test]
+fn installations_and_uninstallations_at_once_leave_all_or_nothing() {
+    sandboxed(|| {
+        let host = Host::new();
+        let before = host.snapshot();
+        for round in 0..3 {
+            let mut children: Vec<_> = (0..6)
+                .map(|number| {
+                    let verb = if (round + number) % 2 == 0 { "install" } else { "uninstall" };
+                    let mut command = host.command(&crate::lab::binary(), verb);
+                    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+                    command.spawn().expect("it starts")
+                })
+                .collect();
+            for child in &mut children {
+                child.wait().expect("it ends");
+            }
+            host.installed("");
+            works(&host).expect("whole");
+            assert_eq!(host.uninstall("").status, 0);
+            assert_eq!(host.snapshot(), before, "round {round}");
+        }
+    });
+}
