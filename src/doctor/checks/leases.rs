@@ -10,6 +10,7 @@ use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::leases::LeaseDirectory;
 use crate::state::{Holder, Lease};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -87,7 +88,7 @@ fn damaged(evidence: &Evidence) -> Verdict {
                 file(directory, *address),
                 "the file is empty or names nobody, as after a power cut: the address counts as free, to the Go \
                  plugin as taken",
-                format!("rm {}/{address}", directory.path),
+                format!("rm {}", typed(format!("{}/{address}", directory.path))),
             ));
         }
     }
@@ -135,9 +136,9 @@ fn orphan(evidence: &Evidence) -> Verdict {
                     short(&holder.container)
                 ),
                 format!(
-                    "crictl pods --id {}\nif it shows no such pod: rm {}/{address}",
-                    short(&holder.container),
-                    directory.path
+                    "crictl pods --id {}\nif it shows no such pod: rm {}",
+                    typed(short(&holder.container)),
+                    typed(format!("{}/{address}", directory.path))
                 ),
             ));
         }
@@ -191,7 +192,7 @@ fn twice(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 file(directory, **spare),
                 format!("container {} holds {} leases of one range", short(&container), addresses.len()),
-                format!("rm {}/{spare}\nwhich its pod does not use", directory.path),
+                format!("rm {}\nwhich its pod does not use", typed(format!("{}/{spare}", directory.path))),
             ));
         }
     }
@@ -242,7 +243,7 @@ fn lock_held(evidence: &Evidence) -> Verdict {
             ),
             match lock.pid {
                 // Of another process namespace; `kill 0` would be for ourselves.
-                0 => format!("find out who has it open, in its container: fuser -v {}", lock.path),
+                0 => format!("find out who has it open, in its container: fuser -v {}", typed(&lock.path)),
                 pid => format!(
                     "cat /proc/{pid}/stack; ls -l /proc/{pid}/fd\nshow what it does; then: kill {pid}"
                 ),
@@ -260,7 +261,7 @@ fn record_damaged(evidence: &Evidence) -> Verdict {
                 "it cannot be read: {why}; the attachment counts as unknown, and is neither checked nor \
                  repaired"
             ),
-            format!("rm {path}\nrestarting its pod makes a new one"),
+            format!("rm {}\nrestarting its pod makes a new one", typed(path)),
         )
     });
     Ok(findings.collect())
