@@ -339,7 +339,8 @@ fn is_command(line: &str) -> bool {
         "denyinterfaces",
         "networkctl",
     ];
-    line.split(' ').next().is_some_and(|word| PROGRAMS.contains(&word))
+    let begins = |part: &str| part.split(' ').next().is_some_and(|word| PROGRAMS.contains(&word));
+    line.split(": ").any(begins)
 }
 
 /// One id and title per line.
