@@ -306,6 +306,7 @@ impl Step {
                 }
             }
             Self::CreateVeth { .. }
+            | Self::Rename { .. }
             | Self::SpoofCheck { .. }
             | Self::RemoveSpoofCheck { .. }
             | Self::PodSysctl { .. }
