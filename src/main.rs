@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
         Choice::Run(Applet::Doctor, rest) => {
             log::start_quietly(Path::new(record::ROOT), log_level().as_deref());
-            let outcome = doctor::run(rest, wants_colours(), &mut io::stdout());
+            let outcome = doctor::run(rest, screen(), &mut io::stdout());
             say(outcome)
         }
         Choice::Run(Applet::Reconcile, rest) => {
@@ -87,6 +87,23 @@ fn was_closed(stream: &impl std::os::fd::AsFd) -> bool {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
     });
     is_null && fcntl_getfl(stream).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
+}
+
+/// As far as the terminal and its owner's environment say.
+fn screen() -> doctor::report::Screen {
+    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    // A terminal that was never told its size says 0; one that is too narrow for ids is taken as it is in the books.
+    let width = width.filter(|width| *width >= 40).unwrap_or(smarter_cni::text::WIDTH);
+    doctor::report::Screen { colour: wants_colours(), utf8: knows_utf8(), width }
+}
+
+/// What the locale says of a terminal (locale(7)); a file is read by whoever, and has UTF-8.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here, at the edge")]
+fn knows_utf8() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| set(name)).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// Somebody looks, and has not said that they want none (no-color.org).

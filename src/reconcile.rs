@@ -32,6 +32,7 @@ use crate::state::elsewhere::{COME_HERE, is_elsewhere};
 use crate::state::holders::{self, GRACE, Whereabouts};
 use crate::state::lock::{NodeLock, RecordLock};
 use crate::state::{BootId, Record, Records, boot, record};
+use crate::text;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -103,9 +104,9 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     let scope = Scope { dry_run: options.dry_run, network: options.network };
     match pass(&scope) {
         Ok(report) => {
-            let text = if options.json { report.json() } else { report.text() };
+            let said = if options.json { report.json() } else { text::shown(&report.text()).into_owned() };
             let whole = report.is_whole() || scope.dry_run;
-            let outcome = if whole { Outcome::printed(text) } else { Outcome::failed(text) };
+            let outcome = if whole { Outcome::printed(said) } else { Outcome::failed(said) };
             outcome.logged(report.entry())
         }
         Err(error) => {

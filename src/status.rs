@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::host::enter::enter;
+use crate::text;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -98,8 +99,11 @@ fn is_known(network: Option<&str>) -> Result<(), String> {
 /// What is to be printed, and the same without what changes by itself.
 fn show(options: &Options) -> (String, String) {
     let mut view = assemble::assemble(&gather::gather(), options.network.as_deref());
-    let text =
-        if options.json { render::json(&view) } else { render::text(&view, options.network.as_deref()) };
+    let text = if options.json {
+        render::json(&view)
+    } else {
+        text::shown(&render::text(&view, options.network.as_deref())).into_owned()
+    };
     for attachment in view.networks.iter_mut().flat_map(|network| &mut network.attachments) {
         attachment.since_seconds = None;
     }

@@ -75,6 +75,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::RefuseAdvertisements { link } => {
             optional(sysctl::write(&format!("net/ipv6/conf/{link}/accept_ra"), "0"))
         }
+        Step::Rename { link, name } => rename(session, link, name),
         Step::RemoveLink { link } => remove_link(session, link),
         Step::AddAddress { link, address } => add_address(session, link, *address),
         Step::RemoveAddress { link, address } => {
@@ -252,6 +253,14 @@ fn join_what_was_born_alone(node: &mut Side, host: &IfName, master: Option<u32>)
         }
         _ => Ok(()),
     }
+}
+
+fn rename(session: &mut Session, link: &IfName, name: &IfName) -> kernel::Result<()> {
+    change(session, link, &Change { up: Some(false), ..Change::default() })?;
+    change(session, link, &Change { name: Some(name.clone()), ..Change::default() })?;
+    session.node.forget(link);
+    session.node.forget(name);
+    change(session, name, &Change { up: Some(true), ..Change::default() })
 }
 
 fn remove_link(session: &mut Session, name: &IfName) -> kernel::Result<()> {

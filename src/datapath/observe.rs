@@ -15,7 +15,7 @@ use super::{firewall, switches};
 use crate::kernel::link::{Link, OperState};
 use crate::kernel::nft::Listing;
 use crate::kernel::{self, address, link, route, sysctl, vlan};
-use crate::net::{Family, IfName, Mac, Route};
+use crate::net::{Family, IfName, Mac, Route, network_of};
 
 /// Routes that the kernel makes for addresses (`RTPROT_KERNEL`, linux/rtnetlink.h) are not promised by anybody.
 const RTPROT_KERNEL: u8 = 2;
@@ -44,8 +44,13 @@ pub fn observe(
     if bridge.as_ref().is_some_and(|link| link.kind.as_deref() != Some("bridge")) {
         return Ok(Err(BridgeError::NotABridge));
     }
-    let port = session.node.look_up(&want.port.name)?;
+    let mut port = session.node.look_up(&want.port.name)?;
     let pod = session.look_up_in_pod(&want.pod.name)?;
+    let mut renamed = None;
+    if complete && port.is_none() {
+        port = repair::find_renamed(session, pod.as_ref())?;
+        renamed = port.as_ref().and_then(|link| link.name.parse().ok());
+    }
     let connected = match session.pod {
         Some(_) => port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod)),
         None => port.as_ref().is_some_and(|port| is_marked(port, &want.identity)),
@@ -59,6 +64,7 @@ pub fn observe(
         port: port
             .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
             .transpose()?,
+        renamed,
         vlan_gateway: observe_vlan_gateway(&mut session.node, want, bridge.as_ref())?,
         bridge: bridge.map(|link| observe_bridge(&mut session.node, want, link, needed)).transpose()?,
         pod: match (pod, &mut session.pod) {
@@ -105,6 +111,7 @@ fn as_promised(pod: &Pod) -> PodHave {
         up: pod.up,
         addresses: pod.addresses.clone(),
         routes: pod.routes.clone(),
+        direct: pod.addresses.iter().copied().map(network_of).collect(),
         elsewhere: Vec::new(),
     }
 }
@@ -219,12 +226,18 @@ fn observe_pod(
     families: &[Family],
     kernels_own: bool,
 ) -> kernel::Result<PodHave> {
-    let (mut routes, mut elsewhere) = (Vec::new(), Vec::new());
+    let (mut routes, mut direct, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     for family in families {
         for entry in route::list(&mut side.route, *family)? {
+            let own = entry.protocol == RTPROT_KERNEL;
             if entry.index != Some(link.index) {
                 elsewhere.push(as_route(&entry));
-            } else if kernels_own || entry.protocol != RTPROT_KERNEL {
+                continue;
+            }
+            if own && entry.table == route::MAIN {
+                direct.push(entry.dst);
+            }
+            if kernels_own || !own {
                 routes.push(as_route(&entry));
             }
         }
@@ -235,6 +248,7 @@ fn observe_pod(
         up: link.up,
         addresses: addresses_of(side, link.index)?,
         routes,
+        direct,
         elsewhere,
     })
 }

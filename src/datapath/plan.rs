@@ -13,7 +13,7 @@ use super::firewall::{self, FirewallHave};
 use super::mark::BridgeMark;
 use super::spec::{Attachment, Bridge, Vlans};
 use super::step::Step;
-use crate::net::{Family, IfName, Mac, Route, VlanId};
+use crate::net::{Family, IfName, Mac, Route, VlanId, network_of};
 
 /// `RT_TABLE_MAIN`, linux/rtnetlink.h.
 const MAIN_TABLE: u32 = 254;
@@ -25,6 +25,8 @@ pub struct Have {
     pub bridge: Option<BridgeHave>,
     pub vlan_gateway: Option<VlanGatewayHave>,
     pub port: Option<PortHave>,
+    /// The name that somebody gave the host end, when it has not its own any more.
+    pub renamed: Option<IfName>,
     pub pod: Option<PodHave>,
     /// Families in which forwarding is on.
     pub forwarding: Vec<Family>,
@@ -109,6 +111,8 @@ pub struct PodHave {
     pub addresses: Vec<IpNetwork>,
     /// With the table filled in, and without those that the kernel made for addresses.
     pub routes: Vec<Route>,
+    /// Where those lead that the kernel made for addresses.
+    pub direct: Vec<IpNetwork>,
     /// Those that leave through the pod's other interfaces. Looked for once the attachment is complete.
     pub elsewhere: Vec<Route>,
 }
@@ -213,6 +217,9 @@ fn bridge_alias(want: &Attachment, have: Option<&BridgeHave>) -> Option<String> 
 
 fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     let link = || want.port.name.clone();
+    if let Some(now) = &have.renamed {
+        steps.push(Step::Rename { link: now.clone(), name: link() });
+    }
     let connected = have.port.as_ref().filter(|port| port.connected);
     if connected.is_none() {
         if have.port.is_some() {
@@ -317,7 +324,8 @@ fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
     if want.has_ipv6() && want.pod.up && !have.complete {
         steps.push(Step::PodSettle { link: link() });
     }
-    for route in &want.pod.routes {
+    let direct = pod.filter(|pod| have.complete && pod.up).map(|pod| lost_direct(want, pod));
+    for route in direct.iter().flatten().chain(&want.pod.routes) {
         let is_there = |pod: &PodHave| {
             pod.routes.iter().any(|has| same_route(route, has, have.complete)) || pod.moved(route)
         };
@@ -325,6 +333,28 @@ fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
             steps.push(Step::PodRoute { link: link(), route: route.clone() });
         }
     }
+}
+
+/// Routes that the kernel made for addresses and that somebody flushed: it makes them once, and without them it refuses every
+/// route through a gateway (`fib_check_nh`, net/ipv4/fib_semantics.c).
+fn lost_direct(want: &Attachment, pod: &PodHave) -> Vec<Route> {
+    let gateways: Vec<_> = want.pod.routes.iter().filter_map(|route| route.gw).collect();
+    let networks = want.pod.addresses.iter().filter(|address| pod.addresses.contains(address));
+    let mut needed: Vec<IpNetwork> = networks.map(|address| network_of(*address)).collect();
+    needed.retain(|network| {
+        !pod.direct.contains(network) && gateways.iter().any(|gateway| network.contains(*gateway))
+    });
+    let route = |dst| Route {
+        dst,
+        gw: None,
+        mtu: None,
+        advmss: None,
+        priority: None,
+        table: None,
+        // RT_SCOPE_LINK: IPv4 takes no gateway behind a route of a wider scope.
+        scope: Some(253),
+    };
+    needed.into_iter().map(route).collect()
 }
 
 /// Written together with the addresses: they decide how the kernel treats and announces them.

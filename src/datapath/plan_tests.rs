@@ -96,6 +96,7 @@ fn attached() -> Have {
                 table: Some(MAIN_TABLE),
                 ..Route::to(net("0.0.0.0/0"), Some("172.38.0.1".parse().unwrap()))
             }],
+            direct: vec!["172.38.0.0/16".parse().unwrap()],
             elsewhere: Vec::new(),
         }),
         complete: true,

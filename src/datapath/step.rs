@@ -70,6 +70,11 @@ pub enum Step {
         address: IpNetwork,
     },
     Forward(Family),
+    /// Somebody gave the host end another name; it gets its own back.
+    Rename {
+        link: IfName,
+        name: IfName,
+    },
     /// What an interrupted run left behind.
     RemoveLink {
         link: IfName,
@@ -246,6 +251,7 @@ impl Step {
             | Self::SetMtu { link, .. }
             | Self::AwaitPort { link } => link == name,
             Self::CreateVeth { host, .. } => host == name,
+            Self::Rename { name: own, .. } => own == name,
             Self::SpoofCheck { port, .. } | Self::RemoveSpoofCheck { port } => port == name,
             _ => false,
         }
@@ -300,6 +306,7 @@ impl Step {
                 }
             }
             Self::CreateVeth { .. }
+            | Self::Rename { .. }
             | Self::SpoofCheck { .. }
             | Self::RemoveSpoofCheck { .. }
             | Self::PodSysctl { .. }

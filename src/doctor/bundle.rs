@@ -86,7 +86,7 @@ pub(super) fn run(
     let stdout = match (to_output, options.json) {
         (true, _) => String::new(),
         (false, true) => subject.report.json(),
-        (false, false) => subject.report.text(Style { colour: false, verbose: options.verbose }),
+        (false, false) => subject.report.text(Style { verbose: options.verbose, ..Style::default() }),
     };
     Outcome { stdout, stderr, status: subject.report.status(options.strict), ..Outcome::default() }
 }
@@ -94,7 +94,7 @@ pub(super) fn run(
 /// The most telling first: what does not fit is left out.
 fn collect(options: &Options, subject: &Subject<'_>, into: &mut Collection) {
     let Subject { given, report } = subject;
-    into.text("report.txt", &report.text(Style { colour: false, verbose: true }));
+    into.text("report.txt", &report.text(Style { verbose: true, ..Style::default() }));
     into.document("report.json", &report.json());
     system::versions(&given.root, into);
     if options.is_at_home() {

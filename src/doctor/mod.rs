@@ -26,7 +26,7 @@ use self::cli::Options;
 pub(crate) use self::cli::command;
 use self::evidence::lookups::lookups;
 use self::evidence::{Evidence, Given};
-use self::report::{Report, Style};
+use self::report::{Report, Screen, Style};
 use crate::Outcome;
 use crate::host::root::Root;
 use crate::host::runtimes;
@@ -37,9 +37,9 @@ const A_MOMENT: Duration = Duration::from_millis(300);
 /// Nothing could be looked at, or the words on the command line are wrong.
 const COULD_NOT_RUN: u8 = 2;
 
-/// `colour`: standard output is a terminal whose owner likes colours. `out` is written to before the end only where
+/// `screen` is what standard output is shown on. `out` is written to before the end only where
 /// something has to be seen before it is done, or is no text.
-pub fn run(arguments: &[OsString], colour: bool, out: &mut (impl Write + IsTerminal)) -> Outcome {
+pub fn run(arguments: &[OsString], screen: Screen, out: &mut (impl Write + IsTerminal)) -> Outcome {
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(error) if error.use_stderr() => return refused(error),
@@ -58,7 +58,7 @@ pub fn run(arguments: &[OsString], colour: bool, out: &mut (impl Write + IsTermi
         Ok(checks) => Look::new(&options, checks),
         Err(word) => return refused(cli::unknown(&word)),
     };
-    let style = Style { colour, verbose: options.verbose };
+    let style = Style { screen, verbose: options.verbose };
     if options.fix {
         return fix::run(&options, &look, style, out);
     }

@@ -17,6 +17,7 @@ use super::checks::{RECONCILE, RESTART};
 use super::evidence::Evidence;
 use crate::net::Family;
 use crate::reconcile::{Action, Change, Failure, Obstacle, Report, Step, Subject};
+use crate::text::typed;
 
 /// One thing that is wrong, and the check that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +121,8 @@ fn obstacle(failure: &Failure, gone: &[Family]) -> Option<Fault> {
         Obstacle::Refused | Obstacle::NoBridge(_) => None,
         Obstacle::NoPromise => Some(fault(BLOCKED, who(subject))),
         Obstacle::LinkTaken(link) => Some(fault("pod-port", who(subject)).with_fix(format!(
-            "{RESTART}\nor remove that link, if nobody needs it: ip link del {link} && {RECONCILE}"
+            "{RESTART}\nor remove that link, if nobody needs it: ip link del {} && {RECONCILE}",
+            typed(link)
         ))),
         Obstacle::OutOfReach => {
             let change = Change { subject: subject.clone(), action: Action::Repair, steps: Vec::new() };
@@ -130,6 +132,11 @@ fn obstacle(failure: &Failure, gone: &[Family]) -> Option<Fault> {
             }
             let fix = format!("{RECONCILE}\non the node, outside of any container: {reason}");
             faults.into_iter().next().map(|fault| fault.with_fix(fix))
+        }
+        Obstacle::Dangling(link) => {
+            let object = format!("directory {}", link.display());
+            let command = format!("rm {} && {RECONCILE}", typed(link.display()));
+            Some(fault("lease-missing", object).with_fix(command))
         }
         Obstacle::LeaseTaken(file) => Some(fault("lease-missing", lease(file))),
         Obstacle::PortTaken(port) => Some(fault("hostport-missing", format!("port {port}"))),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::check::{Check, Finding, Group, Pass, Verdict};
 use crate::reconcile;
+use crate::text::{WIDTH, shown, wrapped};
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
@@ -33,10 +34,27 @@ pub struct Summary {
     pub unknown: usize,
 }
 
+/// What the text is shown on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Screen {
+    pub colour: bool,
+    /// It has letters beyond ASCII.
+    pub utf8: bool,
+    /// Columns.
+    pub width: usize,
+}
+
+/// A file, or a terminal of which nothing is known.
+impl Default for Screen {
+    fn default() -> Self {
+        Self { colour: false, utf8: true, width: WIDTH }
+    }
+}
+
 /// How the text is to look.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
-    pub colour: bool,
+    pub screen: Screen,
     /// Also what is fine and what does not apply.
     pub verbose: bool,
 }
@@ -215,28 +233,43 @@ const GREY: &str = "2";
 
 impl Style {
     fn paint(self, text: &str, code: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.screen.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn write(self, text: &mut String, row: &Row<'_>, width: usize) {
-        let (mark, colour) = match (row.status, row.severity) {
-            ("ok", _) => ("✓", GREEN),
-            ("skipped", _) => ("-", GREY),
-            ("unknown", _) => ("?", BLUE),
-            (_, "broken") => ("✗", RED),
-            _ => ("!", YELLOW),
+    /// One column each. A font without these marks would say the opposite of some.
+    fn mark(self, status: &str, severity: &str) -> String {
+        let (mark, ascii, colour) = match (status, severity) {
+            ("ok", _) => ("✓", "+", GREEN),
+            ("skipped", _) => ("-", "-", GREY),
+            ("unknown", _) => ("?", "?", BLUE),
+            (_, "broken") => ("✗", "X", RED),
+            _ => ("!", "!", YELLOW),
         };
+        self.paint(if self.screen.utf8 { mark } else { ascii }, colour)
+    }
+
+    /// What is wrong stands where the title of a check that is fine would stand.
+    fn write(self, text: &mut String, row: &Row<'_>, width: usize) {
         let object = if row.object.is_empty() { String::new() } else { format!("{}: ", row.object) };
         let said = match row.status {
             "skipped" => format!("{} (does not apply: {})", row.title, row.found),
             "unknown" => format!("{object}could not look: {}", row.found),
             "ok" => row.title.to_owned(),
-            _ => format!("{object}{}", row.title),
+            _ => format!("{object}{}", row.found),
         };
-        let _ = writeln!(text, "  {} {:width$}  {said}", self.paint(mark, colour), row.id);
+        let said = wrapped(&shown(&said), self.screen.width, INDENT + width, NESTED);
+        let _ = writeln!(text, "  {} {:width$}  {said}", self.mark(row.status, row.severity), row.id);
         if row.status == "problem" {
-            let _ = writeln!(text, "      found: {}", indented(row.found));
-            let _ = writeln!(text, "      fix:   {}", indented(row.fix));
+            let lines = shown(row.fix);
+            let folded = |line: &str| {
+                if is_command(line) {
+                    line.to_owned()
+                } else {
+                    wrapped(line, self.screen.width, BEHIND_FIX, BEHIND_FIX)
+                }
+            };
+            let lines: Vec<_> = lines.split('\n').map(folded).collect();
+            let _ = writeln!(text, "      fix:   {}", lines.join(&format!("\n{:BEHIND_FIX$}", "")));
         }
     }
 
@@ -253,24 +286,61 @@ impl Style {
         count(unknown, "could not be looked at", "could not be looked at");
         count(ok, "check fine", "checks fine");
         count(skipped, "does not apply", "do not apply");
-        let (mark, colour) = match summary {
-            Summary { broken: 1.., .. } => ("✗", RED),
-            Summary { warnings: 1.., .. } => ("!", YELLOW),
-            Summary { unknown: 1.., .. } => ("?", BLUE),
-            _ => ("✓", GREEN),
+        let mark = match summary {
+            Summary { broken: 1.., .. } => self.mark("problem", "broken"),
+            Summary { warnings: 1.., .. } => self.mark("problem", "warning"),
+            Summary { unknown: 1.., .. } => self.mark("unknown", ""),
+            _ => self.mark("ok", ""),
         };
         let hint = match summary {
             Summary { broken: 1.., .. } | Summary { warnings: 1.., .. } => " (--explain ID says more)",
             _ if !self.verbose => " (--verbose lists them)",
             _ => "",
         };
-        let _ = writeln!(text, "{} {}{hint}", self.paint(mark, colour), parts.join(", "));
+        let said = format!("{}{hint}", parts.join(", "));
+        let _ = writeln!(text, "{mark} {}", wrapped(&said, self.screen.width, 2, 2));
     }
 }
 
-/// Lines behind the first stand under it.
-fn indented(text: &str) -> String {
-    text.replace('\n', "\n             ")
+/// Columns in front of the id, with those behind it.
+const INDENT: usize = 6;
+/// Where what is said of an object goes on.
+const NESTED: usize = 6;
+/// Where a fix begins.
+const BEHIND_FIX: usize = 13;
+
+/// Whether somebody types it: such a line stays whole, because a shell would take its parts for two.
+fn is_command(line: &str) -> bool {
+    const PROGRAMS: &[&str] = &[
+        "smarter-cni",
+        "ip",
+        "bridge",
+        "nft",
+        "iptables",
+        "ip6tables",
+        "iptables-nft",
+        "ip6tables-nft",
+        "iptables-legacy",
+        "ip6tables-legacy",
+        "nsenter",
+        "sysctl",
+        "modprobe",
+        "echo",
+        "mv",
+        "rm",
+        "chmod",
+        "mount",
+        "ln",
+        "cat",
+        "crictl",
+        "systemctl",
+        "journalctl",
+        "firewall-cmd",
+        "denyinterfaces",
+        "networkctl",
+    ];
+    let begins = |part: &str| part.split(' ').next().is_some_and(|word| PROGRAMS.contains(&word));
+    line.split(": ").any(begins)
 }
 
 /// One id and title per line.

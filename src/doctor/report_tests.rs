@@ -57,27 +57,29 @@ fn a_person_sees_what_is_wrong_and_what_to_do() {
         sick().text(Style::default()),
         "\
 host
-  ✗ forwarding      sysctl net.ipv4.ip_forward: the node forwards for its pods
-      found: net.ipv4.ip_forward is 0: pods reach nothing beyond the node
+  ✗ forwarding      sysctl net.ipv4.ip_forward: net.ipv4.ip_forward is 0: pods
+      reach nothing beyond the node
       fix:   sysctl -w net.ipv4.ip_forward=1
-  ! manager-dhcpcd  interface veth*: dhcpcd leaves pods' interfaces alone
-      found: dhcpcd takes it for an uplink: /etc/dhcpcd.conf has no denyinterfaces that names it
+  ! manager-dhcpcd  interface veth*: dhcpcd takes it for an uplink:
+      /etc/dhcpcd.conf has no denyinterfaces that names it
       fix:   add this line to /etc/dhcpcd.conf
              denyinterfaces veth*
 
 pods
-  ? pod-address  pod default/web-0: could not look: enter a network namespace: operation not permitted
+  ? pod-address  pod default/web-0: could not look: enter a network namespace:
+      operation not permitted
 
-✗ 1 thing is broken, 1 warning, 1 could not be looked at, 1 check fine, 1 does not apply (--explain ID says more)
+✗ 1 thing is broken, 1 warning, 1 could not be looked at, 1 check fine, 1 does
+  not apply (--explain ID says more)
 "
     );
 }
 
 #[test]
 fn verbose_lists_everything() {
-    let text = sick().text(Style { verbose: true, colour: false });
+    let text = sick().text(Style { verbose: true, ..Style::default() });
     assert!(text.starts_with("kernel\n  ✓ kernel-veth  the kernel makes veth pairs\n\nhost\n"), "{text}");
-    let skipped = "leases\n  - lease-dead  no lease belongs to a pod that is gone (does not apply: no address was leased since the boot)\n";
+    let skipped = "leases\n  - lease-dead  no lease belongs to a pod that is gone (does not apply: no\n      address was leased since the boot)\n";
     assert!(text.contains(skipped), "{text}");
 }
 
@@ -85,7 +87,8 @@ fn verbose_lists_everything() {
 fn colours_come_only_when_asked_for() {
     let plain = sick().text(Style::default());
     assert!(!plain.contains('\x1b'));
-    let coloured = sick().text(Style { colour: true, verbose: false });
+    let coloured =
+        sick().text(Style { screen: Screen { colour: true, ..Screen::default() }, verbose: false });
     assert!(
         coloured.contains("\x1b[31m✗\x1b[0m forwarding")
             && coloured.contains("\x1b[33m!\x1b[0m manager-dhcpcd")
@@ -161,4 +164,33 @@ fn what_could_not_be_looked_at_once_is_no_finding() {
 fn a_healthy_node_is_one_line() {
     let report = Report::new(vec![(check("x", Group::Host, "t", Severity::Broken), Ok(vec![]))]);
     assert_eq!(report.text(Style::default()), "✓ 1 check fine (--verbose lists them)\n");
+}
+
+#[test]
+fn without_utf_8_every_mark_says_what_it_should() {
+    let screen = Screen { utf8: false, width: 200, ..Screen::default() };
+    let text = sick().text(Style { screen, verbose: true });
+    assert!(text.is_ascii(), "{text}");
+    assert!(text.contains("  X forwarding      sysctl") && text.contains("  + kernel-veth"), "{text}");
+    assert!(text.ends_with("X 1 thing is broken, 1 warning, 1 could not be looked at, 1 check fine, 1 does not apply (--explain ID says more)\n"));
+}
+
+#[test]
+fn what_is_broken_never_carries_the_words_of_what_is_fine() {
+    let text = sick().text(Style::default());
+    assert!(!text.contains("the node forwards for its pods"), "{text}");
+}
+
+#[test]
+fn a_command_stays_whole_and_names_do_not_drive_the_terminal() {
+    let long = format!("ip link set {} nomaster", "x".repeat(90));
+    let found = Finding::problem(
+        "bridge \x1b[2Jbr0",
+        "a\u{202e}b",
+        format!("{long}\nand so on {}", "word ".repeat(20)),
+    );
+    let check = check("bridge-foreign-port", Group::Bridge, "t", Severity::Warning);
+    let text = Report::new(vec![(check, Ok(vec![found]))]).text(Style::default());
+    assert!(text.contains(&long) && !text.contains('\x1b') && !text.contains('\u{202e}'), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80 || line.contains(&long)), "{text}");
 }

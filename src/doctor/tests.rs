@@ -89,7 +89,7 @@ fn words_choose_checks_and_groups() {
 fn usage_errors_are_told_from_findings() {
     let run = |words: &[&str]| {
         let words: Vec<_> = words.iter().map(OsString::from).collect();
-        run(&words, false, &mut std::fs::File::open("/dev/null").unwrap())
+        run(&words, Screen::default(), &mut std::fs::File::open("/dev/null").unwrap())
     };
     assert_eq!(run(&["--no-such-option"]).status, 2);
     assert_eq!(run(&["--only", "no-such-check"]).status, 2);

@@ -40,7 +40,7 @@ impl Holder {
 
     /// The commands that end its hold, one a line, each as it is typed.
     pub fn remedy(&self, path: &Path) -> String {
-        let path = path.display();
+        let path = typed(path.display());
         match self {
             // `kill 0` would be for ourselves.
             Self { pid: 0, .. } => format!("fuser -v {path}\nnames it, in its own container or on the host"),

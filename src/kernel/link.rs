@@ -166,6 +166,8 @@ pub struct Change {
     pub promiscuous: Option<bool>,
     /// At most 255 bytes; empty takes it away.
     pub alias: Option<String>,
+    /// Kernels before 6.2 rename only what is down.
+    pub name: Option<IfName>,
 }
 
 /// `ip link set dev <name> …`, everything in one message. The kernel goes through it in an order of its own (MAC and MTU
@@ -180,6 +182,7 @@ pub fn change(socket: &mut Socket, index: u32, name: &str, change: &Change) -> R
     attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(change.mtu.map(LinkAttribute::Mtu));
     attributes.extend(change.master.map(LinkAttribute::Controller));
+    attributes.extend(change.name.as_ref().map(|name| LinkAttribute::IfName(name.to_string())));
     // Without the NUL that would make 255 bytes too long.
     attributes.extend(
         change
@@ -201,6 +204,9 @@ impl fmt::Display for Change {
         }
         if let Some(alias) = &self.alias {
             write!(f, " alias {alias:?}")?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " name {name}")?;
         }
         match self.master {
             Some(0) => f.write_str(" nomaster")?,
@@ -274,6 +280,7 @@ mod tests {
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             promiscuous: Some(false),
             alias: Some("a pod".into()),
+            name: None,
         };
         assert_eq!(
             change.to_string(),

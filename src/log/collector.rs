@@ -13,6 +13,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 use super::level::Level;
 use super::{RUN, Run};
+use crate::text;
 
 #[derive(Debug)]
 pub(super) struct Collector;
@@ -95,14 +96,8 @@ impl Visit for Words {
 struct Plain<'a>(&'a mut String);
 
 impl fmt::Write for Plain<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if c.is_control() && !matches!(c, '\n' | '\t' | '\r') {
-                self.0.extend(c.escape_default());
-            } else {
-                self.0.push(c);
-            }
-        }
+    fn write_str(&mut self, words: &str) -> fmt::Result {
+        self.0.push_str(&text::shown(words));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! An attachment's links, addresses, routes and rules, and its leases.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::apply::repair;
@@ -148,6 +148,11 @@ impl Pass<'_> {
         if free.is_empty() {
             return;
         }
+        if let Some(link) = dangling(&place) {
+            let reason =
+                format!("{} is a link that leads nowhere: no lease can be made there", link.display());
+            return self.report.failure(&subject, None, Obstacle::Dangling(link), reason);
+        }
         let leases =
             |addresses: &[IpAddr]| addresses.iter().map(|address| Step::Lease(file(address))).collect();
         if self.scope.dry_run {
@@ -162,4 +167,10 @@ impl Pass<'_> {
             }
         }
     }
+}
+
+/// The link on the way to a directory, of whichever program, behind which there is nothing.
+fn dangling(directory: &Path) -> Option<PathBuf> {
+    let is_link = |path: &&Path| path.is_symlink() && !path.exists();
+    directory.ancestors().find(is_link).map(Path::to_owned)
 }

@@ -116,7 +116,7 @@ impl Report {
             }
         }
         for failure in &mut self.failures {
-            if let Obstacle::LeaseTaken(file) = &mut failure.obstacle {
+            if let Obstacle::LeaseTaken(file) | Obstacle::Dangling(file) = &mut failure.obstacle {
                 *file = root.as_the_host_sees(file);
             }
         }

@@ -78,6 +78,8 @@ pub enum Obstacle {
     LinkTaken(IfName),
     /// The step needs the pod's namespace, which cannot be entered from here.
     OutOfReach,
+    /// A link that leads nowhere is where a directory must be.
+    Dangling(PathBuf),
     /// Another container holds the lease of an address of the attachment: its file.
     LeaseTaken(PathBuf),
     /// Another pod that lives has a promised host port, in these words.

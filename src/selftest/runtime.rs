@@ -13,6 +13,8 @@ use super::world::{Host, World, plugin_directory};
 use super::{Result, tried};
 use crate::applet::{APPLETS, Applet};
 use crate::conflist::DATA_DIR;
+use crate::datapath::session::Session;
+use crate::datapath::surplus;
 use crate::file;
 use crate::kernel::{Socket, link};
 
@@ -129,7 +131,7 @@ impl Runtime {
         self.directory.join(format!("{}.result", pod.name))
     }
 
-    /// Links of pods, leases and records must be gone. The bridge and the network's rule stay for the next pod.
+    /// Links of pods, leases, records and elements of rules must be gone. The bridge and the network's rule stay for the next pod.
     pub(super) fn nothing_left(&self, _world: &World) -> Result<()> {
         let mut socket = Socket::route().map_err(|error| error.to_string())?;
         let links = link::all(&mut socket).map_err(|error| error.to_string())?;
@@ -141,7 +143,13 @@ impl Runtime {
         let network = self.list["name"].as_str().unwrap_or_default();
         let is_lease = |name: &str| name.parse::<IpAddr>().is_ok();
         none_of(&Path::new(DATA_DIR).join(network), "leases", is_lease)?;
-        none_of(Path::new("/run/smarter-cni/attachments"), "attachment records", |_| true)
+        none_of(Path::new("/run/smarter-cni/attachments"), "attachment records", |_| true)?;
+        let mut session = Session::open(None).map_err(|error| error.to_string())?;
+        let present = surplus::observe::observe(&mut session).map_err(|error| error.to_string())?;
+        let elements = present.entries.iter().map(|(entry, _)| format!("{} {{ {entry} }}", entry.set()));
+        let checked = present.checked.iter().map(|port| format!("spoof_ports {{ {port} }}"));
+        let left: Vec<_> = elements.chain(checked).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("rules left: {}", left.join(", "))) }
     }
 }
 

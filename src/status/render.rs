@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::view::{Attachment, HostPort, Network, Pool, View};
+use crate::text::{WIDTH, wrapped};
 
-const WIDTH: usize = 80;
 /// Together, with a blank between them, as wide as the table.
 const POD: usize = 26;
 const ADDRESS: usize = 15;
@@ -150,21 +150,7 @@ fn age(seconds: u64) -> String {
 
 /// Words on as many lines as they need; the second and later ones are indented.
 fn write_folded(text: &mut String, before: &str, words: &str, indent: usize) {
-    let mut line = before.to_owned();
-    let mut empty = true;
-    for word in words.split(' ') {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            let _ = writeln!(text, "{line}");
-            line = " ".repeat(indent);
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    let _ = writeln!(text, "{line}");
+    let _ = writeln!(text, "{before}{}", wrapped(words, WIDTH, before.chars().count(), indent));
 }
 
 /// One object on one line; the schema is in docs/status.md.

@@ -9,8 +9,9 @@ use std::path::Path;
 /// Room → the rooms that it may mention. The edge, `main.rs` and `lib.rs`, wires all of them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("net", &[]),
+    ("text", &[]),
     ("file", &[]),
-    ("log", &[]),
+    ("log", &["text"]),
     ("applet", &["net"]),
     ("conflist", &["net", "applet", "log"]),
     ("cni", &["net", "applet"]),
@@ -21,12 +22,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plugins", &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath"]),
     (
         "reconcile",
-        &["net", "file", "applet", "conflist", "log", "cni", "state", "host", "datapath", "plugins"],
+        &["text", "net", "file", "applet", "conflist", "log", "cni", "state", "host", "datapath", "plugins"],
     ),
     (
         "install",
         &[
             "net",
+            "text",
             "file",
             "applet",
             "conflist",
@@ -43,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "doctor",
         &[
             "net",
+            "text",
             "file",
             "applet",
             "conflist",
@@ -57,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("status", &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
+    ("status", &["net", "text", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     (
         "selftest",
@@ -102,6 +105,7 @@ const SPEAKERS: &[&str] = &[
 /// Where nothing but arguments goes in and nothing but values comes out. `*` is any one directory.
 const PURE: &[&str] = &[
     "net.rs",
+    "text.rs",
     "log/level.rs",
     "log/entry.rs",
     "log/line.rs",

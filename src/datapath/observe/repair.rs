@@ -3,7 +3,7 @@
 use super::{RTPROT_KERNEL, addresses_of, as_route, is_link_local, is_marked, is_pair};
 use crate::datapath::plan::Strange;
 use crate::datapath::rules;
-use crate::datapath::session::Session;
+use crate::datapath::session::{Link, Session};
 use crate::datapath::spec::Attachment;
 use crate::kernel::{self, route};
 use crate::net::{Family, IfName};
@@ -14,6 +14,12 @@ pub fn is_taken(session: &mut Session, want: &Attachment) -> kernel::Result<bool
     let Some(port) = session.node.look_up(&want.port.name)? else { return Ok(false) };
     let pod = session.look_up_in_pod(&want.pod.name)?;
     Ok(!is_marked(&port, &want.identity) && !pod.is_some_and(|pod| is_pair(&port, &pod)))
+}
+
+/// The host end under the name that somebody gave it: the other end of the pod's interface.
+pub(super) fn find_renamed(session: &mut Session, pod: Option<&Link>) -> kernel::Result<Option<Link>> {
+    let Some((pod, peer)) = pod.and_then(|pod| Some((pod, pod.peer?))) else { return Ok(None) };
+    Ok(session.node.look_up_index(peer)?.filter(|port| is_pair(port, pod)))
 }
 
 /// Addresses and routes that others put on the host end.

@@ -34,6 +34,9 @@ impl fmt::Display for Step {
             Self::AddAddress { link, address } => write!(f, "node: ip addr add {address} dev {link}"),
             Self::Forward(Family::V4) => f.write_str("node: sysctl -w net.ipv4.ip_forward=1"),
             Self::Forward(Family::V6) => f.write_str("node: sysctl -w net.ipv6.conf.all.forwarding=1"),
+            Self::Rename { link, name } => {
+                write!(f, "node: ip link set {link} down; ip link set {link} name {name} up")
+            }
             Self::RemoveLink { link } => write!(f, "node: ip link del {link}"),
             Self::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
                 write!(f, "node: ip link add {host}")?;

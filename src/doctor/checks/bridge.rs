@@ -12,6 +12,7 @@ use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Promise};
 use crate::doctor::planned;
 use crate::net::{Family, IfName};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -101,7 +102,7 @@ fn kind(evidence: &Evidence) -> Verdict {
                 Some(_) => format!(
                     "ip link del {0} && {RECONCILE}\nif nobody needs it; or: ip link set {0} down name other0; or give \
                      the network another bridge",
-                    link.name
+                    typed(&link.name)
                 ),
                 None => "give the network another bridge in its configuration, or the interface another name".to_owned(),
             },
@@ -137,10 +138,17 @@ fn carrier(evidence: &Evidence) -> Verdict {
 /// Without the spanning tree protocol a port forwards as soon as it may.
 fn let_pass(name: &IfName, bridge: &Link, ports: &[&Link]) -> String {
     if bridge.spanning_tree == Some(true) {
-        return format!("ip link set {name} type bridge stp_state 0");
+        return format!("ip link set {} type bridge stp_state 0", typed(name));
     }
     let held = ports.iter().filter(|port| port.forwarding == Some(false));
-    let commands: Vec<_> = held.map(|port| format!("bridge link set dev {} state 3", port.name)).collect();
+    let commands: Vec<_> =
+        held.map(|port| format!("bridge link set dev {} state 3", typed(&port.name))).collect();
+    if commands.is_empty() {
+        return format!(
+            "ip link set {0} down && ip link set {0} up\nso that the bridge looks at its ports again",
+            typed(name)
+        );
+    }
     format!("{}\nand keep whoever blocked them away from pods' ports", commands.join(" && "))
 }
 
@@ -197,7 +205,8 @@ fn foreign_address(evidence: &Evidence) -> Verdict {
                     format!("bridge {name}"),
                     format!("it has {address}, which no pod was promised{whose}"),
                     format!(
-                        "ip addr del {address} dev {name}\nand keep whoever put it there away from the bridge"
+                        "ip addr del {address} dev {}\nand keep whoever put it there away from the bridge",
+                        typed(name)
                     ),
                 ));
             }
@@ -234,8 +243,9 @@ fn mac(evidence: &Evidence) -> Verdict {
             object(name),
             format!("its MAC is {mac}, and its pods were promised {wanted} for their gateway"),
             format!(
-                "ip link set {name} address {wanted}\nwhoever changes MACs of bridges (a network manager, \
-                 MACAddressPolicy= of systemd.link) must leave this one alone"
+                "ip link set {} address {wanted}\nwhoever changes MACs of bridges (a network manager, \
+                 MACAddressPolicy= of systemd.link) must leave this one alone",
+                typed(name)
             ),
         ));
     }
@@ -248,7 +258,7 @@ fn spanning_tree(evidence: &Evidence) -> Verdict {
         Finding::problem(
             object(&name),
             "the spanning tree protocol is on: a new pod is cut off for its first 30 seconds",
-            format!("ip link set {name} type bridge stp_state 0"),
+            format!("ip link set {} type bridge stp_state 0", typed(&name)),
         )
     });
     Ok(findings.collect())

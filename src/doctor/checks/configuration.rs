@@ -7,6 +7,7 @@ use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory};
 use crate::doctor::evidence::installed::Installed;
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -95,6 +96,26 @@ fn first_installation(installed: &Installed, directory: &Directory) -> String {
     fix
 }
 
+/// Under a name that no runtime takes for a network.
+fn out_of_the_way(path: &str) -> String {
+    format!("mv {} {}", typed(path), typed(format!("{path}.disabled")))
+}
+
+/// A file that somebody wrote by hand may be the only network of the node: moved away, there would be none.
+fn repair_of(evidence: &Evidence, path: &str) -> String {
+    if FILE_NAMES.iter().any(|name| path.ends_with(name)) {
+        return INSTALL.to_owned();
+    }
+    if readable(evidence).is_ok_and(|networks| !networks.is_empty()) {
+        return format!("{}\nif nobody needs it; else write it anew", out_of_the_way(path));
+    }
+    format!(
+        "correct it: it is the only network of this node\nruntimes read JSON as it is, without comments and without a byte \
+         order mark; that is removed by: sed -i '1s/^\\xef\\xbb\\xbf//' {}",
+        typed(path)
+    )
+}
+
 fn invalid(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
     for file in evidence.configuration()?.directories.iter().flat_map(|directory| &directory.files) {
@@ -102,11 +123,7 @@ fn invalid(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 format!("file {}", file.path),
                 format!("{why}: the runtime passes over it, or refuses to start pods"),
-                if FILE_NAMES.iter().any(|name| file.path.ends_with(name)) {
-                    INSTALL.to_owned()
-                } else {
-                    format!("mv {0} {0}.disabled\nif nobody needs it; else write it anew", file.path)
-                },
+                repair_of(evidence, &file.path),
             ));
         }
     }
@@ -156,7 +173,7 @@ fn not_first(evidence: &Evidence) -> Verdict {
                     "it comes before {}: runtimes take the first by name, so new pods get network {} and not ours",
                     file.path, network.name
                 ),
-                format!("mv {0} {0}.disabled\nand restart the pods that it attached", first.path),
+                format!("{}\nand restart the pods that it attached", out_of_the_way(&first.path)),
             ));
         }
     }

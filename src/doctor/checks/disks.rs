@@ -3,6 +3,7 @@
 use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::files::Purpose;
+use crate::text::typed;
 
 use Severity::Broken;
 
@@ -47,7 +48,7 @@ fn disk_read_only(evidence: &Evidence) -> Verdict {
             "its file system is mounted read-only: no pod can be attached",
             format!(
                 "mount -o remount,rw $(findmnt -no TARGET -T {})\nafter a fault of the disk: fsck, then reboot",
-                place.path
+                typed(&place.path)
             ),
         )
     });
@@ -61,7 +62,10 @@ fn disk_noexec(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("directory {}", place.path),
             "its file system is mounted noexec: the runtime cannot execute the plugins there",
-            format!("mount -o remount,exec $(findmnt -no TARGET -T {})\nand change /etc/fstab", place.path),
+            format!(
+                "mount -o remount,exec $(findmnt -no TARGET -T {})\nand change /etc/fstab",
+                typed(&place.path)
+            ),
         )
     });
     Ok(findings.collect())

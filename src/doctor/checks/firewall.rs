@@ -12,6 +12,7 @@ use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Ver
 use crate::doctor::evidence::Evidence;
 use crate::doctor::planned;
 use crate::net::{Family, IfName};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -167,7 +168,8 @@ fn remedy(table: &ForwardTable, traffic: &Traffic, owned: Option<bool>) -> Strin
     let link = &traffic.interface;
     if owned == Some(true) || table.base.table == "firewalld" {
         let told = format!(
-            "firewall-cmd --permanent --zone=trusted --add-interface={link} && firewall-cmd --reload"
+            "firewall-cmd --permanent --zone=trusted --add-interface={} && firewall-cmd --reload",
+            typed(link)
         );
         let once = format!("{RECONCILE}\nuntil it is reloaded; for good: {told}");
         return if owned == Some(true) { told } else { once };

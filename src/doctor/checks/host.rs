@@ -5,6 +5,7 @@ use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Ver
 use crate::doctor::evidence::{Evidence, sysctls};
 use crate::doctor::planned;
 use crate::net::{Family, IfName};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -55,7 +56,7 @@ pub(super) fn dotted(key: &str) -> String {
 
 /// `sysctl -w x=1`, and what to do about a file that says something else.
 pub(super) fn turn(evidence: &Evidence, key: &str, value: &str) -> (String, String) {
-    turn_by(evidence, key, value, format!("sysctl -w {}={value}", dotted(key)))
+    turn_by(evidence, key, value, format!("sysctl -w {}={value}", typed(dotted(key))))
 }
 
 /// As [`turn`], with another command.
@@ -134,8 +135,8 @@ fn forwarding_reset(evidence: &Evidence) -> Verdict {
                     dotted(key)
                 ),
                 format!(
-                    "echo '{} = 1' >> /etc/sysctl.d/99-zz-pods.conf\nor remove that line, if nobody needs it",
-                    dotted(key)
+                    "echo {} >> /etc/sysctl.d/99-zz-pods.conf\nor remove that line, if nobody needs it",
+                    typed(format!("{} = 1", dotted(key)))
                 ),
             ));
         }

@@ -11,6 +11,7 @@ use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Attachment;
 use crate::doctor::evidence::leases::LeaseDirectory;
 use crate::state::{Holder, Lease};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -88,7 +89,7 @@ fn damaged(evidence: &Evidence) -> Verdict {
                 file(directory, *address),
                 "the file is empty or names nobody, as after a power cut: the address counts as free, to the Go \
                  plugin as taken",
-                format!("rm {}/{address}", directory.path),
+                format!("rm {}", typed(format!("{}/{address}", directory.path))),
             ));
         }
     }
@@ -136,9 +137,9 @@ fn orphan(evidence: &Evidence) -> Verdict {
                     short(&holder.container)
                 ),
                 format!(
-                    "crictl pods --id {}\nif it shows no such pod: rm {}/{address}",
-                    short(&holder.container),
-                    directory.path
+                    "crictl pods --id {}\nif it shows no such pod: rm {}",
+                    typed(short(&holder.container)),
+                    typed(format!("{}/{address}", directory.path))
                 ),
             ));
         }
@@ -192,7 +193,7 @@ fn twice(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 file(directory, **spare),
                 format!("container {} holds {} leases of one range", short(&container), addresses.len()),
-                format!("rm {}/{spare}\nwhich its pod does not use", directory.path),
+                format!("rm {}\nwhich its pod does not use", typed(format!("{}/{spare}", directory.path))),
             ));
         }
     }
@@ -255,7 +256,7 @@ fn record_damaged(evidence: &Evidence) -> Verdict {
                 "it cannot be read: {why}; the attachment counts as unknown, and is neither checked nor \
                  repaired"
             ),
-            format!("rm {path}\nrestarting its pod makes a new one"),
+            format!("rm {}\nrestarting its pod makes a new one", typed(path)),
         )
     });
     Ok(findings.collect())

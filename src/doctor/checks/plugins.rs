@@ -11,6 +11,7 @@ use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Ver
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::configuration::{Directory, Search};
 use crate::doctor::evidence::plugins::Condition;
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -166,7 +167,7 @@ fn not_executable(evidence: &Evidence) -> Verdict {
     let files = files(evidence)?.into_iter().filter(|file| *file.condition == Condition::NotExecutable);
     let findings = files.map(|file| {
         let found = format!("it is not executable{}: no pod can be attached", file.of_names());
-        file.problem(&found, format!("chmod 755 {}", file.path))
+        file.problem(&found, format!("chmod 755 {}", typed(file.path)))
     });
     Ok(findings.collect())
 }
@@ -202,7 +203,7 @@ fn loopback(evidence: &Evidence) -> Verdict {
         findings.push(Finding::problem(
             "plugin loopback",
             format!("there is none in {}: containerd executes it for every pod", search.in_words()),
-            format!("{INSTALL}\nor: ln -s smarter-cni {first}/loopback"),
+            format!("{INSTALL}\nor: ln -s smarter-cni {}", typed(format!("{first}/loopback"))),
         ));
     }
     Ok(findings)

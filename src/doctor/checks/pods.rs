@@ -11,6 +11,7 @@ use crate::doctor::evidence::attachments::{Attachment, Sandbox};
 use crate::doctor::evidence::packets::Reached;
 use crate::doctor::planned;
 use crate::net::{Family, Mac};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -66,7 +67,7 @@ fn each_inside(
 /// A command inside of the pod.
 fn within(pod: &Attachment, command: &str) -> String {
     match &pod.record.netns {
-        Some(path) => format!("nsenter --net={path} {command}"),
+        Some(path) => format!("nsenter --net={} {command}", typed(path)),
         None => command.to_owned(),
     }
 }
@@ -116,7 +117,8 @@ fn route(evidence: &Evidence) -> Verdict {
             let defaults = inside.default_routes(family);
             let via = wanted.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
             let version = if family == Family::V4 { "" } else { " -6" };
-            let command = within(pod, &format!("ip{version} route replace default{via} dev {}", link.name));
+            let command =
+                within(pod, &format!("ip{version} route replace default{via} dev {}", typed(&link.name)));
             let first = defaults.first()?;
             let same = defaults.iter().any(|route| route.gw == wanted.gw || route.index != Some(link.index));
             (!same).then(|| {
@@ -181,12 +183,13 @@ fn neighbour(evidence: &Evidence) -> Verdict {
             let wrong = entry.mac.filter(|mac| *mac != right)?;
             let whose = owner(wrong).map(|owner| format!(", which is that of {owner}")).unwrap_or_default();
             let gateway = gateway.ip();
-            let command = within(pod, &format!("ip neigh del {gateway} dev {}", link.name));
+            let command = within(pod, &format!("ip neigh del {gateway} dev {}", typed(&link.name)));
             Some((
                 format!("it knows its gateway {gateway} under {wrong}{whose}; {name} has {right}"),
                 format!(
                     "{command}\nif it comes back, somebody answers for the gateway, or it is set by hand in the pod: \
-                     tcpdump -e -n -i {name} arp"
+                     tcpdump -e -n -i {} arp",
+                    typed(&name)
                 ),
             ))
         })
@@ -200,7 +203,7 @@ fn mtu(evidence: &Evidence) -> Verdict {
     let inside = each_inside(evidence, |pod, _, link| {
         let wanted = pod.record.promised.mtu;
         let port = host_end(pod, node)?;
-        let set = |mtu: u32| within(pod, &format!("ip link set {} mtu {mtu}", link.name));
+        let set = |mtu: u32| within(pod, &format!("ip link set {} mtu {mtu}", typed(&link.name)));
         if let Some(mtu) = wanted {
             let found = format!("the MTU of its {} is {}, promised was {mtu}", link.name, link.mtu);
             return (link.mtu != mtu).then(|| (found, set(mtu)));

@@ -7,6 +7,7 @@ use crate::datapath::survey::Link;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::net::IfName;
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -73,7 +74,7 @@ fn enslaved_uplink(evidence: &Evidence) -> Verdict {
                      is dead",
                     port.name
                 ),
-                format!("ip link set {} nomaster", port.name),
+                format!("ip link set {} nomaster", typed(&port.name)),
             ));
         }
     }
@@ -90,7 +91,7 @@ fn foreign_port(evidence: &Evidence) -> Verdict {
                     "its port {} belongs to no pod of ours: whoever is behind it is in the pods' network",
                     port.name
                 ),
-                format!("ip link set {} nomaster\nunless you put it there", port.name),
+                format!("ip link set {} nomaster\nunless you put it there", typed(&port.name)),
             ));
         }
     }
@@ -109,7 +110,7 @@ fn vlan_filtering(evidence: &Evidence) -> Verdict {
         Finding::problem(
             object(&name),
             "pods were promised VLANs, and it does not filter by VLAN: all of them are in one network",
-            format!("ip link set {name} type bridge vlan_filtering 1"),
+            format!("ip link set {} type bridge vlan_filtering 1", typed(&name)),
         )
     });
     Ok(findings.collect())

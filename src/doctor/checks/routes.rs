@@ -7,6 +7,7 @@ use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Ver
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::node::Node;
 use crate::net::{Family, IfName, overlap};
+use crate::text::typed;
 
 use Severity::Broken;
 
@@ -85,7 +86,7 @@ fn route_to_pods(evidence: &Evidence) -> Verdict {
             findings.push(Finding::problem(
                 format!("range {subnet}"),
                 format!("the route to it through {link} is missing; {}", way_words(node, subnet)),
-                format!("ip route add {subnet} dev {link}"),
+                format!("ip route add {subnet} dev {}", typed(&link)),
             ));
         } else if hiding_rules(node, subnet, &link).is_empty() {
             let through = node.ways.get(&subnet).copied().flatten();
@@ -96,13 +97,17 @@ fn route_to_pods(evidence: &Evidence) -> Verdict {
                     && route.dst.prefix() > 0
             });
             let command = narrower.map_or_else(
-                || format!("ip route show to match {subnet}"),
-                |route| {
+                || {
                     format!(
-                        "ip route del {} dev {}",
-                        route.dst,
-                        node.network.name_of(route.index.unwrap_or(0))
+                        "ip{} route show table all to root {subnet}\nand remove the one that leads elsewhere",
+                        version(subnet)
                     )
+                },
+                |route| {
+                    // One that refuses or drops leads through nothing.
+                    let through =
+                        route.index.map(|index| format!(" dev {}", typed(node.network.name_of(index))));
+                    format!("ip route del {}{}", route.dst, through.unwrap_or_default())
                 },
             );
             findings.push(Finding::problem(
@@ -137,8 +142,18 @@ fn hiding_rules(node: &Node, subnet: IpNetwork, link: &IfName) -> Vec<PolicyRule
         .collect()
 }
 
+/// Whether a packet for the subnet that carries no mark and comes from the node itself may match (`fib_rule_match`,
+/// net/core/fib_rules.c: all conditions, and then `not`).
 fn catches(rule: &PolicyRule, subnet: IpNetwork) -> bool {
-    rule.to.is_none_or(|to| overlap(to, subnet)) != rule.inverted && rule.incoming.is_none()
+    let all = rule.to.is_none_or(|to| overlap(to, subnet))
+        && rule.incoming.is_none()
+        && rule.outgoing.is_none()
+        && rule.mark.is_none();
+    all != rule.inverted
+}
+
+fn version(subnet: IpNetwork) -> &'static str {
+    if subnet.is_ipv4() { "" } else { " -6" }
 }
 
 fn policy_rule(evidence: &Evidence) -> Verdict {
@@ -152,7 +167,7 @@ fn policy_rule(evidence: &Evidence) -> Verdict {
             continue;
         }
         if let Some(rule) = hiding_rules(node, subnet, &link).first() {
-            let version = if subnet.is_ipv4() { "" } else { " -6" };
+            let version = version(subnet);
             findings.push(Finding::problem(
                 format!("range {subnet}"),
                 format!("the policy rule \"{rule}\" comes before the route through {link}; {}", way_words(node, subnet)),

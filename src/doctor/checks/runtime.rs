@@ -12,6 +12,7 @@ use crate::doctor::evidence::configuration::Configuration;
 use crate::doctor::evidence::runtime::{Asked, Runtimes};
 use crate::host::cri::{self, Loaded, Reason, Status, Wanted};
 use crate::host::runtimes::Runtime;
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -257,7 +258,7 @@ fn cache(evidence: &Evidence) -> Verdict {
         Finding::problem(
             format!("file {}", path.display()),
             "libcni cannot read it: with an older runtime the pod cannot be deleted, because no plugin is called",
-            format!("rm {}", path.display()),
+            format!("rm {}", typed(path.display())),
         )
     });
     Ok(findings.collect())

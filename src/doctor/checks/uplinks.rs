@@ -8,6 +8,7 @@ use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Promise;
 use crate::doctor::planned;
 use crate::net::{Family, network_of};
+use crate::text::typed;
 
 use Severity::{Broken, Warning};
 
@@ -97,7 +98,7 @@ fn ipv6_disabled(evidence: &Evidence) -> Verdict {
         for link in promise.gateways.keys() {
             let key = format!("net/ipv6/conf/{link}/disable_ipv6");
             if node.switch(&key) == Some("1") {
-                let command = format!("sysctl -w {}=0 && {RECONCILE}", dotted(&key));
+                let command = format!("sysctl -w {}=0 && {RECONCILE}", typed(dotted(&key)));
                 let (setter, fix) = turn_by(evidence, &key, "0", command);
                 findings.push(Finding::problem(
                     format!("bridge {link}"),

@@ -107,6 +107,11 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
                 route_words(route)
             ),
         ),
+        Step::Rename { link, name } => Fault::new(
+            "pod-port",
+            pod(),
+            format!("its interface {name} on the node was renamed to {link}"),
+        ),
         Step::RemoveLink { link } => Fault::new(
             "pod-interface",
             pod(),

@@ -8,29 +8,21 @@ use crate::datapath::surplus::{Member, Removal};
 use crate::doctor::checks::RECONCILE;
 use crate::reconcile::{Step, Subject};
 
-fn gone(subject: &Subject, left: &str) -> Fault {
-    let found = format!("its network namespace is gone and the runtime never sent DEL: {left}");
+fn gone(subject: &Subject) -> Fault {
+    let found = "its network namespace is gone, and the runtime never sent DEL: links, rules or records of it are left";
     Fault::new("pod-namespace", who(subject), found)
         .with_fix(format!("{RECONCILE}\nremoves what is left of it"))
 }
 
 /// Of a removal, every step but those that only matter while something changes.
 pub(super) fn link(step: &LinkStep, subject: &Subject) -> Option<Fault> {
-    let left = match step {
-        LinkStep::RemoveLink { link } => format!("{link} is left"),
-        LinkStep::RemoveSpoofCheck { port } => format!("the check of frames of {port} is left"),
-        step if step.is_transient() => return None,
-        step => format!("left to do: {step}"),
-    };
-    Some(gone(subject, &left))
+    (!step.is_transient()).then(|| gone(subject))
 }
 
 pub(super) fn port(step: &PortStep, subject: &Subject) -> Option<Fault> {
     match step {
         PortStep::Remove(entry @ Entry::Port(_)) => Some(super::ports::stale(entry, || who(subject))),
-        PortStep::Remove(entry) => Some(gone(subject, &format!("{} has {entry}", entry.set()))),
-        PortStep::ForgetFlows(_) => None,
-        step => Some(gone(subject, &format!("left to do: {step}"))),
+        step => (!step.is_transient()).then(|| gone(subject)),
     }
 }
 
@@ -45,7 +37,7 @@ pub(super) fn memory(step: &Step, subject: &Subject) -> Fault {
             ),
         )
         .with_fix(format!("{RECONCILE}\nor nothing: an ADD takes the address when no other is free")),
-        _ => gone(subject, "its record is left"),
+        _ => gone(subject),
     }
 }
 

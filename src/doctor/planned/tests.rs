@@ -82,6 +82,7 @@ fn link_steps() -> Vec<LinkStep> {
         LinkStep::RemoveAddress { link: port.clone(), address },
         LinkStep::AddAddress { link: bridge.clone(), address },
         LinkStep::Forward(family),
+        LinkStep::Rename { link: link("other0"), name: port.clone() },
         LinkStep::RemoveLink { link: port.clone() },
         LinkStep::CreateVeth {
             host: port.clone(),

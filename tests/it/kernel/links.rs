@@ -118,6 +118,7 @@ fn everything_about_a_link_changes_in_one_message() {
             mac: Some(Mac([2, 0, 0, 0, 0, 9])),
             promiscuous: Some(true),
             alias: Some("x".repeat(255)),
+            name: None,
         };
         link::change(&mut socket, host.index, "veth1", &change).unwrap();
         let changed = named(&mut socket, "veth1");

@@ -33,6 +33,13 @@ faults! {
     a_narrower_route_takes_the_pods: [
         ("range-overlap", "range 10.7.0.0/24"), ("route-pods", "range 10.7.0.0/24"),
     ] => 1, |_| sh("ip route add 10.7.0.0/25 via 192.0.2.2");
+    a_narrower_route_drops_what_is_for_the_pods: [("route-pods", "range 10.7.0.0/24")] => 1, |_| {
+        sh("ip route add blackhole 10.7.0.0/25");
+    };
+    /// As WireGuard does it: whatever has no mark.
+    a_rule_for_unmarked_packets_takes_the_pods: [("policy-rule", "range 10.7.0.0/24")] => 1, |_| {
+        sh("ip route add default via 192.0.2.2 table 100; ip rule add not fwmark 0xca6c lookup 100 priority 99");
+    };
     a_policy_rule_takes_the_pods: [("policy-rule", "range 10.7.0.0/24")] => 1, |_| {
         sh("ip route add default via 192.0.2.2 table 100; ip rule add to 10.7.0.0/24 lookup 100 priority 99");
     };

@@ -10,16 +10,37 @@ fn isolated() -> Kind {
 
 /// As if the pod had been promised that, which this kernel may not be able to do.
 fn promise(pod: &str, flag: &str) {
+    promise_value(pod, flag, &true.into());
+}
+
+fn promise_value(pod: &str, flag: &str, value: &serde_json::Value) {
     let files = crate::lab::files("/run/smarter-cni/attachments");
     for name in files.iter().filter(|name| name.ends_with(".bridge.json")) {
         let path = format!("/run/smarter-cni/attachments/{name}");
         let mut record: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         if record["container_id"] == pod {
-            record["promised"]["flags"][flag] = true.into();
+            record["promised"]["flags"][flag] = value.clone();
             std::fs::write(&path, record.to_string()).unwrap();
         }
     }
+}
+
+/// Only named: the kernel of the usual test machine could not put it into a VLAN.
+#[test]
+fn a_port_is_not_in_its_vlan() {
+    crate::sandbox::sandboxed(|| {
+        let lab = Lab::new(&Kind::default(), 2);
+        promise_value("web-0", "trunk", &json!([7]));
+        let found = crate::doctor::diagnose("--only port-vlan");
+        assert_eq!(
+            found.problems(),
+            [("port-vlan".to_owned(), "pod default/web-0".to_owned())].into(),
+            "{}",
+            found.words()
+        );
+        drop(lab);
+    });
 }
 
 faults! {
@@ -72,6 +93,10 @@ faults! {
     the_uplink_is_a_port: [("bridge-uplink", "bridge smartnet0")] => 1, |_| sh("ip link set up0 master smartnet0");
     a_stranger_is_a_port: [("bridge-foreign-port", "bridge smartnet0")] => 0, |_| {
         sh("ip link add tap0 type veth peer name tap1; ip link set tap0 up; ip link set tap0 master smartnet0");
+    };
+    /// A name that a shell would take for something else.
+    a_stranger_with_a_strange_name_is_a_port: [("bridge-foreign-port", "bridge smartnet0")] => 0, |_| {
+        sh("ip link add 'id>hack;x' type veth peer name tap1; ip link set 'id>hack;x' up master smartnet0");
     };
     a_port_does_not_send_back: [("port-hairpin", "pod default/web-1")] => 0, |lab: &Lab| {
         sh(&format!("bridge link set dev {} hairpin off", lab.port(1)));

@@ -32,6 +32,9 @@ faults! {
     all_leases_are_gone: [
         ("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.2"), ("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.3"), ("lease-missing", "lease /run/cni/networks/smartnet/10.7.0.4"),
     ] => 1, |_| sh("rm -r /run/cni/networks");
+    the_directory_of_leases_is_a_link_that_leads_nowhere: [("lease-missing", "directory /run/cni/networks/smartnet")] => 1, |_| {
+        sh("rm -r /run/cni/networks/smartnet; ln -s /run/nowhere /run/cni/networks/smartnet");
+    };
     a_lease_is_outside_of_the_range: [("lease-outside", "lease /run/cni/networks/smartnet/10.8.0.5")] => 0, |_| {
         lease("10.8.0.5", "web-0");
     };

@@ -24,6 +24,15 @@ faults! {
         // In the first seconds after its ADD an attachment is left alone.
         lab::grow_old();
     };
+    /// Lost memory is not death, and comes back from what the kernel carries.
+    all_that_was_remembered_is_gone: [
+        ("pod-record", "pod default/web-0"), ("pod-record", "pod default/web-1"), ("pod-record", "pod default/web-2"),
+    ] => 0, |_| sh("rm -r /run/smarter-cni");
+    a_record_does_not_say_what_was_promised: [("pod-repair", "pod default/web-1")] => 0, |_| {
+        sh("for file in /run/smarter-cni/attachments/*.bridge.json; do
+              if grep -q '\"container_id\":\"web-1\"' $file; then sed -i 's/\"host_if\":\"[a-z0-9]*\"/\"host_if\":null/' $file; fi
+            done");
+    };
     a_pods_port_is_gone: [("pod-port", "pod default/web-0")] => 1, |lab: &Lab| sh(&format!("ip link del {}", lab.port(0)));
     a_pods_port_is_off_the_bridge: [("pod-port-detached", "pod default/web-1")] => 1, |lab: &Lab| {
         sh(&format!("ip link set {} nomaster", lab.port(1)));
@@ -58,6 +67,15 @@ faults! {
     };
     a_pods_default_route_goes_elsewhere: [("pod-route", "pod default/web-0")] => 1, |lab: &Lab| {
         lab.pods[0].netns.run("ip route replace default via 10.7.0.200 dev eth0");
+    };
+    /// The kernel makes the route of an address once, and takes no gateway without it.
+    a_pods_routes_were_flushed [kind: super::dual()]: [("pod-route", "pod default/web-0")] => 1, |lab: &Lab| {
+        lab.pods[0].netns.run("ip route flush table main");
+        lab.pods[0].netns.run("ip -6 route flush dev eth0 proto kernel");
+        lab.pods[0].netns.run("ip -6 route flush table main");
+    };
+    a_pods_port_has_another_name: [("pod-port", "pod default/web-1")] => 1, |lab: &Lab| {
+        sh(&format!("ip link set {0} down; ip link set {0} name lan7; ip link set lan7 up", lab.port(1)));
     };
     a_pod_has_lost_another_route [kind: Kind { keys: json!({"ipam": {
         "type": "smarter-ipam", "dataDir": "/run/cni/networks", "ranges": [[{"subnet": "10.7.0.0/24"}]],
