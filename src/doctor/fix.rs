@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::cli::Options;
 use super::report::{Report, Style};
-use super::{Look, refused};
+use super::{Look, blindness, refused};
 use crate::Outcome;
 use crate::log::Entry;
 use crate::reconcile::{self, Scope};
@@ -33,7 +33,9 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
     if plan.is_idle() {
         let stdout =
             if options.json { before.json_after(&before, &plan) } else { ending(&before, &before, 0) };
-        return Outcome { stdout, status: before.status(options.strict), ..Outcome::default() };
+        let status = before.status(options.strict);
+        let stderr = blindness(&before, status);
+        return Outcome { stdout, stderr, status, ..Outcome::default() };
     }
     let repair = match reconcile::pass(&Scope::default()) {
         Ok(repair) => repair,
@@ -48,7 +50,9 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
         format!("{made}\nafterwards\n{}{}", after.text(style), ending(&before, &after, repair.steps()))
     };
     let entry = repair.entry().map(|entry| Entry { verb: "doctor --fix".to_owned(), ..entry });
-    Outcome { stdout, status: after.status(options.strict), ..Outcome::default() }.logged(entry)
+    let status = after.status(options.strict);
+    let stderr = blindness(&after, status);
+    Outcome { stdout, stderr, status, ..Outcome::default() }.logged(entry)
 }
 
 fn allowed(options: &Options) -> Result<(), String> {

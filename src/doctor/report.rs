@@ -113,16 +113,32 @@ impl Report {
         summary
     }
 
-    /// 0 fine, 1 something is broken, 2 nothing could be looked at. Warnings count when `strict`.
+    /// 0 nothing is broken, 1 something is, 2 too little was seen to say so. Warnings count when `strict`.
     pub fn status(&self, strict: bool) -> u8 {
         let summary = self.summary();
         if summary.broken > 0 || strict && summary.warnings > 0 {
             1
-        } else if summary.unknown > 0 && summary.ok + summary.warnings + summary.skipped == 0 {
+        } else if self.blindness().is_some() {
             2
         } else {
             0
         }
+    }
+
+    /// How many checks could not look and how many looked, when it is more than those: what was seen is then no word about
+    /// the node.
+    pub fn blindness(&self) -> Option<(usize, usize)> {
+        let is_unknown = |finding: &Finding| matches!(finding, Finding::Unknown { .. });
+        let (mut blind, mut looked) = (0, 0);
+        for (_, verdict) in &self.entries {
+            match verdict {
+                Err(Pass::Unknown(_)) => blind += 1,
+                Ok(findings) if !findings.is_empty() && findings.iter().all(is_unknown) => blind += 1,
+                Ok(_) => looked += 1,
+                Err(Pass::Skipped(_)) => {}
+            }
+        }
+        (blind > looked).then_some((blind, looked))
     }
 
     fn rows(&self) -> Vec<Row<'_>> {

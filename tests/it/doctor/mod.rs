@@ -5,6 +5,7 @@
 
 mod agreement;
 mod bundle;
+mod codes;
 mod faults;
 mod fix;
 mod healthy;
