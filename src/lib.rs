@@ -6,7 +6,7 @@
 //!              plugins
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
-//!  nouns       net   file   applet   conflist   log
+//!  nouns       net   file   applet   conflist   log   terminal
 //! ```
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them.
@@ -51,6 +51,7 @@ pub mod reconcile;
 pub mod selftest;
 pub mod state;
 pub mod status;
+pub mod terminal;
 
 /// What a role has to say: one text for standard output, one for standard error, one exit code.
 #[derive(Clone, Debug, Default)]

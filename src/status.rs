@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::host::enter::enter;
+use crate::terminal::printable;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -154,7 +155,8 @@ fn watch(options: &Options, terminal: bool, out: &mut impl Write) -> io::Error {
                 (false, true) => "",
                 (false, false) => "\n",
             };
-            let written = out.write_all(before.as_bytes()).and_then(|()| out.write_all(text.as_bytes()));
+            let written =
+                out.write_all(before.as_bytes()).and_then(|()| out.write_all(printable(&text).as_bytes()));
             if let Err(error) = written.and_then(|()| out.flush()) {
                 return error;
             }

@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::cli::Options;
-use super::report::{Report, Style};
+use super::report::{COLOURS, Report, Style};
 use super::{Look, blindness, refused};
 use crate::Outcome;
 use crate::log::Entry;
 use crate::reconcile::{self, Scope};
+use crate::terminal::{printable, printable_with};
 
 pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl Write) -> Outcome {
     if let Err(why) = allowed(options) {
@@ -24,7 +25,7 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
     };
     // One document says everything at its end.
     if !options.json
-        && let Err(error) = show(out, &before.text(style), &plan)
+        && let Err(error) = show(out, style, &before.text(style), &plan)
     {
         return refused(format_args!(
             "smarter-cni doctor: nothing was repaired, because the plan could not be shown: {error}\n"
@@ -76,8 +77,9 @@ fn unable(before: &Report, style: Option<Style>, error: &reconcile::Unable) -> O
     Outcome { stdout, ..refused(stderr) }
 }
 
-fn show(out: &mut impl Write, findings: &str, plan: &reconcile::Report) -> io::Result<()> {
-    write!(out, "{findings}\nplan\n{}\n", plan.text())?;
+fn show(out: &mut impl Write, style: Style, findings: &str, plan: &reconcile::Report) -> io::Result<()> {
+    let own: &[&str] = if style.colour { &COLOURS } else { &[] };
+    write!(out, "{}\nplan\n{}\n", printable_with(findings, own), printable(&plan.text()))?;
     out.flush()
 }
 

@@ -222,6 +222,9 @@ impl Report {
     }
 }
 
+/// What colours are made of; nothing else of the kind comes from here.
+pub const COLOURS: [&str; 7] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
 const BOLD: &str = "1";
 const RED: &str = "31";
 const GREEN: &str = "32";

@@ -13,6 +13,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 use super::level::Level;
 use super::{RUN, Run};
+use crate::terminal;
 
 #[derive(Debug)]
 pub(super) struct Collector;
@@ -96,13 +97,7 @@ struct Plain<'a>(&'a mut String);
 
 impl fmt::Write for Plain<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if c.is_control() && !matches!(c, '\n' | '\t' | '\r') {
-                self.0.extend(c.escape_default());
-            } else {
-                self.0.push(c);
-            }
-        }
+        self.0.push_str(&terminal::printable(text));
         Ok(())
     }
 }
@@ -115,7 +110,7 @@ mod tests {
     fn a_stranger_cannot_drive_the_terminal() {
         let mut text = String::new();
         write!(Plain(&mut text), "a\u{1b}[31m\u{9b}b\u{7f}\nc\té").unwrap();
-        assert_eq!(text, "a\\u{1b}[31m\\u{9b}b\\u{7f}\nc\té");
+        assert_eq!(text, "a\\u001b[31m\\u009bb\\u007f\nc\té");
     }
 
     #[test]

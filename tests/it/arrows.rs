@@ -10,7 +10,8 @@ use std::path::Path;
 const ARROWS: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("file", &[]),
-    ("log", &[]),
+    ("terminal", &[]),
+    ("log", &["terminal"]),
     ("applet", &["net"]),
     ("conflist", &["net", "applet", "log"]),
     ("cni", &["net", "applet"]),
@@ -27,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "install",
         &[
             "net",
+            "terminal",
             "file",
             "applet",
             "conflist",
@@ -43,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "doctor",
         &[
             "net",
+            "terminal",
             "file",
             "applet",
             "conflist",
@@ -57,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("status", &["net", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
+    ("status", &["net", "terminal", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     (
         "selftest",

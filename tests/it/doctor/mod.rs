@@ -13,6 +13,7 @@ mod node;
 mod runtime;
 mod schema;
 mod typed;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
