@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
 use smarter_cni::state::record;
-use smarter_cni::{doctor, install, log, plugins, reconcile, selftest, status};
+use smarter_cni::text::{printable, printable_with};
+use smarter_cni::{Outcome, doctor, install, log, plugins, reconcile, selftest, status};
 
 /// Gets memory from the kernel in pieces of 64 KiB, and keeps it.
 #[cfg(target_env = "musl")]
@@ -24,34 +25,32 @@ fn main() -> ExitCode {
     match applet::select(&argv) {
         Choice::Run(Applet::Plugin(plugin), rest) => run_plugin(plugin, rest),
         Choice::Run(Applet::Doctor, rest) => {
+            name_panics();
             log::start_quietly(Path::new(record::ROOT), log_level().as_deref());
-            let outcome = doctor::run(rest, screen(), &mut io::stdout());
-            say(outcome)
+            let screen = screen();
+            let outcome = doctor::run(rest, screen, &mut io::stdout());
+            tell(outcome, if screen.colour { &doctor::report::COLOURS } else { &[] })
         }
-        Choice::Run(Applet::Reconcile, rest) => {
+        Choice::Run(applet, rest) => {
+            name_panics();
             start_log();
-            say(reconcile::run(rest))
+            tell(command(applet, rest), &[])
         }
-        Choice::Run(Applet::Selftest, rest) => {
-            start_log();
-            say(selftest::run(rest))
-        }
-        Choice::Run(Applet::Install, rest) => {
-            start_log();
-            say(install::install(rest, &environment()))
-        }
-        Choice::Run(Applet::Uninstall, rest) => {
-            start_log();
-            say(install::uninstall(rest, &environment()))
-        }
-        Choice::Run(Applet::Status, rest) => {
-            start_log();
-            let outcome = status::run(rest, &mut io::stdout());
-            say(outcome)
-        }
-        Choice::Help => say(smarter_cni::Outcome::printed(applet::help())),
-        Choice::Version => say(smarter_cni::Outcome::printed(smarter_cni::version_line())),
+        Choice::Help => say(Outcome::printed(applet::help())),
+        Choice::Version => say(Outcome::printed(smarter_cni::version_line())),
         Choice::Unknown(word) => unknown(word),
+    }
+}
+
+/// Those that need no more than their words. Plugins and the doctor are answered otherwise.
+fn command(applet: Applet, rest: &[OsString]) -> Outcome {
+    match applet {
+        Applet::Reconcile => reconcile::run(rest),
+        Applet::Selftest => selftest::run(rest),
+        Applet::Install => install::install(rest, &environment()),
+        Applet::Uninstall => install::uninstall(rest, &environment()),
+        Applet::Status => status::run(rest, &mut io::stdout()),
+        Applet::Plugin(_) | Applet::Doctor => Outcome::default(),
     }
 }
 
@@ -62,8 +61,8 @@ fn environment() -> install::Environment {
 /// A plugin gets no arguments from a runtime. From a person, `--help` and `--version` get an answer.
 fn run_plugin(plugin: applet::Plugin, rest: &[OsString]) -> ExitCode {
     match rest.first().and_then(|word| word.to_str()) {
-        Some("--help" | "-h") => return say(smarter_cni::Outcome::printed(plugins::help(plugin))),
-        Some("--version" | "-V") => return say(smarter_cni::Outcome::printed(smarter_cni::version_line())),
+        Some("--help" | "-h") => return say(Outcome::printed(plugins::help(plugin))),
+        Some("--version" | "-V") => return say(Outcome::printed(smarter_cni::version_line())),
         _ => {}
     }
     let environment: Vec<_> = std::env::vars_os().collect();
@@ -116,7 +115,10 @@ fn wants_colours() -> bool {
 fn unknown(word: Option<&OsStr>) -> ExitCode {
     let mut text = match word {
         None => format!("{}\nsmarter-cni: no command given\n", applet::help()),
-        Some(word) => format!("smarter-cni: there is no command \"{}\"\n", word.display()),
+        Some(word) => {
+            let word = word.to_string_lossy();
+            format!("smarter-cni: there is no command \"{}\"\n", printable(&word))
+        }
     };
     match (word.and_then(applet::suggestion), word) {
         (Some(name), _) => text = format!("{text}Did you mean `smarter-cni {name}`?\n"),
@@ -127,8 +129,15 @@ fn unknown(word: Option<&OsStr>) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// As [`say`], to a person: with nothing that a terminal would obey but what was asked for.
+fn tell(mut outcome: Outcome, own: &[&str]) -> ExitCode {
+    outcome.stdout = printable_with(&outcome.stdout, own);
+    outcome.stderr = printable(&outcome.stderr).into_owned();
+    say(outcome)
+}
+
 /// The answer first, then what nobody waits for.
-fn say(mut outcome: smarter_cni::Outcome) -> ExitCode {
+fn say(mut outcome: Outcome) -> ExitCode {
     log::stage("answer");
     let _ = io::stderr().write_all(outcome.stderr.as_bytes());
     if let Err(error) = print(outcome.stdout.as_bytes()) {
@@ -169,6 +178,21 @@ fn answer_panics(entry: log::Entry) {
         let _ = writeln!(io::stderr(), "{panic}");
         log::write(&plugins::failed(entry.clone(), &error));
         std::process::exit(1);
+    }));
+}
+
+/// A person reads what happened and where to go with it, instead of a program that was ended. Whatever was to be said is not
+/// known: as of a command that could not run.
+#[expect(clippy::disallowed_methods, reason = "a panic has no way back to main")]
+fn name_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let words = panic.to_string();
+        let words = printable(&words);
+        let _ = writeln!(
+            io::stderr(),
+            "smarter-cni: bug in smarter-cni: {words}\nplease report it with this message; what it was doing is not done"
+        );
+        std::process::exit(i32::from(USAGE));
     }));
 }
 

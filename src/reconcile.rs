@@ -21,6 +21,8 @@ use std::time::Duration;
 pub use report::{Action, Change, Failure, Note, Report, Subject};
 pub use step::{Obstacle, Step};
 
+use rustix::io::Errno;
+
 use crate::Outcome;
 use crate::datapath::census;
 use crate::datapath::session::Session;
@@ -32,7 +34,6 @@ use crate::state::elsewhere::{COME_HERE, is_elsewhere};
 use crate::state::holders::{self, GRACE, Whereabouts};
 use crate::state::lock::{NodeLock, RecordLock};
 use crate::state::{BootId, Record, Records, boot, record};
-use crate::text;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -42,7 +43,8 @@ use crate::text;
                   gateway address, ports of the bridge, addresses and routes in pods, forwarding, rules, host ports, leases. \
                   No pod is restarted; open connections go on. Removes links, elements, leases and records of pods that are \
                   gone. Prints every step as the command a person would type. Exit code 0: all is there, or was brought \
-                  back; 1: something could not be done and is named; 2: could not run."
+                  back, or with --dry-run would be; 1: something cannot be done or looked at, and is named; 2: could not run: \
+                  not root, or wrong options."
 )]
 struct Options {
     /// Print the steps and make none of them
@@ -74,11 +76,28 @@ pub struct Scope {
 
 /// Why a reconcile could not run at all.
 #[derive(Debug)]
-pub struct Unable(String);
+pub enum Unable {
+    /// It may not, or the kernel cannot.
+    Run(String),
+    /// What is remembered is not what it has to be: no ADD works either.
+    Damaged(String),
+}
+
+impl Unable {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Run(_) => COULD_NOT_RUN,
+            Self::Damaged(_) => 1,
+        }
+    }
+}
 
 impl fmt::Display for Unable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Run(why) => f.write_str(why),
+            Self::Damaged(why) => write!(f, "{why}; smarter-cni doctor says more"),
+        }
     }
 }
 
@@ -104,14 +123,14 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     let scope = Scope { dry_run: options.dry_run, network: options.network };
     match pass(&scope) {
         Ok(report) => {
-            let said = if options.json { report.json() } else { text::shown(&report.text()).into_owned() };
-            let whole = report.is_whole() || scope.dry_run;
-            let outcome = if whole { Outcome::printed(said) } else { Outcome::failed(said) };
+            let text = if options.json { report.json() } else { report.text() };
+            let outcome = if report.is_whole() { Outcome::printed(text) } else { Outcome::failed(text) };
             outcome.logged(report.entry())
         }
         Err(error) => {
             let entry = Entry::of_command("reconcile", Vec::new(), &[error.to_string()]);
-            unable(&format_args!("smarter-cni reconcile: {error}\n")).logged(entry)
+            let outcome = unable(&format_args!("smarter-cni reconcile: {error}\n"));
+            Outcome { status: error.status(), ..outcome }.logged(entry)
         }
     }
 }
@@ -126,7 +145,7 @@ pub fn plan_all(root: &Root) -> Result<Report, Unable> {
     if *root == Root::at("/") {
         return pass(&scope);
     }
-    let failed = |error: std::io::Error| Unable(format!("{}: {error}", record::ROOT));
+    let failed = |error: std::io::Error| Unable::Run(format!("{}: {error}", record::ROOT));
     let directory = root.locate(Path::new(record::ROOT)).map_err(failed)?;
     let below = root.clone();
     let seen = move |path: &str| {
@@ -141,18 +160,21 @@ pub fn plan_all(root: &Root) -> Result<Report, Unable> {
 /// namespaces (CAP_SYS_ADMIN) their side is not looked at, and a note says so.
 pub fn pass(scope: &Scope) -> Result<Report, Unable> {
     if is_elsewhere() {
-        return Err(Unable(format!("nothing is done from here: {COME_HERE} reconcile")));
+        return Err(Unable::Run(format!("nothing is done from here: {COME_HERE} reconcile")));
     }
     pass_over(scope, &Records::at(Path::new(record::ROOT), boot()?))
 }
 
 fn boot() -> Result<BootId, Unable> {
-    BootId::current().map_err(|error| Unable(format!("which boot is this? {error}")))
+    BootId::current().map_err(|error| Unable::Run(format!("which boot is this? {error}")))
 }
 
 fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
-    let mut session = Session::open(None).map_err(|error| Unable(error.to_string()))?;
-    let all = records.all().map_err(|error| Unable(error.to_string()))?;
+    let mut session = Session::open(None).map_err(|error| Unable::Run(error.to_string()))?;
+    let all = records.all().map_err(|error| match error.errno() {
+        Some(Errno::ACCESS | Errno::PERM) => Unable::Run(error.to_string()),
+        _ => Unable::Damaged(error.to_string()),
+    })?;
     if let Some(network) = &scope.network {
         is_known(network, &all, &mut session)?;
     }
@@ -174,7 +196,7 @@ fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
 
 /// A network of which there is neither a record nor a link is a slip of the pen.
 fn is_known(network: &str, all: &[Record], session: &mut Session) -> Result<(), Unable> {
-    let marks = census::marked_attachments(session).map_err(|error| Unable(error.to_string()))?;
+    let marks = census::marked_attachments(session).map_err(|error| Unable::Run(error.to_string()))?;
     let recorded = all.iter().map(|record| record.network.clone());
     let known: BTreeSet<String> =
         recorded.chain(marks.into_iter().map(|mark| mark.identity.network)).collect();
@@ -186,7 +208,7 @@ fn is_known(network: &str, all: &[Record], session: &mut Session) -> Result<(), 
     } else {
         format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", "))
     };
-    Err(Unable(format!("no pod is attached to a network {network:?}; {known}")))
+    Err(Unable::Run(format!("no pod is attached to a network {network:?}; {known}")))
 }
 
 /// One walk over all attachments.
@@ -321,6 +343,7 @@ impl Pass<'_> {
                     self.report.failure(
                         &Subject::Node,
                         None,
+                        Obstacle::Refused,
                         format!("another reconcile does not end: {error}"),
                     );
                 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::host::enter::enter;
-use crate::text;
+use crate::text::printable;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -22,7 +22,8 @@ use crate::text;
     about = "Show attached pods, their addresses and ports of the node, and how much of each pool is used",
     long_about = "Shows every attachment with its addresses, MAC, host interface, ports of the node and age, network by \
                   network, and the pools of addresses. Reads records, leases and links; what may not be read is named. \
-                  Exit code 0: something was shown; 2: wrong options."
+                  Exit code 0: what there is was shown, also that there is nothing; 1: records or leases are damaged; 2: nothing \
+                  could be read, as without the rights of root, or wrong options."
 )]
 struct Options {
     /// Only this network
@@ -39,6 +40,8 @@ struct Options {
     watch: bool,
 }
 
+/// Nothing could be read, or the words on the command line are wrong.
+const COULD_NOT_RUN: u8 = 2;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Cursor home, and everything behind it gone.
@@ -55,7 +58,7 @@ pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outco
     let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {
         Ok(options) => options,
         Err(error) if error.use_stderr() => {
-            return Outcome { stderr: error.to_string(), status: 2, ..Outcome::default() };
+            return Outcome { stderr: error.to_string(), status: COULD_NOT_RUN, ..Outcome::default() };
         }
         Err(help) => return Outcome::printed(help.to_string()),
     };
@@ -63,7 +66,9 @@ pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outco
         return Outcome { stderr: format!("smarter-cni status: {why}\n"), status: 2, ..Outcome::default() };
     }
     if !options.watch {
-        return Outcome::printed(show(&options).0);
+        let shown = show(&options);
+        let (status, stderr) = shown.verdict();
+        return Outcome { stdout: shown.text, stderr: stderr.to_owned(), status, ..Outcome::default() };
     }
     let terminal = out.is_terminal();
     let error = watch(&options, terminal, out);
@@ -96,18 +101,45 @@ fn is_known(network: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// What is to be printed, and the same without what changes by itself.
-fn show(options: &Options) -> (String, String) {
+/// One look at the node.
+struct Shown {
+    /// What is to be printed.
+    text: String,
+    /// The same without what changes by itself.
+    essence: String,
+    damaged: bool,
+    /// Nothing is known, because nothing could be read.
+    blind: bool,
+}
+
+impl Shown {
+    /// The exit code, and what to say beside it.
+    fn verdict(&self) -> (u8, &'static str) {
+        if self.damaged {
+            return (
+                1,
+                "smarter-cni status: what is remembered of pods is damaged: smarter-cni doctor says more\n",
+            );
+        }
+        if self.blind {
+            return (
+                COULD_NOT_RUN,
+                "smarter-cni status: nothing could be read; only root can: sudo smarter-cni status\n",
+            );
+        }
+        (0, "")
+    }
+}
+
+fn show(options: &Options) -> Shown {
     let mut view = assemble::assemble(&gather::gather(), options.network.as_deref());
-    let text = if options.json {
-        render::json(&view)
-    } else {
-        text::shown(&render::text(&view, options.network.as_deref())).into_owned()
-    };
+    let text =
+        if options.json { render::json(&view) } else { render::text(&view, options.network.as_deref()) };
     for attachment in view.networks.iter_mut().flat_map(|network| &mut network.attachments) {
         attachment.since_seconds = None;
     }
-    (text, render::json(&view))
+    let blind = view.networks.is_empty() && !view.unread.is_empty();
+    Shown { text, essence: render::json(&view), damaged: view.damaged, blind }
 }
 
 /// Ends by a signal, or when nobody reads any more: then it says why. A terminal shows one picture with its ages; anything
@@ -115,7 +147,7 @@ fn show(options: &Options) -> (String, String) {
 fn watch(options: &Options, terminal: bool, out: &mut impl Write) -> io::Error {
     let mut last = String::new();
     loop {
-        let (text, essence) = show(options);
+        let Shown { text, essence, .. } = show(options);
         let picture = if terminal { text.clone() } else { essence };
         if picture != last {
             let before = match (terminal, options.json || last.is_empty()) {
@@ -123,7 +155,8 @@ fn watch(options: &Options, terminal: bool, out: &mut impl Write) -> io::Error {
                 (false, true) => "",
                 (false, false) => "\n",
             };
-            let written = out.write_all(before.as_bytes()).and_then(|()| out.write_all(text.as_bytes()));
+            let written =
+                out.write_all(before.as_bytes()).and_then(|()| out.write_all(printable(&text).as_bytes()));
             if let Err(error) = written.and_then(|()| out.flush()) {
                 return error;
             }

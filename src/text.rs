@@ -1,6 +1,7 @@
 //! Words on their way out: to a terminal, or to a line that somebody will type. One function for each. Pure.
 //!
-//! Names of links, files, networks and pods come from strangers: one may hold a blank, a `;`, or what drives a terminal.
+//! Names of links, files, networks and pods come from strangers: one may hold a blank, a `;`, or what a terminal obeys. Every
+//! command prints through here; the one who asks for colours names them, and nothing else passes.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
@@ -15,7 +16,7 @@ pub fn typed(word: impl Display) -> String {
     if !word.is_empty() && word.chars().all(plain) {
         return word;
     }
-    if !word.contains('\n') && !word.chars().any(drives) {
+    if !word.contains('\n') && !word.chars().any(is_obeyed) {
         return format!("'{}'", word.replace('\'', r"'\''"));
     }
     // Only these quotes (POSIX.1-2024) have names for what cannot be shown.
@@ -24,7 +25,7 @@ pub fn typed(word: impl Display) -> String {
         match c {
             '\'' | '\\' => quoted.extend(['\\', c]),
             '\n' => quoted.push_str("\\n"),
-            c if drives(c) => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
+            c if is_obeyed(c) => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
                 let _ = write!(quoted, "\\{byte:03o}");
             }),
             c => quoted.push(c),
@@ -33,26 +34,44 @@ pub fn typed(word: impl Display) -> String {
     quoted + "'"
 }
 
-/// The text as a terminal may show it: what would drive it is spelled out, lines stay lines.
-pub fn shown(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(drives) {
+/// The text with control characters, and characters that turn the order of others around, written as JSON writes them
+/// (`\u001b`): within a document of JSON it stays the same text. Ends of lines and tabs stay.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len() + 8);
+    let mut clean = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if drives(c) {
-            shown.extend(c.escape_default());
+        if is_obeyed(c) {
+            // All of them have four digits.
+            let _ = write!(clean, "\\u{:04x}", u32::from(c));
         } else {
-            shown.push(c);
+            clean.push(c);
         }
     }
-    Cow::Owned(shown)
+    Cow::Owned(clean)
 }
 
-/// Control characters but the end of a line and a tab, and those that turn the direction of what follows or are not seen.
-fn drives(c: char) -> bool {
-    let unseen =
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+/// The same, for a text whose writer put the given sequences into it, such as colours.
+pub fn printable_with(text: &str, own: &[&str]) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, sequence)) = first(rest, own) {
+        clean.push_str(&printable(&rest[..at]));
+        clean.push_str(sequence);
+        rest = &rest[at + sequence.len()..];
+    }
+    clean.push_str(&printable(rest));
+    clean
+}
+
+fn first<'a>(text: &str, own: &[&'a str]) -> Option<(usize, &'a str)> {
+    own.iter().filter_map(|sequence| Some((text.find(sequence)?, *sequence))).min_by_key(|(at, _)| *at)
+}
+
+/// C0 without tab and line feed, DEL, C1, marks of direction (UAX #9), separators of lines, and what is not seen.
+fn is_obeyed(c: char) -> bool {
+    let unseen = matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     !matches!(c, '\n' | '\t') && (c.is_control() || unseen)
 }
 
@@ -120,9 +139,29 @@ mod tests {
     }
 
     #[test]
-    fn nothing_drives_the_terminal() {
-        assert_eq!(shown("plain\nlines é"), "plain\nlines é");
-        assert_eq!(shown("a\x1b[31mb\r\x07\u{202e}"), "a\\u{1b}[31mb\\r\\u{7}\\u{202e}");
+    fn what_a_terminal_would_obey_is_written_out() {
+        assert_eq!(
+            printable("a\x1b[2J\x07\r\u{9b}31m\u{202e}b"),
+            "a\\u001b[2J\\u0007\\u000d\\u009b31m\\u202eb"
+        );
+        assert!(matches!(printable("✓ pod ä/ü\n\tfine"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_document_stays_the_same() {
+        let text = serde_json::json!({"alias": "a\x1b[2J\u{9b}\u{202e}b"}).to_string();
+        let printed: serde_json::Value = serde_json::from_str(&printable(&text)).unwrap();
+        assert_eq!(printed["alias"], "a\x1b[2J\u{9b}\u{202e}b");
+    }
+
+    #[test]
+    fn only_colours_of_our_own_pass() {
+        let text = "\x1b[31m✗\x1b[0m pod \x1b[8mhidden\x1b[0m";
+        assert_eq!(
+            printable_with(text, &["\x1b[31m", "\x1b[0m"]),
+            "\x1b[31m✗\x1b[0m pod \\u001b[8mhidden\x1b[0m"
+        );
+        assert_eq!(printable_with("x\x1b[31m", &[]), "x\\u001b[31m");
     }
 
     #[test]

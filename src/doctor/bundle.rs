@@ -20,8 +20,8 @@ use self::collection::{Collection, Entry};
 use self::pseudonyms::Pseudonyms;
 use super::cli::Options;
 use super::evidence::Given;
-use super::refused;
 use super::report::{Report, Style};
+use super::{blindness, refused};
 use crate::Outcome;
 use crate::datapath::survey::Network;
 use crate::datapath::survey::ruleset::Ruleset;
@@ -88,7 +88,9 @@ pub(super) fn run(
         (false, true) => subject.report.json(),
         (false, false) => subject.report.text(Style { verbose: options.verbose, ..Style::default() }),
     };
-    Outcome { stdout, stderr, status: subject.report.status(options.strict), ..Outcome::default() }
+    let status = subject.report.status(options.strict);
+    let stderr = stderr + &blindness(subject.report, status);
+    Outcome { stdout, stderr, status, ..Outcome::default() }
 }
 
 /// The most telling first: what does not fit is left out.

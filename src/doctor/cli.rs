@@ -19,7 +19,8 @@ use super::checks;
                   Run it as root, in the host's network namespace: /proc/sys/net and netlink show the namespace \
                   of whoever asks, so in a container it needs hostNetwork and hostPID, and --root where the \
                   host's / is mounted.\n\n\
-                  Exit code 0: nothing is broken; 1: something is; 2: nothing could be looked at, or wrong usage.\n\
+                  Exit code 0: nothing is broken; 1: something is, or with --strict there is a warning; 2: more checks \
+                  could not look than did, as without the rights of root, or wrong usage.\n\
                   Every check is explained in docs/doctor.md and by --explain."
 )]
 pub(super) struct Options {

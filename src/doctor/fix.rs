@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::cli::Options;
-use super::report::{Report, Style};
-use super::{Look, refused};
+use super::report::{COLOURS, Report, Style};
+use super::{Look, blindness, refused};
 use crate::Outcome;
 use crate::log::Entry;
 use crate::reconcile::{self, Scope};
+use crate::text::{printable, printable_with};
 
 pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl Write) -> Outcome {
     if let Err(why) = allowed(options) {
@@ -24,7 +25,7 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
     };
     // One document says everything at its end.
     if !options.json
-        && let Err(error) = show(out, &before.text(style), &plan)
+        && let Err(error) = show(out, style, &before.text(style), &plan)
     {
         return refused(format_args!(
             "smarter-cni doctor: nothing was repaired, because the plan could not be shown: {error}\n"
@@ -33,7 +34,9 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
     if plan.is_idle() {
         let stdout =
             if options.json { before.json_after(&before, &plan) } else { ending(&before, &before, 0) };
-        return Outcome { stdout, status: before.status(options.strict), ..Outcome::default() };
+        let status = before.status(options.strict);
+        let stderr = blindness(&before, status);
+        return Outcome { stdout, stderr, status, ..Outcome::default() };
     }
     let repair = match reconcile::pass(&Scope::default()) {
         Ok(repair) => repair,
@@ -48,7 +51,9 @@ pub(super) fn run(options: &Options, look: &Look, style: Style, out: &mut impl W
         format!("{made}\nafterwards\n{}{}", after.text(style), ending(&before, &after, repair.steps()))
     };
     let entry = repair.entry().map(|entry| Entry { verb: "doctor --fix".to_owned(), ..entry });
-    Outcome { stdout, status: after.status(options.strict), ..Outcome::default() }.logged(entry)
+    let status = after.status(options.strict);
+    let stderr = blindness(&after, status);
+    Outcome { stdout, stderr, status, ..Outcome::default() }.logged(entry)
 }
 
 fn allowed(options: &Options) -> Result<(), String> {
@@ -72,8 +77,9 @@ fn unable(before: &Report, style: Option<Style>, error: &reconcile::Unable) -> O
     Outcome { stdout, ..refused(stderr) }
 }
 
-fn show(out: &mut impl Write, findings: &str, plan: &reconcile::Report) -> io::Result<()> {
-    write!(out, "{findings}\nplan\n{}\n", plan.text())?;
+fn show(out: &mut impl Write, style: Style, findings: &str, plan: &reconcile::Report) -> io::Result<()> {
+    let own: &[&str] = if style.screen.colour { &COLOURS } else { &[] };
+    write!(out, "{}\nplan\n{}\n", printable_with(findings, own), printable(&plan.text()))?;
     out.flush()
 }
 

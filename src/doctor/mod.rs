@@ -19,6 +19,7 @@ pub mod report;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use self::check::{Check, Need};
@@ -34,7 +35,7 @@ use crate::host::runtimes;
 /// Between two looks. Pods come and go while we look, and one that is half gone looks broken: only what is there at both
 /// looks is a finding. A DEL takes tens of milliseconds.
 const A_MOMENT: Duration = Duration::from_millis(300);
-/// Nothing could be looked at, or the words on the command line are wrong.
+/// Too little could be looked at, or the words on the command line are wrong.
 const COULD_NOT_RUN: u8 = 2;
 
 /// `screen` is what standard output is shown on. `out` is written to before the end only where
@@ -58,6 +59,13 @@ pub fn run(arguments: &[OsString], screen: Screen, out: &mut (impl Write + IsTer
         Ok(checks) => Look::new(&options, checks),
         Err(word) => return refused(cli::unknown(&word)),
     };
+    if let Err(why) = is_a_host(&options.root) {
+        return refused(format_args!(
+            "smarter-cni doctor: --root {}: {why}; it names where the host's / is, as in: docker run -v /:/host … \
+             smarter-cni doctor --root /host\n",
+            options.root.display()
+        ));
+    }
     let style = Style { screen, verbose: options.verbose };
     if options.fix {
         return fix::run(&options, &look, style, out);
@@ -67,7 +75,31 @@ pub fn run(arguments: &[OsString], screen: Screen, out: &mut (impl Write + IsTer
         return bundle::run(&options, file, &bundle::Subject { given: &look.given, report: &report }, out);
     }
     let stdout = if options.json { report.json() } else { report.text(style) };
-    Outcome { stdout, status: report.status(options.strict), ..Outcome::default() }
+    let status = report.status(options.strict);
+    Outcome { stdout, stderr: blindness(&report, status), status, ..Outcome::default() }
+}
+
+/// An empty directory is no node on which all is missing.
+fn is_a_host(root: &Path) -> Result<(), String> {
+    std::fs::read_dir(root).map_err(|error| error.to_string())?;
+    let parts = ["etc", "usr", "run", "var", "opt", "bin"];
+    let any = parts.iter().any(|part| root.join(part).exists());
+    any.then_some(()).ok_or_else(|| "nothing of a host is there, neither etc nor usr nor run".to_owned())
+}
+
+/// What to say when most could not be seen; nothing otherwise.
+fn blindness(report: &Report, status: u8) -> String {
+    let Some((blind, looked)) = report.blindness().filter(|_| status == COULD_NOT_RUN) else {
+        return String::new();
+    };
+    let next = if rustix::process::geteuid().is_root() {
+        "the report says why for each; in a container it takes --privileged, the host's network and its PIDs"
+    } else {
+        "only root can: sudo smarter-cni doctor"
+    };
+    format!(
+        "smarter-cni doctor: {blind} checks could not look and {looked} did, which says nothing about this node; {next}\n"
+    )
 }
 
 fn refused(words: impl fmt::Display) -> Outcome {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::check::{Check, Finding, Group, Pass, Verdict};
 use crate::reconcile;
-use crate::text::{WIDTH, shown, wrapped};
+use crate::text::{WIDTH, printable, wrapped};
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
@@ -131,16 +131,32 @@ impl Report {
         summary
     }
 
-    /// 0 fine, 1 something is broken, 2 nothing could be looked at. Warnings count when `strict`.
+    /// 0 nothing is broken, 1 something is, 2 too little was seen to say so. Warnings count when `strict`.
     pub fn status(&self, strict: bool) -> u8 {
         let summary = self.summary();
         if summary.broken > 0 || strict && summary.warnings > 0 {
             1
-        } else if summary.unknown > 0 && summary.ok + summary.warnings + summary.skipped == 0 {
+        } else if self.blindness().is_some() {
             2
         } else {
             0
         }
+    }
+
+    /// How many checks could not look and how many looked, when it is more than those: what was seen is then no word about
+    /// the node.
+    pub fn blindness(&self) -> Option<(usize, usize)> {
+        let is_unknown = |finding: &Finding| matches!(finding, Finding::Unknown { .. });
+        let (mut blind, mut looked) = (0, 0);
+        for (_, verdict) in &self.entries {
+            match verdict {
+                Err(Pass::Unknown(_)) => blind += 1,
+                Ok(findings) if !findings.is_empty() && findings.iter().all(is_unknown) => blind += 1,
+                Ok(_) => looked += 1,
+                Err(Pass::Skipped(_)) => {}
+            }
+        }
+        (blind > looked).then_some((blind, looked))
     }
 
     fn rows(&self) -> Vec<Row<'_>> {
@@ -224,6 +240,9 @@ impl Report {
     }
 }
 
+/// What colours are made of; nothing else of the kind comes from here.
+pub const COLOURS: [&str; 7] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
 const BOLD: &str = "1";
 const RED: &str = "31";
 const GREEN: &str = "32";
@@ -257,10 +276,10 @@ impl Style {
             "ok" => row.title.to_owned(),
             _ => format!("{object}{}", row.found),
         };
-        let said = wrapped(&shown(&said), self.screen.width, INDENT + width, NESTED);
+        let said = wrapped(&printable(&said), self.screen.width, INDENT + width, NESTED);
         let _ = writeln!(text, "  {} {:width$}  {said}", self.mark(row.status, row.severity), row.id);
         if row.status == "problem" {
-            let lines = shown(row.fix);
+            let lines = printable(row.fix);
             let folded = |line: &str| {
                 if is_command(line) {
                     line.to_owned()

@@ -129,6 +129,11 @@ fn exit_codes_tell_broken_from_warnings_and_from_blindness() {
     let blind = || Err(Pass::Unknown("no right".into()));
     assert_eq!(status(vec![(broken, blind()), (warning, Ok(vec![]))], false), 0);
     assert_eq!(status(vec![(broken, blind()), (warning, blind())], false), 2);
+    let skipped = || Err(Pass::skipped("no pod is attached"));
+    assert_eq!(status(vec![(broken, blind()), (warning, skipped())], false), 2, "nothing was looked at");
+    assert_eq!(status(vec![(broken, skipped()), (warning, skipped())], false), 0);
+    assert_eq!(status(vec![(broken, blind()), (broken, blind()), (warning, Ok(vec![]))], false), 2);
+    assert_eq!(status(vec![(broken, blind()), (broken, blind()), (broken, problem())], false), 1);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Stat, flock, fstat, major, minor, stat};
 use rustix::io::Errno;
 
+use crate::text::typed;
+
 /// One that is stopped goes on when somebody says so, and that is not soon.
 const PATIENCE_WITH_STOPPED: Duration = Duration::from_secs(2);
 /// From then on somebody who watches is told what is waited for.

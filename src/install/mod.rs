@@ -44,6 +44,7 @@ use crate::host::asked;
 use crate::host::root::Root;
 use crate::log;
 use crate::state::record;
+use crate::text::printable;
 
 /// The options of `install`, for whoever describes them.
 pub(crate) fn install_command() -> clap::Command {
@@ -139,7 +140,7 @@ fn caught(stays: bool) -> Result<Option<Signals>, Box<Outcome>> {
 
 /// What was done is said before, because the end may be months away.
 fn stay(done: &Outcome, until: impl FnOnce() -> io::Result<()>) -> Outcome {
-    let _ = io::stdout().write_all(done.stdout.as_bytes());
+    let _ = io::stdout().write_all(printable(&done.stdout).as_bytes());
     if let Some(entry) = &done.entry {
         log::write(entry);
     }

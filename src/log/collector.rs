@@ -97,7 +97,7 @@ struct Plain<'a>(&'a mut String);
 
 impl fmt::Write for Plain<'_> {
     fn write_str(&mut self, words: &str) -> fmt::Result {
-        self.0.push_str(&text::shown(words));
+        self.0.push_str(&text::printable(words));
         Ok(())
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     fn a_stranger_cannot_drive_the_terminal() {
         let mut text = String::new();
         write!(Plain(&mut text), "a\u{1b}[31m\u{9b}b\u{7f}\nc\té").unwrap();
-        assert_eq!(text, "a\\u{1b}[31m\\u{9b}b\\u{7f}\nc\té");
+        assert_eq!(text, "a\\u001b[31m\\u009bb\\u007f\nc\té");
     }
 
     #[test]

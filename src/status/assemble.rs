@@ -34,6 +34,8 @@ pub(super) struct Facts {
     /// Networks that take no new pods, each with the file that says so.
     pub drained: BTreeMap<String, String>,
     pub unread: Vec<String>,
+    /// What could not be read although it may be: it is not what it has to be.
+    pub damaged: bool,
 }
 
 /// An address that is leased.
@@ -91,7 +93,7 @@ pub(super) fn assemble(facts: &Facts, filter: Option<&str>) -> View {
             count(pool, facts.leases.iter().filter(|leased| leased.network == network.name));
         }
     }
-    View { networks, unread: facts.unread.clone() }
+    View { networks, unread: facts.unread.clone(), damaged: facts.damaged }
 }
 
 /// By name.

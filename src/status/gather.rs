@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::assemble::{Facts, Key, Leased, key_of};
 use crate::conflist;
 use crate::datapath::census;
@@ -44,10 +46,18 @@ pub(super) fn gather() -> Facts {
     facts
 }
 
+/// What may not be read is root's; what cannot be read by anybody is damaged.
+fn unread(facts: &mut Facts, what: &str, error: &crate::state::Error) {
+    let denied = matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM));
+    facts.damaged |= !denied;
+    let next = if denied { "; run as root" } else { "" };
+    facts.unread.push(format!("{what}: {error}{next}"));
+}
+
 fn read_records(facts: &mut Facts, boot: &BootId) {
     let all = match Records::at(Path::new(record::ROOT), boot.clone()).all() {
         Ok(all) => all,
-        Err(error) => return facts.unread.push(format!("attachment records: {error}; run as root")),
+        Err(error) => return unread(facts, "attachment records", &error),
     };
     for record in all {
         let key = key_of(&record);
@@ -85,7 +95,10 @@ fn read_lease_directory(facts: &mut Facts, directory: &Path, boot: Option<&BootI
     let place = directory.display();
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) => return facts.unread.push(format!("leases in {place}: {error}")),
+        Err(error) => {
+            let error = crate::state::Error::new("open", directory, error);
+            return unread(facts, "leases", &error);
+        }
     };
     let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     let names =
@@ -94,7 +107,7 @@ fn read_lease_directory(facts: &mut Facts, directory: &Path, boot: Option<&BootI
     for network in names.collect::<BTreeSet<_>>() {
         match read_network(facts, directory, &network, boot) {
             Ok(unreadable) => closed += unreadable,
-            Err(error) => facts.unread.push(format!("leases of {network}: {error}")),
+            Err(error) => unread(facts, &format!("leases of {network}"), &error),
         }
     }
     if closed > 0 {

@@ -11,6 +11,9 @@ pub(super) struct View {
     pub networks: Vec<Network>,
     /// What could not be read, and why: then something may be missing above.
     pub unread: Vec<String>,
+    /// Some of that is not what it has to be: nobody can read it.
+    #[serde(skip)]
+    pub damaged: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -10,7 +10,7 @@ use std::path::Path;
 const ARROWS: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("text", &[]),
-    ("file", &[]),
+    ("file", &["text"]),
     ("log", &["text"]),
     ("applet", &["net"]),
     ("conflist", &["net", "applet", "log"]),

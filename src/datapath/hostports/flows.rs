@@ -56,10 +56,14 @@ impl Stale {
         self.0.extend(other.0);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// To be called without a lock. A node without connection tracking, or without connections, has nothing to forget. What
     /// cannot be forgotten ends by itself, later: no reason to refuse a pod.
     pub fn forget(self) {
-        if self.0.is_empty() || !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+        if self.is_empty() || !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
             return;
         }
         if let Err(error) = self.look() {

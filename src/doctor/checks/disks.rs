@@ -1,5 +1,6 @@
 //! Directories that are written to, and those that plugins are executed from.
 
+use super::INSTALL;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::files::Purpose;
@@ -10,6 +11,13 @@ use Severity::Broken;
 const DISKS: &[Need] = &[Need::Files, Need::Configuration, Need::Attachments];
 
 pub(super) const CHECKS: &[Check] = &[
+    G::Host.check(
+        "directory",
+        "leases, records, plugins and networks have their directories",
+        Broken,
+        DISKS,
+        directory,
+    ),
     G::Host.check("disk-full", "there is room for leases and records", Broken, DISKS, disk_full),
     G::Host.check("disk-read-only", "leases and records can be written", Broken, DISKS, disk_read_only),
     G::Host.check("disk-noexec", "plugins may be executed", Broken, DISKS, disk_noexec),
@@ -18,6 +26,29 @@ pub(super) const CHECKS: &[Check] = &[
 /// Less than this, and the next pod may be the one that fails.
 const ROOM: u64 = 1 << 20;
 const FILES: u64 = 64;
+
+/// Whatever looks there says that it could not; this says why.
+fn directory(evidence: &Evidence) -> Verdict {
+    let places = evidence.files()?.directories.iter();
+    let mut findings: Vec<Finding> = Vec::new();
+    for place in places {
+        let Some((path, what)) = &place.obstacle else { continue };
+        let then = match place.purpose {
+            Purpose::State | Purpose::Records => "no pod can be attached",
+            Purpose::Plugins => "the runtime finds no plugin",
+            Purpose::Networks => "the runtime finds no network",
+        };
+        let finding = Finding::problem(
+            format!("directory {path}"),
+            format!("{what}: {then}"),
+            format!("mv {path} {path}.moved\nwhat has to be there is made by the next pod, or by {INSTALL}"),
+        );
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    Ok(findings)
+}
 
 fn disk_full(evidence: &Evidence) -> Verdict {
     let places = evidence.files()?.directories.iter().filter(|place| place.purpose == Purpose::State);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
@@ -32,7 +32,7 @@ pub struct Blocked {
 }
 
 /// A directory that we need, or the nearest one above it that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub path: String,
     pub purpose: Purpose,
@@ -42,14 +42,21 @@ pub struct Place {
     pub inodes: u64,
     pub read_only: bool,
     pub no_exec: bool,
+    /// Why there is no directory, and none can be made: the path of what stands in the way, and what it is.
+    pub obstacle: Option<(String, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     /// Written to with every pod.
+    #[default]
     State,
+    /// Made below such a directory, on the same disk.
+    Records,
     /// Plugins are executed from it.
     Plugins,
+    /// Networks are read from it.
+    Networks,
 }
 
 pub fn load(root: &Root, places: &[(String, Purpose)]) -> io::Result<Files> {
@@ -117,6 +124,10 @@ fn flusher(root: &Root) -> io::Result<Option<String>> {
 }
 
 fn place(root: &Root, path: &str, purpose: Purpose) -> Option<Place> {
+    if let Some(obstacle) = obstacle(root, path) {
+        let none = Place { path: path.to_owned(), purpose, ..Place::default() };
+        return Some(Place { obstacle: Some(obstacle), ..none });
+    }
     let here = root.locate(Path::new(path)).ok()?;
     let existing = here.ancestors().find(|path| path.exists())?;
     let disk = rustix::fs::statvfs(existing).ok()?;
@@ -129,7 +140,35 @@ fn place(root: &Root, path: &str, purpose: Purpose) -> Option<Place> {
         inodes: disk.f_files,
         read_only: disk.f_flag.contains(StatVfsMountFlags::RDONLY),
         no_exec: disk.f_flag.contains(StatVfsMountFlags::NOEXEC),
+        obstacle: None,
     })
+}
+
+/// What keeps a path from being a directory. That it may not be read is no fault of what is there.
+fn obstacle(root: &Root, path: &str) -> Option<(String, String)> {
+    let named = |error: &io::Error| {
+        let harmless = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+        (!harmless).then(|| (path.to_owned(), error.to_string()))
+    };
+    let here = match root.locate(Path::new(path)) {
+        Ok(here) => here,
+        Err(error) => return named(&error),
+    };
+    let mut at = PathBuf::new();
+    // From the top: what stands below a file is not there.
+    for part in Path::new(path).components() {
+        at.push(part);
+        let Ok(found) = root.locate(&at) else { break };
+        match std::fs::metadata(&found) {
+            Ok(found) if found.is_dir() => {}
+            Ok(found) => {
+                let kind = if found.is_file() { "a file" } else { "neither a directory nor a file" };
+                return Some((at.display().to_string(), format!("it is {kind}")));
+            }
+            Err(_) => break,
+        }
+    }
+    std::fs::read_dir(here).err().and_then(|error| named(&error))
 }
 
 #[cfg(test)]
@@ -158,6 +197,20 @@ mod tests {
         assert_eq!(flusher(&root).unwrap(), None);
         write("etc/systemd/system/sysinit.target.wants/nftables.service", "");
         assert_eq!(flusher(&root).unwrap().as_deref(), Some("/etc/nftables.conf"));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_a_directory_is_named() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = Root::at(tree.path());
+        std::fs::create_dir_all(tree.path().join("run/fine")).unwrap();
+        std::fs::write(tree.path().join("run/smarter-cni"), "").unwrap();
+        std::os::unix::fs::symlink("/run/loop", tree.path().join("run/loop")).unwrap();
+        let named = |path: &str| obstacle(&root, path).map(|(path, _)| path);
+        assert_eq!(named("/run/smarter-cni/attachments").as_deref(), Some("/run/smarter-cni"));
+        assert_eq!(named("/run/smarter-cni").as_deref(), Some("/run/smarter-cni"));
+        assert_eq!(named("/run/loop").as_deref(), Some("/run/loop"));
+        assert_eq!((named("/run/fine"), named("/run/none/yet")), (None, None));
     }
 
     #[test]

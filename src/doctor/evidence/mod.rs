@@ -221,11 +221,13 @@ impl Evidence {
         known
     }
 
-    /// Directories that must be writable, and those that plugins are executed from.
+    /// Directories that must be writable, those that plugins are executed from, and those that networks are read from.
     fn places(&self, given: &Given) -> Vec<(String, Purpose)> {
         let mut places: BTreeSet<(String, Purpose)> = BTreeSet::new();
         let words = |path: &Path| path.display().to_string();
         places.insert((ROOT.to_owned(), Purpose::State));
+        places.insert((format!("{ROOT}/attachments"), Purpose::Records));
+        places.extend(given.lookups.iter().map(|lookup| (words(&lookup.conf_dir), Purpose::Networks)));
         places
             .extend(self.networks_with_leases().iter().map(|known| (words(&known.data_dir), Purpose::State)));
         let bin_dirs = given.lookups.iter().flat_map(|lookup| &lookup.bin_dirs);

@@ -149,8 +149,10 @@ pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<Stale>
 
 /// After the lock was given back.
 pub(super) fn forget(stale: Stale) {
-    log::stage("flows");
-    stale.forget();
+    if !stale.is_empty() {
+        log::stage("flows");
+        stale.forget();
+    }
 }
 
 fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result<Stale> {

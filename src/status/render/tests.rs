@@ -64,7 +64,7 @@ fn view() -> View {
         attachments: vec![web, long, foreign],
     };
     let idle = Network { name: "idle".to_owned(), ..Network::default() };
-    View { networks: vec![idle, smartnet], unread: Vec::new() }
+    View { networks: vec![idle, smartnet], ..View::default() }
 }
 
 #[test]

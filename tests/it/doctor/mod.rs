@@ -5,6 +5,7 @@
 
 mod agreement;
 mod bundle;
+mod codes;
 mod faults;
 mod fix;
 mod healthy;
@@ -12,6 +13,7 @@ mod node;
 mod runtime;
 mod schema;
 mod typed;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
