@@ -37,6 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// The plan tells that a table is missing as a whole; who empties the packet filter stands in files.
 fn missing(evidence: &Evidence) -> Verdict {
+    evidence.filter()?;
     let mut findings = planned::verdict(evidence, "table-missing")?;
     let flusher = evidence.files()?.flusher.as_ref();
     for finding in &mut findings {

@@ -37,6 +37,8 @@ faults! {
     a_second_uplink_filters_strictly: [("rp-filter", "interface up1")] => 0, |_| {
         second_uplink("198.51.100.1/24");
         sh("ip route add default via 198.51.100.2 metric 700; sysctl -q -w net.ipv4.conf.up1.rp_filter=1");
+        // The guard has to learn of a new uplink.
+        sh(&format!("{} reconcile", crate::lab::binary().display()));
     };
     the_policy_of_forward_drops: [("forward-drop", "chain ip filter FORWARD")] => 1, |_| {
         sh("iptables-nft -P FORWARD DROP");
