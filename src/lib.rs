@@ -11,7 +11,7 @@
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them.
 //! Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
-//! `census`, `ground::observe`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules}`, `hostports::{observe, apply, flows, missing,
+//! `census`, `ground::observe`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules, settled}`, `hostports::{observe, apply, flows, missing,
 //! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `ground`, `plan`, `removal`, `surplus`, `step`, `firewall`,
 //! `hostports`, `hostports::{plan, limits}` and what `alarm` makes of events are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the
 //! installer's decisions and the checks of the doctor. A test reads the arrows off the source.

@@ -11,6 +11,7 @@ pub mod observe;
 pub mod passage;
 mod reading;
 pub mod rules;
+mod settled;
 pub mod uplinks;
 pub mod way;
 

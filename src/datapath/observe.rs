@@ -59,7 +59,7 @@ pub fn observe(
     let pod_mac = want.pod.mac.or_else(|| pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac));
     let forwarding = observe_forwarding(&want.forwarding)?;
     let listing = &mut Listing::default();
-    let firewall = observe_firewall(session, listing, want, &forwarding)?;
+    let firewall = observe_firewall(session, listing, want, &forwarding, complete)?;
     let have = Have {
         port: port
             .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
@@ -288,9 +288,10 @@ fn observe_firewall(
     listing: &mut Listing,
     want: &Attachment,
     forwarding: &[Family],
+    complete: bool,
 ) -> kernel::Result<FirewallHave> {
     let mut have = FirewallHave::default();
-    firewall::observe::observe(session, listing, want, &mut have)?;
+    firewall::observe::observe(session, listing, want, complete, &mut have)?;
     let unguarded: Vec<_> = forwarding
         .iter()
         .copied()

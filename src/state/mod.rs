@@ -14,6 +14,7 @@ pub mod lease;
 pub mod lock;
 pub mod record;
 pub mod results;
+pub mod settled;
 
 pub use boot::BootId;
 pub use error::{Error, Result};

@@ -93,6 +93,7 @@ const SPEAKERS: &[&str] = &[
     "firewall/observe",
     "firewall/reading",
     "firewall/rules",
+    "firewall/settled",
     "hostports/observe",
     "hostports/apply",
     "hostports/flows",

@@ -7,6 +7,7 @@ use super::guard::{guard_rule, standing_pairs};
 use super::legacy as filter;
 use super::passage::{ForwardTable, Traffic};
 use super::rules::{CLAMP, GUARD, Standing, clamp_rules, clamped_set, key, table};
+use super::settled::Memory;
 use super::way::Chains;
 use super::{ChainName, FirewallHave, accepts, inside, traffic};
 use crate::datapath::mark::OWNER;
@@ -16,11 +17,13 @@ use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Listing, Policy, Rule
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
 
-/// Asks for what `want` is about; nothing for a network that the node does not route for.
+/// Asks for what `want` is about; nothing for a network that the node does not route for. What is not `complete` may rely on
+/// what an earlier ADD found.
 pub fn observe(
     session: &mut Session,
     listing: &mut Listing,
     want: &Attachment,
+    complete: bool,
     have: &mut FirewallHave,
 ) -> kernel::Result<()> {
     if want.forwarding.is_empty() {
@@ -46,13 +49,43 @@ pub fn observe(
         }
     }
     if want.firewall.accept {
-        let traffic = traffic(want);
-        for chain in chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)) {
-            have.foreign.extend(observe_foreign(socket, chain, &traffic)?);
-        }
+        observe_all_foreign(socket, &chains, want, complete, have)?;
         for family in &want.forwarding {
             have.legacy.extend(observe_legacy(*family, &inside(want))?);
         }
+    }
+    Ok(())
+}
+
+fn observe_all_foreign(
+    socket: &mut Socket,
+    chains: &[ChainInfo],
+    want: &Attachment,
+    complete: bool,
+    have: &mut FirewallHave,
+) -> kernel::Result<()> {
+    let mut foreign = chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)).peekable();
+    if foreign.peek().is_none() {
+        return Ok(());
+    }
+    let traffic = traffic(want);
+    let mut memory = if complete { None } else { Memory::of(&want.bridge.name) };
+    for chain in foreign {
+        if let Some(memory) = &mut memory
+            && memory.knows(socket, chain, &traffic)?
+        {
+            continue;
+        }
+        let Some(table) = observe_foreign(socket, chain, &traffic)? else { continue };
+        let needs_nothing =
+            traffic.iter().all(|traffic| table.change(traffic).is_ok_and(|change| change.is_empty()));
+        if let Some(memory) = memory.as_mut().filter(|_| needs_nothing) {
+            memory.learn(chain, &traffic, &table);
+        }
+        have.foreign.push(table);
+    }
+    if let Some(memory) = memory {
+        memory.keep();
     }
     Ok(())
 }

@@ -2,9 +2,12 @@
 //!
 //! What is missing is `None` or empty, never an error.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use netlink_bindings::nftables::{
-    IterableDataAttrs, IterableRuleAttrs, IterableSetelemAttrs, OpGetchainDump, OpGetruleDump,
-    OpGetsetelemDump, OpGettableDo, OpGettableDump, SetelemListElemAttrs,
+    IterableChainAttrs, IterableDataAttrs, IterableRuleAttrs, IterableSetelemAttrs, OpGetchainDump,
+    OpGetruleDump, OpGetsetelemDump, OpGettableDo, OpGettableDump, SetelemListElemAttrs,
 };
 use netlink_bindings::traits::NetlinkRequest;
 use rustix::io::Errno;
@@ -107,6 +110,18 @@ pub fn rules_as<T>(
     or_empty(socket.dump(message::GETRULE, &question, || format!("nft list chain {table} {chain}"), read))
 }
 
+/// One rule by its handle; `None` when it is gone.
+pub fn rule(socket: &mut Socket, table: &Table, chain: &str, handle: u64) -> Result<Option<RuleInfo>> {
+    let read = |answer: Answer<'_>| {
+        let (_, attributes) = OpGetruleDump::decode_reply(answer.payload);
+        rule_info(&attributes)
+    };
+    let operation = || format!("nft list chain {table} {chain}");
+    socket
+        .get(message::GETRULE, &message::rule_question(table, chain, handle), operation, read)
+        .map_err(without_nf_tables)
+}
+
 /// A rule and the chain that it stands in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedRule {
@@ -152,6 +167,8 @@ pub struct ChainInfo {
     pub handle: u64,
     /// Its rules, and whatever jumps to it.
     pub uses: usize,
+    /// Of all chains of its table, their handles and uses; other than it was when any of them changed.
+    pub table_print: u64,
     /// A hook of a kind that this program does not know (`netdev`, `route`…) is reported as none.
     pub hook: Option<Hook>,
 }
@@ -170,10 +187,11 @@ pub fn base_chains(socket: &mut Socket) -> Result<Vec<ChainInfo>> {
 fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool) -> Result<Vec<ChainInfo>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetchainDump::decode_reply(answer.payload);
-        if on_hooks && attributes.get_hook().is_err() {
-            return None;
-        }
         let family = TableFamily::from_number(header.nfgen_family)?;
+        let (table, print) = (table_key(family, attributes.get_table().ok()?.to_bytes()), print(&attributes));
+        if on_hooks && attributes.get_hook().is_err() {
+            return Some((table, print, None));
+        }
         let hook = || {
             let hook = attributes.get_hook().ok()?;
             Some(Hook {
@@ -194,16 +212,40 @@ fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool)
                 policy: if attributes.get_policy().ok()? == 0 { Policy::Drop } else { Policy::Accept },
             })
         };
-        Some(ChainInfo {
+        let info = ChainInfo {
             table: Table { family, name: attributes.get_table().ok()?.to_string_lossy().into_owned() },
             name: attributes.get_name().ok()?.to_string_lossy().into_owned(),
             handle: attributes.get_handle().unwrap_or_default(),
             uses: attributes.get_use().ok().and_then(|uses| uses.try_into().ok()).unwrap_or_default(),
+            table_print: 0,
             hook: hook(),
-        })
+        };
+        Some((table, print, Some(info)))
     };
     let question = message::generic(family.map_or(0, TableFamily::number), 0);
-    or_empty(socket.dump(message::GETCHAIN, &question, || "nft list chains".to_owned(), read))
+    let found = or_empty(socket.dump(message::GETCHAIN, &question, || "nft list chains".to_owned(), read))?;
+    let mut prints = HashMap::<u64, u64>::new();
+    for (table, print, _) in &found {
+        *prints.entry(*table).or_default() ^= print;
+    }
+    let with_print = |(table, _, chain): (u64, u64, Option<ChainInfo>)| {
+        chain.map(|chain| ChainInfo { table_print: prints.get(&table).copied().unwrap_or_default(), ..chain })
+    };
+    Ok(found.into_iter().filter_map(with_print).collect())
+}
+
+fn table_key(family: TableFamily, name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (family, name).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// One number of what a chain looks like from afar.
+fn print(chain: &IterableChainAttrs<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let name = chain.get_name().map(std::ffi::CStr::to_bytes).unwrap_or_default();
+    (name, chain.get_handle().ok(), chain.get_use().ok(), chain.get_policy().ok()).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The element with that key, or the range around it; costs the same however many there are. But for kernels before 4.15:

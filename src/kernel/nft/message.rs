@@ -154,6 +154,11 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
     attributes.end_nested()
 }
 
+/// Asks for one rule.
+pub(super) fn rule_question(table: &Table, chain: &str, handle: u64) -> Vec<u8> {
+    PushRuleAttrs::new(rule_message(table, chain, None, None)).push_handle(handle).end_nested()
+}
+
 /// Asks for the rules of all chains of the table.
 pub(super) fn rules_message(table: &Table) -> Vec<u8> {
     PushRuleAttrs::new(generic(table.family.number(), 0)).push_table_bytes(table.name.as_bytes()).end_nested()

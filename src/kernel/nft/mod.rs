@@ -27,8 +27,8 @@ pub(crate) use bytecode::compile as compiled;
 pub use bytecode::{Comparison, Instruction};
 pub use data::{Comment, DataType, Datum};
 pub use dump::{
-    ChainInfo, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements, rules,
-    rules_as, rules_that, table, tables,
+    ChainInfo, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements, rule,
+    rules, rules_as, rules_that, table, tables,
 };
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 pub use listing::Listing;

@@ -288,3 +288,35 @@ fn accepts_that_somebody_saved_and_restored_are_still_ours() {
         assert_eq!(run("iptables-nft", &["-S"]), before);
     });
 }
+
+/// Ten thousand rules of somebody else are read once, and again when they changed.
+#[test]
+fn many_rules_of_somebody_else_are_not_read_for_every_pod() {
+    sandboxed(|| {
+        let _world = world();
+        let config = network(&json!({}));
+        let bans =
+            (0..10_000).map(|number| format!("ip daddr 198.18.{}.{} drop", number / 250, number % 250));
+        let bans = bans.collect::<Vec<_>>().join("\n");
+        wall(&format!("chain forward {{\ntype filter hook forward priority 0; policy drop;\n{bans}\n}}"));
+        let calls = |name: &str| {
+            let netns = Netns::new(name);
+            let call = super::plugin(&netns, name, &config).command("ADD");
+            call.under(&["strace", "-f", "-qq", "-e", "trace=recvfrom", "-o", "/run/trace"]).succeed();
+            assert!(reaches(&netns, WORLD), "{name}");
+            std::fs::read_to_string("/run/trace").unwrap().lines().count()
+        };
+        let (_first, second, third) = (calls("first"), calls("second"), calls("third"));
+        assert!(third * 2 < second, "{second} answers of the kernel, and then {third}");
+        // A ban that comes behind our accepts, a wall in front of them, and accepts that are gone.
+        run("nft", &["add rule inet wall forward ip daddr 203.0.113.9 drop"]);
+        let fourth = pod("fourth", &config);
+        assert!(reaches(&fourth, WORLD) && !reaches(&fourth, BANNED));
+        run("nft", &["insert rule inet wall forward drop"]);
+        let fifth = pod("fifth", &config);
+        assert!(reaches(&fifth, WORLD));
+        load("flush chain inet wall forward\n");
+        let sixth = pod("sixth", &config);
+        assert!(reaches(&sixth, WORLD));
+    });
+}
