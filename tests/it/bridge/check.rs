@@ -46,7 +46,7 @@ const DRIFTS: &[Drift] = &[
     on_node("bridge link set dev {port} isolated on", "isolated off"),
     on_node("ip link set {port} mtu 1300", "mtu 1400"),
     on_node("ip link set {port} nomaster", "CNI veth created for bridge br0 was not found"),
-    on_node("ip link set {port} down", "ip link set {port} master br0 up"),
+    on_node("ip link set {port} down", "ip link set {port} up"),
     on_node("ip link set {port} address 02:00:00:00:00:99", "Interface {port} Mac doesn't match"),
     on_node("ip link set br0 promisc on", "Promisc Mode false doesn't match current state: true"),
     on_node("ip link set br0 address 02:00:00:00:00:99", "Bridge interface br0 Mac doesn't match"),
