@@ -40,6 +40,7 @@ pub fn hands_on(kind: &str) -> bool {
 }
 
 /// What can be said about a network.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the list")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     pub name: NetworkName,
