@@ -40,7 +40,6 @@ pub fn hands_on(kind: &str) -> bool {
 }
 
 /// What can be said about a network.
-#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own, and means nothing for another")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Network {

@@ -296,6 +296,18 @@ impl Pass<'_> {
         }
     }
 
+    /// A first look, without a lock: `None` when there is nothing to do and nothing to say. What it finds wrong may be what a
+    /// DEL does just now: it is forgotten, and counts only if it is still so with the record's lock and the record read again.
+    fn glance<T>(&mut self, look: impl FnOnce(&mut Self) -> Option<Vec<T>>) -> Option<Vec<T>> {
+        let known = self.report.failures.len();
+        let found = look(self);
+        let is_troubled = self.report.failures.len() > known;
+        if !self.scope.dry_run {
+            self.report.failures.truncate(known);
+        }
+        found.or_else(|| is_troubled.then(Vec::new)).filter(|steps| is_troubled || !steps.is_empty())
+    }
+
     /// The record's lock and the record as it is then, for a change. `None` when there is nothing to change any more, or a
     /// verb runs that makes or removes the attachment itself.
     fn lock(&mut self, record: &Record, standing: &Standing) -> Option<(RecordLock, Record)> {

@@ -124,6 +124,11 @@ impl Kind {
         }
     }
 
+    /// It leads ports of the node to pods by rules of its own (CRI-O: chain `crio-hostports`), and no plugin hears of them.
+    pub fn makes_host_ports(self) -> bool {
+        self == Self::Crio
+    }
+
     /// Where a person finds what it has to say.
     pub fn log(self) -> &'static str {
         match self {

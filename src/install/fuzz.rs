@@ -1,7 +1,7 @@
 //! What fuzz targets reach of this room: its readers of files.
 
 use super::installation::Installation;
-use super::{observe, uninstall};
+use super::observe;
 
 /// Somebody's configuration. Drained, it is for the same network and the same plugins.
 pub fn configuration(bytes: &[u8]) {

@@ -17,6 +17,10 @@ use crate::host::asked;
 use crate::host::root::Root;
 use crate::host::runtimes::{self, Found, Runtime};
 
+/// What a person would look for in vain.
+const HOST_PORTS: &str = "cri-o makes host ports itself and tells no plugin of them: settings of host ports, 127.0.0.1 and the \
+                          ports in `status` do not apply to its pods";
+
 #[derive(Debug)]
 pub(super) struct Pass {
     pub(super) root: Root,
@@ -128,6 +132,10 @@ impl Pass {
             ..Report::new(Outcome::Planned)
         };
         report.notes.splice(0..0, found.left_out.iter().map(ToString::to_string));
+        let makes_ports = found.runtimes.iter().any(|runtime| runtime.kind.makes_host_ports());
+        report
+            .notes
+            .extend((makes_ports && plan.network.host_ports.is_some()).then(|| HOST_PORTS.to_owned()));
         report.warnings.extend(found.problems.iter().map(ToString::to_string));
         report.runtimes = found.runtimes.iter().map(loaded::unasked).collect();
         Ok((plan, have, report))

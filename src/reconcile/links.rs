@@ -19,10 +19,7 @@ impl Pass<'_> {
     /// The kernel comes to carry what the record promises.
     pub(super) fn mend_links(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let Some(steps) = self.missing(&subject, record) else { return };
-        if steps.is_empty() {
-            return;
-        }
+        let Some(steps) = self.glance(|pass| pass.missing(&subject, record)) else { return };
         if self.scope.dry_run {
             return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Link).collect());
         }
@@ -124,15 +121,16 @@ impl Pass<'_> {
         }
     }
 
-    /// The leases of a living attachment that vanished.
-    pub(super) fn mend_leases(&mut self, record: &Record) {
-        let subject = Subject::of(record);
+    /// The leases of a living attachment that vanished. `None` when nothing can be done; then the report says why.
+    fn lost(&mut self, subject: &Subject, record: &Record) -> Option<Vec<IpAddr>> {
         let lost = match host_local::lost(record) {
             Ok(lost) => lost,
-            Err(error) => return self.report.failure(&subject, None, Obstacle::Refused, error.msg),
+            Err(error) => {
+                self.report.failure(subject, None, Obstacle::Refused, error.msg);
+                return None;
+            }
         };
         let place = host_local::data_dir_of(record).join(&record.network);
-        let file = |address: &IpAddr| -> PathBuf { place.join(address.to_string()) };
         let mut free = Vec::new();
         for lost in lost {
             match lost {
@@ -141,24 +139,35 @@ impl Pass<'_> {
                     let other = &holder.container;
                     let reason =
                         format!("{address} is leased to container {other} too; restart one of the two");
-                    self.report.failure(&subject, None, Obstacle::LeaseTaken(file(&address)), reason);
+                    let file = place.join(address.to_string());
+                    self.report.failure(subject, None, Obstacle::LeaseTaken(file), reason);
                 }
             }
         }
-        if free.is_empty() {
-            return;
-        }
-        if let Some(link) = dangling(&place) {
+        if let Some(link) = dangling(&place).filter(|_| !free.is_empty()) {
             let reason =
                 format!("{} is a link that leads nowhere: no lease can be made there", link.display());
-            return self.report.failure(&subject, None, Obstacle::Dangling(link), reason);
+            self.report.failure(subject, None, Obstacle::Dangling(link), reason);
+            return None;
         }
+        Some(free)
+    }
+
+    /// They are made again.
+    pub(super) fn mend_leases(&mut self, record: &Record) {
+        let subject = Subject::of(record);
+        let Some(free) = self.glance(|pass| pass.lost(&subject, record)) else { return };
+        let place = host_local::data_dir_of(record).join(&record.network);
+        let file = |address: &IpAddr| -> PathBuf { place.join(address.to_string()) };
         let leases =
             |addresses: &[IpAddr]| addresses.iter().map(|address| Step::Lease(file(address))).collect();
         if self.scope.dry_run {
             return self.plan(&subject, Action::Repair, leases(&free));
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
+        if self.lost(&subject, &record).is_none_or(|lost| lost.is_empty()) {
+            return;
+        }
         match host_local::restore(&record, self.records.boot()) {
             Ok(made) => self.report.change(&subject, Action::Repair, leases(&made)),
             Err(error) => {

@@ -11,10 +11,7 @@ use crate::state::lock::NodeLock;
 impl Pass<'_> {
     pub(super) fn mend_ports(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let Some(steps) = self.missing_ports(&subject, record) else { return };
-        if steps.is_empty() {
-            return;
-        }
+        let Some(steps) = self.glance(|pass| pass.missing_ports(&subject, record)) else { return };
         if self.scope.dry_run {
             return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Port).collect());
         }

@@ -105,11 +105,11 @@ fn every_verb_that_changes_something_has_one_line_that_tells_who_what_and_how_lo
             "runtimeConfig": {"portMappings": mappings}
         });
         call("portmap", "ADD", &pod, &ports).succeed();
-        let steps = "read config lock record observe apply flows answer";
+        let steps = "read config lock record observe apply answer";
         assert_eq!(masked(only_line()), with_address(said("portmap", "ADD", steps)));
 
         call("portmap", "DEL", &pod, &ports).succeed();
-        assert_eq!(masked(only_line()), said("portmap", "DEL", "read config lock ports flows answer"));
+        assert_eq!(masked(only_line()), said("portmap", "DEL", "read config lock ports answer"));
         call("bridge", "DEL", &pod, &bridge()).succeed();
         let steps = "read config record links ports lease answer";
         assert_eq!(masked(only_line()), said("bridge", "DEL", steps));

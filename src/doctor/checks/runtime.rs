@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::conflist;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
-use crate::doctor::evidence::configuration::Configuration;
+use crate::doctor::evidence::configuration::{Configuration, ConfiguredNetwork, Directory};
+use crate::doctor::evidence::plugins::{Condition, PluginFile};
 use crate::doctor::evidence::runtime::{Asked, Runtimes};
 use crate::host::cri::{self, Loaded, Reason, Status, Wanted};
 use crate::host::runtimes::Runtime;
@@ -218,10 +219,26 @@ fn expected<'a>(
         Some((_, first)) if first.types.first().is_some_and(|kind| conflist::hands_on(kind)) => {
             Err("the first configuration hands pods on to others")
         }
+        Some((_, first)) if is_loaded(status, &first.name) && is_at_fault(directory, first) => {
+            Err("its own configuration or its plugins are what is wrong")
+        }
         Some((_, first)) if first.is_ours() || installed.networks.contains(&first.name) => Ok(&first.name),
         Some(_) => Err("the first configuration is not ours"),
         None => Err("there is no configuration that can be read"),
     })
+}
+
+fn is_loaded(status: &Status, network: &str) -> bool {
+    let first = status.cni.as_ref().and_then(|cni| cni.networks.first());
+    first.is_some_and(|first| first.name == network)
+}
+
+/// Its plugins answer STATUS with what other checks name: they take no new pods, or cannot be executed.
+fn is_at_fault(directory: &Directory, network: &ConfiguredNetwork) -> bool {
+    let is_sound = |file: &PluginFile| matches!(file.condition, Condition::Sound(_) | Condition::Unknown(_));
+    let plugins = directory.searches.iter().flat_map(|search| &search.plugins);
+    let mut named = plugins.filter(|(name, _)| network.types.contains(name));
+    network.drains || named.any(|(_, file)| !file.as_ref().is_some_and(is_sound))
 }
 
 fn not_loaded(

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,6 +29,9 @@ const LONGEST_SETTLE: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_mins(2);
 /// SIGTERM and SIGINT are the same on every architecture of Linux.
 const SIGNALS: [i32; 2] = [15, 2];
+
+/// What a terminal sends that goes away, and people who want a configuration to be read again.
+const HANGUP: i32 = 1;
 
 /// What is to be looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +57,8 @@ impl Signals {
         for signal in SIGNALS {
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
         }
+        // There is nothing to read anew, every look does; without a handler it would end whoever stays.
+        signal_hook::flag::register(HANGUP, Arc::default())?;
         Ok(Self(read))
     }
 

@@ -132,8 +132,10 @@ fn several_runtimes_share_a_directory_without_garbage_collection() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        host.installed("");
+        let out = host.installed("");
         assert_eq!(host.conflist()["disableGC"], true);
+        assert!(out.stdout.contains("note     cri-o makes host ports itself"), "{out}");
+        assert!(!host.installed("--host-ports false").stdout.contains("makes host ports itself"));
     });
 }
 

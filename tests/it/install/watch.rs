@@ -142,6 +142,37 @@ fn it_ends_on_both_signals_and_leaves_everything() {
 }
 
 #[test]
+fn a_hangup_is_no_reason_to_end() {
+    sandboxed(|| {
+        let host = Host::new();
+        let watch = Watch::start(&host);
+        for _ in 0..3 {
+            Node.run(&format!("kill -HUP {}", watch.id()));
+            thread::sleep(Duration::from_millis(200));
+        }
+        fs::remove_file(host.path(BIN).join("portmap")).unwrap();
+        eventually("it repairs", PATIENCE, || host.path(BIN).join("portmap").exists());
+        assert_eq!(watch.end("-TERM").0, Some(0));
+    });
+}
+
+/// With so few open files nothing can be looked at: that is said, and it stays.
+#[test]
+fn who_cannot_repair_says_so() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        let mut command = Command::new("prlimit");
+        command.arg("--nofile=8").arg(lab::binary()).args(["install", "--root"]).arg(&host.root);
+        let watch = Watch::run(&mut command, &host.path(CONFLIST));
+        eventually("it says so", PATIENCE, || watch.said().contains("repaired: Too many open files"));
+        let (code, said) = watch.end("-TERM");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("it needs more open files (LimitNOFILE, ulimit -n)"), "{said}");
+    });
+}
+
+#[test]
 fn idle_it_does_nothing_at_all() {
     sandboxed(|| {
         let host = Host::new();

@@ -62,6 +62,39 @@ fn without_the_right_to_enter_pods_the_node_is_repaired() {
     });
 }
 
+/// While a DEL runs a pod is half there: nothing of that is trouble, and afterwards there is nothing to say.
+#[test]
+fn what_a_del_is_removing_is_no_trouble() {
+    sandboxed(|| {
+        let house = House::new();
+        let port = house.web.port();
+        let locks = lab::files("/run/smarter-cni/locks");
+        assert!(!locks.is_empty(), "every record has a lock");
+        // As a DEL holds them, between the links and the record.
+        let held: Vec<_> = locks
+            .iter()
+            .map(|name| {
+                let line = format!("flock /run/smarter-cni/locks/{name} sleep 60");
+                Node.command(&line).spawn().unwrap()
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        run("ip", &["link", "del", port]);
+        let (status, report) = with_net_admin_alone();
+        assert_eq!((status, &report["failures"]), (0, &json!([])), "{report}");
+        for mut child in held {
+            Node.run(&format!("pkill -P {}", child.id()));
+            child.wait().unwrap();
+        }
+        // Nobody removes it: now it is.
+        let (status, report) = with_net_admin_alone();
+        assert_eq!(status, 1, "{report}");
+        assert!(report["failures"].to_string().contains("may enter the pod's network namespace"), "{report}");
+        reconcile();
+        house.assert_flows("after a repair with all rights");
+    });
+}
+
 #[test]
 fn only_root_may_run_it() {
     sandboxed(|| {
