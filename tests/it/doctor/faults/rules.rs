@@ -17,7 +17,7 @@ faults! {
         sh("nft delete chain ip smarter-cni mss_clamp");
     };
     a_set_has_an_interface_that_is_gone: [("rules-leftover", "table ip smarter-cni")] => 0, |_| {
-        sh("nft add element ip smarter-cni bridges '{ \"old0\" }'");
+        sh("nft add element ip smarter-cni clamped '{ \"old0\" }'");
     };
     somebody_flushed_all_rules: [("table-missing", "table ip smarter-cni")] => 1, |_| sh("nft flush ruleset");
     the_tables_of_both_families_are_gone [kind: super::dual()]: [
