@@ -261,7 +261,6 @@ fn a_network_goes_with_its_bridge_and_its_last_pod() {
         for words in [
             "delete rule ip smarter-cni egress",
             "clamped { \"house0\" }",
-            "bridges { \"house0\" }",
             "the rules of ip filter FORWARD with the comment \"smarter-cni house0\"",
         ] {
             assert!(made.contains(words), "{words}: {made}");
