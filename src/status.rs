@@ -89,11 +89,12 @@ pub fn shown() -> (String, String) {
 /// A network that nothing is known of is a slip of the pen.
 fn is_known(network: Option<&str>) -> Result<(), String> {
     let Some(network) = network else { return Ok(()) };
-    let known: Vec<String> = assemble::assemble(&gather::gather(), None)
-        .networks
-        .into_iter()
-        .map(|network| network.name)
-        .collect();
+    let view = assemble::assemble(&gather::gather(), None);
+    // What could not be read may be there.
+    if !view.unread.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<String> = view.networks.into_iter().map(|network| network.name).collect();
     match known.iter().any(|known| known == network) {
         true => Ok(()),
         false if known.is_empty() => Err(format!("there is no network {network:?}: no pod is attached")),

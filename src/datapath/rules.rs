@@ -57,11 +57,6 @@ fn masquerade_table(subnet: IpNetwork) -> Table {
     Table::new(if subnet.is_ipv4() { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
 }
 
-/// Where the rule of a subnet stands.
-pub(super) fn masquerade_place(subnet: IpNetwork) -> (Table, &'static str) {
-    (masquerade_table(subnet), MASQUERADE)
-}
-
 /// The whole of what `add_masquerade` commits. Adding what is there already is nothing, but for the rule.
 pub fn masquerade_transaction(network: &str, subnet: IpNetwork) -> Transaction {
     let table = masquerade_table(subnet);

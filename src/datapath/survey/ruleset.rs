@@ -8,16 +8,13 @@ mod listing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-
 pub use foreign::{AddressRule, ForeignPort};
 
 use crate::datapath::firewall::observe::{forward_table, is_foreign};
 use crate::datapath::firewall::passage::ForwardTable;
-use crate::datapath::firewall::uplinks::{Pair, pairs};
 use crate::datapath::firewall::way::{Chains, Condition, Spot};
-use crate::datapath::firewall::{ChainName, accepts, guard, rules as forward};
-use crate::datapath::hostports::{Entry, Mapping, missing, tables};
+use crate::datapath::firewall::{ChainName, accepts, rules as forward};
+use crate::datapath::hostports::{Entry, Mapping, tables};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules;
 use crate::kernel::nft::{self, ChainInfo, Datum, PlacedRule, RuleInfo, Table, TableFamily};
@@ -37,8 +34,6 @@ pub struct Ruleset {
     /// Pods whose clients on the node are masqueraded: those get through by 127.0.0.1.
     pub local_clients: BTreeSet<IpAddr>,
     spoof_allowed: Vec<(IfName, Mac)>,
-    /// Uplinks that are kept apart.
-    apart: BTreeSet<(Family, Pair)>,
     /// Tables that only their maker may change.
     owned: Vec<Table>,
     /// Sets of interfaces in tables of others that stand on the forward hook.
@@ -112,9 +107,6 @@ impl Ruleset {
                 self.local_clients.insert(*pod);
             }
         }
-        for pair in guard::standing_pairs(socket, family)? {
-            self.apart.insert((family, pair));
-        }
         for (name, set) in [("pod_links", tables::pod_links()), ("clamped", forward::clamped_set())] {
             for element in nft::elements(socket, &table, &set)? {
                 if let [Datum::IfName(interface)] = element.key.as_slice() {
@@ -143,77 +135,6 @@ impl Ruleset {
     fn rules_of(&self, table: &Table, chain: &str) -> Vec<RuleInfo> {
         let here = |placed: &&PlacedRule| placed.table == *table && placed.chain == chain;
         self.rules.iter().filter(here).map(|placed| placed.rule.clone()).collect()
-    }
-
-    /// Whether packets of the subnet leave with the node's address.
-    pub fn masquerades(&self, network: &str, subnet: IpNetwork) -> bool {
-        let (table, chain) = rules::masquerade_place(subnet);
-        let rule = rules::masquerade_rule(network, subnet);
-        self.rules_of(&table, chain).iter().any(|has| has.is(table.family, &rule))
-    }
-
-    /// The rules that our chains for host ports lack, as `nft` would add them.
-    pub fn lacking_for_ports(&self, family: Family) -> Vec<String> {
-        let table = tables::table(family);
-        let chains = &mut |chain: &str| Ok(self.rules_of(&table, chain));
-        let commands = missing::base(chains, family).unwrap_or_default();
-        commands.iter().filter(|command| matches!(command, nft::Command::AddRule { .. })).map(words).collect()
-    }
-
-    /// What is missing of the chain that keeps uplinks apart, once one of its kind stands.
-    pub fn lacking_for_guard(&self, family: Family, uplinks: &BTreeSet<IfName>) -> Vec<String> {
-        let apart = self.apart.iter().filter(|(of, _)| *of == family).map(|(_, pair)| pair.clone()).collect();
-        let add: BTreeSet<_> = pairs(uplinks).difference(&apart).cloned().collect();
-        let transaction =
-            guard::guard_transaction(family, forward::Standing::Missing, &add, &BTreeSet::new());
-        self.lacking_for(family, forward::GUARD, &transaction)
-    }
-
-    /// The same of the chain that keeps TCP segments to what the route carries.
-    pub fn lacking_for_clamp(&self, family: Family, interface: &IfName) -> Vec<String> {
-        let mut transaction = forward::clamp_transaction(family, interface, forward::Standing::Missing);
-        if self.interfaces.contains(&(family, "clamped", interface.clone())) {
-            transaction.commands.retain(|command| !matches!(command, nft::Command::AddElements { .. }));
-        }
-        self.lacking_for(family, forward::CLAMP, &transaction)
-    }
-
-    /// What the transaction would add to a chain that stands, and to its set.
-    fn lacking_for(&self, family: Family, chain: &str, transaction: &nft::Transaction) -> Vec<String> {
-        let table = tables::table(family);
-        if !self.chains.iter().any(|known| known.table == table && known.name == chain) {
-            return Vec::new();
-        }
-        let has = self.rules_of(&table, chain);
-        let lacking = transaction.commands.iter().filter(|command| match command {
-            nft::Command::AddRule { rule, .. } => !has.iter().any(|has| has.is(table.family, rule)),
-            nft::Command::AddElements { .. } => true,
-            _ => false,
-        });
-        lacking.map(words).collect()
-    }
-
-    pub fn has_clamp(&self, family: Family) -> bool {
-        let table = tables::table(family);
-        self.chains.iter().any(|chain| chain.table == table && chain.name == forward::CLAMP)
-    }
-
-    /// Whether the kernel knows the interface as one that leads to pods, for limits of ports.
-    pub fn knows_pod_link(&self, family: Family, interface: &IfName) -> bool {
-        self.interfaces.contains(&(family, "pod_links", interface.clone()))
-    }
-
-    /// Whether the port's frames are dropped unless they carry this MAC.
-    pub fn checks_source(&self, port: &IfName, mac: Mac) -> bool {
-        let table = rules::spoof_table();
-        let rule = rules::spoof_rule();
-        self.rules_of(&table, rules::SPOOF_CHECK).iter().any(|has| has.is(table.family, &rule))
-            && self.spoof_allowed.contains(&(port.clone(), mac))
-    }
-
-    /// Where a port of the node leads to, by the map that holds such keys.
-    pub fn element(&self, wanted: &Mapping) -> Option<&(Mapping, String)> {
-        self.mappings.iter().find(|(mapping, _)| Entry::Port(*mapping).has_key_of(&Entry::Port(*wanted)))
     }
 
     fn foreign_chains(&self) -> impl Iterator<Item = &ChainInfo> {
@@ -287,10 +208,6 @@ impl Ruleset {
 /// Only its family counts.
 fn any(family: Family) -> IpAddr {
     family.default_route().ip()
-}
-
-fn words(command: &nft::Command) -> String {
-    command.to_string()
 }
 
 fn is_iptables_hook(chain: &ChainInfo, table: &Table) -> bool {
