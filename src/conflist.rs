@@ -41,6 +41,7 @@ pub fn hands_on(kind: &str) -> bool {
 
 /// What can be said about a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Network {
     pub name: NetworkName,
     pub bridge: IfName,
