@@ -181,16 +181,18 @@ struct Fill {
 }
 
 impl Fill {
-    /// A walk passes all buckets of the table, 15 ns for each (4 ms for 262,144), and a flow that is carried over here
-    /// costs 1.5 µs. There are as many buckets as there may be flows (nf_conntrack_init_start since 5.15, before that a
-    /// quarter); how many flows a narrow question carries over is not known, but hardly all.
+    /// In units of 15 ns: a walk passes all buckets of the table and compares every flow in it, and a flow that is carried
+    /// over here costs a hundred. There are as many buckets as there may be flows (nf_conntrack_init_start since 5.15, before
+    /// that a quarter); how many flows a narrow question carries over is not known, but hardly all.
     fn cheapest<'a>(&self, all: &'a [Question], narrow: &'a [Vec<Question>]) -> &'a [Question] {
-        const FLOW: u64 = 100;
+        const COMPARED: u64 = 8;
+        const CARRIED: u64 = 100;
         // A limit of none is no table of nothing.
         const FEWEST: u32 = 1 << 14;
-        let buckets = u64::from(self.limit.max(self.entries).max(FEWEST));
-        let walks = |questions: &[Question]| questions.len() as u64 * buckets;
-        let mut cheapest = (buckets + FLOW * u64::from(self.entries), all);
+        let entries = u64::from(self.entries);
+        let walk = u64::from(self.limit.max(self.entries).max(FEWEST)) + COMPARED * entries;
+        let walks = |questions: &[Question]| questions.len() as u64 * walk;
+        let mut cheapest = (walk + CARRIED * entries, all);
         for questions in narrow {
             if walks(questions) < cheapest.0 {
                 cheapest = (walks(questions), questions);
