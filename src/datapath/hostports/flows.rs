@@ -81,7 +81,7 @@ impl Stale {
             let mut forgotten = 0;
             for ((family, protocol), ports) in &groups {
                 let all = Question::all(*family, Some(*protocol));
-                let narrow = [by_port(&all, ports), by_place(&all, ports, &own)];
+                let narrow = [by_port(&all, ports), by_place(&all, ports, &own, look > 0)];
                 let leaves = |original: &Tuple, reply: &Tuple| leaves(ports, &ends(original, reply), &own);
                 forgotten += conntrack::forget(&mut socket, &all, &narrow, leaves)?;
             }
@@ -114,7 +114,10 @@ fn by_port(all: &Question, ports: &Ports) -> Vec<Question> {
 
 /// A port that closes leaves flows of its pod, one that opens those of the node's address: to it, or begun by it and not
 /// translated. [`is_stale`] says why.
-fn by_place(all: &Question, ports: &Ports, own: &[IpAddr]) -> Vec<Question> {
+///
+/// Flows that a pod began with a belated answer are there only where a flow was forgotten before: asked for at first, all that a
+/// pod ever began would be carried over.
+fn by_place(all: &Question, ports: &Ports, own: &[IpAddr], belated: bool) -> Vec<Question> {
     let (mut pods, mut places) = (BTreeSet::new(), BTreeSet::new());
     let mut loopback = false;
     for (mapping, turn) in ports.values().flatten() {
@@ -134,7 +137,9 @@ fn by_place(all: &Question, ports: &Ports, own: &[IpAddr]) -> Vec<Question> {
     let mut questions = Vec::new();
     for pod in pods {
         questions.push(Question { reply: src(pod), ..all.clone() });
-        questions.push(Question { original: src(pod), ..all.clone() });
+        if belated {
+            questions.push(Question { original: src(pod), ..all.clone() });
+        }
     }
     for place in places {
         questions.push(Question { original: dst(place), ..all.clone() });
@@ -187,7 +192,7 @@ mod tests {
     fn places(changed: &[(Mapping, Turn)]) -> Vec<Question> {
         let groups = Stale(changed.to_vec()).groups();
         let ports = &groups[&(Family::V4, 17)];
-        by_place(&Question::all(Family::V4, Some(17)), ports, &OWN.map(ip))
+        by_place(&Question::all(Family::V4, Some(17)), ports, &OWN.map(ip), true)
     }
 
     #[test]
