@@ -26,10 +26,16 @@ pub(super) const CHECKS: &[Check] = &[
     G::Pods.planned("pod-port", "every pod's interface on the node is there", Broken, PLAN),
     G::Pods.planned("pod-port-detached", "every pod's port is on its bridge", Broken, PLAN),
     G::Pods.planned("pod-port-down", "every pod's port is up", Broken, PLAN),
-    G::Pods.planned("pod-interface", "every pod has its interface", Broken, PLAN),
-    G::Pods.planned("pod-interface-down", "every pod's interface is up", Broken, PLAN),
+    G::Pods.check("pod-interface", "every pod has its interface", Broken, PLAN_AND_PODS, |evidence| {
+        inside(evidence, "pod-interface")
+    }),
+    G::Pods.check("pod-interface-down", "every pod's interface is up", Broken, PLAN_AND_PODS, |evidence| {
+        inside(evidence, "pod-interface-down")
+    }),
     G::Pods.check("pod-loopback", "every pod's lo is up", Broken, PODS, loopback),
-    G::Pods.planned("pod-address", "every pod has its addresses", Broken, PLAN),
+    G::Pods.check("pod-address", "every pod has its addresses", Broken, PLAN_AND_PODS, |evidence| {
+        inside(evidence, "pod-address")
+    }),
     G::Pods.check("pod-route", "every pod has its routes", Broken, PLAN_AND_PODS, route),
     G::Pods.check("pod-neighbour", "every pod knows its gateway's MAC", Broken, PODS, neighbour),
     G::Pods.check("pod-mtu", "every pod's MTU is that of its port", Warning, PLAN_AND_PODS, mtu),
@@ -41,6 +47,17 @@ pub(super) const CHECKS: &[Check] = &[
         gateway,
     ),
 ];
+
+/// What the plan says of the insides of pods, and into which of them nobody could look.
+fn inside(evidence: &Evidence, id: &str) -> Verdict {
+    let mut findings = planned::verdict(evidence, id)?;
+    for pod in evidence.records()?.live() {
+        if let Sandbox::Unreadable(why) = &pod.sandbox {
+            findings.push(Finding::Unknown { object: pod.words(), why: why.clone() });
+        }
+    }
+    Ok(findings)
+}
 
 /// Each live pod for which `judge` finds something wrong inside, past its interface.
 fn each_inside(

@@ -125,6 +125,11 @@ fn a_feature_that_no_pod_was_promised_is_not_missed() {
     });
 }
 
+/// Without the ends of lines that only the terminal's width makes.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn a_module_that_is_blocked_is_named_with_the_file() {
     sandboxed(|| {
@@ -134,7 +139,9 @@ fn a_module_that_is_blocked_is_named_with_the_file() {
         assert!(text.starts_with('✓'), "what works cannot be blocked: {text}");
         let (text, status) = refused(MASQUERADE_V4, "ENOENT");
         assert!(
-            text.contains("fix:   /etc/modprobe.d/hardening.conf keeps module nft_masq from being loaded: remove that line there"),
+            unwrapped(&text).contains(
+                "fix: /etc/modprobe.d/hardening.conf keeps module nft_masq from being loaded: remove that line there"
+            ),
             "{text}"
         );
         assert!(text.contains("! kernel-module-blocked  module nft_masq:"), "{text}");
