@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
     name = "smarter-cni install",
     about = "Put the plugins and the network's configuration on this node",
     after_help = "Each setting can also be given in the environment, in upper or lower case, which is how the keys of a \
-                  ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, HOST_PORTS, \
+                  ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, FORWARD_OTHERS, HOST_PORTS, \
                   HOST_PORT_SNAT, HOST_PORT_STRICT, HOST_PORT_INTERFACES, DENY_HOST_PORT_INTERFACES, NETWORK, BRIDGE, \
                   BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more. Without any \
                   setting those of the last installation count again.\n\n\

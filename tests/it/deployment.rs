@@ -214,7 +214,7 @@ fn from_kubectl_apply_to_uninstall(release: Release) {
         ping(&one.network, "172.38.0.3");
         containerd.remove_pod(&one);
         ping(&two.network, "172.38.0.1");
-        containerd.remove_pod(&two);
+        containerd.end_pod(&two);
         let last = Instant::now();
         (kubelet.join().expect("kubelet"), last.elapsed())
     });
@@ -267,7 +267,7 @@ fn paste<'scope>(
                     eventually("it names the pods", PATIENCE, || said().contains("is attached"));
                 }
                 for pod in &pods {
-                    node.remove_pod(pod);
+                    node.end_pod(pod);
                 }
                 Instant::now()
             })

@@ -12,11 +12,16 @@ from typing import Callable
 CAPABILITIES = {
     "install": [],
     "install --watch": ["NET_ADMIN", "SYS_CHROOT"],
-    "uninstall": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
+    "uninstall --wait": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
     "uninstall --stay": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
 }
-# The one that waits follows what the host mounts and unmounts; the one that ends at once also starts where / is private.
-PROPAGATION = {"install": None, "install --watch": "HostToContainer", "uninstall": None, "uninstall --stay": "HostToContainer"}
+# The one that stays follows what the host mounts and unmounts; the one that ends also starts where / is private.
+PROPAGATION = {
+    "install": None,
+    "install --watch": "HostToContainer",
+    "uninstall --wait": None,
+    "uninstall --stay": "HostToContainer",
+}
 # CRI-O refuses less (cri-o/cri-o#1722, containers/nri-plugins#805), and runc copies itself into the account.
 LEAST_MEMORY = 24 << 20
 MOST_MEMORY = 64 << 20
@@ -26,6 +31,8 @@ LINKED = {"/run": ["/var/run"]}
 # needs no capability to become root of the host.
 FOR_THE_WATCH = {"/proc", "/proc/sys/net"}
 TO_READ = {"/proc"}
+# Where the plugins are elsewhere, /opt is there for a link of the host's that leads to them.
+PLUGINS_ELSEWHERE, LINK_TO_PLUGINS = "/usr/libexec/cni", "/opt"
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ def capabilities(container):
 
 def runs_our_program(daemonset):
     programs = [program(container) for container in containers(daemonset)]
-    if programs not in (["install", "install --watch"], ["uninstall", "uninstall --stay"]):
+    if programs not in (["install", "install --watch"], ["uninstall --wait", "uninstall --stay"]):
         yield f"runs {programs}"
     if len(pod(daemonset).get("initContainers", [])) != 1:
         yield "the one that ends is not the init container"
@@ -196,6 +203,8 @@ def mounts(daemonset):
             yield f"volume {name} is {sorted(volume)}"
         elif volume["hostPath"].get("type") not in ("Directory", "DirectoryOrCreate"):
             yield f"volume {name} is of type {volume['hostPath'].get('type')}"
+    paths = {volume.get("hostPath", {}).get("path") for volume in volumes.values()}
+    to_read = TO_READ | ({LINK_TO_PLUGINS} if PLUGINS_ELSEWHERE in paths else set())
     for container in containers(daemonset):
         wanted = set()
         for name, volume in volumes.items():
@@ -210,7 +219,7 @@ def mounts(daemonset):
             if mount.get("mountPropagation") != PROPAGATION.get(program(container)):
                 yield f"{container['name']}: {mount['mountPath']} has propagation {mount.get('mountPropagation')}"
             path = volumes.get(mount["name"], {}).get("hostPath", {}).get("path")
-            if mount.get("readOnly", False) != (path in TO_READ):
+            if mount.get("readOnly", False) != (path in to_read):
                 yield f"{container['name']}: {mount['mountPath']} has readOnly {mount.get('readOnly')}"
             if set(mount) - {"name", "mountPath", "mountPropagation", "readOnly"}:
                 yield f"{container['name']}: {mount['mountPath']} has {sorted(mount)}"

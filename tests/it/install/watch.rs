@@ -165,7 +165,7 @@ fn who_cannot_repair_says_so() {
         let mut command = Command::new("prlimit");
         command.arg("--nofile=8").arg(lab::binary()).args(["install", "--root"]).arg(&host.root);
         let watch = Watch::run(&mut command, &host.path(CONFLIST));
-        eventually("it says so", PATIENCE, || watch.said().contains("repaired: Too many open files"));
+        eventually("it says so", PATIENCE, || watch.said().contains("LimitNOFILE"));
         let (code, said) = watch.end("-TERM");
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("it needs more open files (LimitNOFILE, ulimit -n)"), "{said}");

@@ -40,6 +40,9 @@ struct Known {
 /// Path, Go's value, ours. Values are JSON; `*` for any.
 type Difference = (&'static str, &'static str, &'static str);
 
+const FORWARDING: &str = "The node is a router as long as it has pods: DEL of the last one gives forwarding back where an ADD had \
+                          switched it on. Go leaves it on.";
+
 const KNOWN: &[Known] = &[
     // Results and versions.
     Known {
@@ -407,5 +410,84 @@ const KNOWN: &[Known] = &[
         stories: &["portmap/*"],
         differences: &[("/01 CHECK/status", "1", "0"), ("/01 CHECK/answer", r#"{"code":999}"#, "null")],
         reason: "CHECK of a pod with IPv4 alone asks Debian's build for IPv6 rules too, and fails; later ones and ours do not.",
+    },
+    Known {
+        of: BOTH,
+        stories: &[
+            "again/interface-is-taken",
+            "again/second-add-fails",
+            "args/kubernetes",
+            "bridge/default-gateway",
+            "bridge/default-name",
+            "bridge/dual-stack",
+            "bridge/everything",
+            "bridge/exists-with-mtu",
+            "bridge/exists-with-the-address",
+            "bridge/force-address",
+            "bridge/gateway",
+            "bridge/masquerade",
+            "bridge/masquerade-dual",
+            "check/address-is-gone",
+            "check/bridge-is-gone",
+            "check/default-route-is-gone",
+            "check/dual-stack",
+            "check/interface-is-gone",
+            "check/lease-is-gone",
+            "check/link-is-down",
+            "check/mac-changed",
+            "check/no-prev-result",
+            "check/too-old",
+            "ip/args",
+            "ip/cni-args",
+            "ip/runtime-config",
+            "json/case-of-keys",
+            "mac/args",
+            "mac/cni-args",
+            "mac/precedence",
+            "mac/runtime-config",
+            "ranges/start-end-gateway",
+            "ranges/two-in-one-set",
+            "routes/default-from-ipam",
+            "routes/default-with-gw-and-default-gateway",
+            "routes/dual",
+            "routes/static",
+            "routes/with-mtu",
+        ],
+        differences: &[("*/state/node/sysctls/net/ipv4/ip_forward", r#""1""#, r#""0""#)],
+        reason: FORWARDING,
+    },
+    Known {
+        of: NEW,
+        stories: &[
+            "new/backend-without-masquerade",
+            "new/dad",
+            "new/gc-with-the-pod",
+            "new/gc-without-the-pod",
+            "new/masquerade-iptables",
+            "new/masquerade-nftables",
+            "new/routes-with-everything",
+            "new/status",
+        ],
+        differences: &[("*/state/node/sysctls/net/ipv4/ip_forward", r#""1""#, r#""0""#)],
+        reason: FORWARDING,
+    },
+    Known {
+        of: BOTH,
+        stories: &[
+            "bridge/dual-stack",
+            "bridge/everything",
+            "bridge/ipv6-only",
+            "bridge/masquerade-dual",
+            "check/dual-stack",
+            "routes/dual",
+        ],
+        differences: &[("*/state/node/sysctls/net/ipv6/conf/all/forwarding", r#""1""#, r#""0""#)],
+        reason: FORWARDING,
+    },
+    Known {
+        of: NEW,
+        stories: &["new/dad"],
+        differences: &[("*/state/node/sysctls/net/ipv6/conf/all/forwarding", r#""1""#, r#""0""#)],
+        reason: FORWARDING,
     },
 ];
