@@ -85,6 +85,8 @@ fn uninstall(
     Mode { force, dry_run }: Mode,
 ) -> Result<Report, String> {
     let root = Root::at("/");
+    // Before the look: a pod that goes while it is taken changes the number, and the next look comes at once.
+    let pods = pods::remembered();
     let _lock =
         if dry_run { None } else { Lock::take_if_installed(&root).map_err(|error| error.to_string())? };
     let (mut have, mut notes) = look(&root, program, directories)?;
@@ -100,7 +102,7 @@ fn uninstall(
     }
     let plan = removal::plan(&have, force);
     let mut report = Report { notes, ..Report::new(Outcome::Planned) };
-    report.pods = pods::remembered();
+    report.pods = pods;
     report.errors = plan.waiting_for.iter().map(|pod| format!("{pod} is attached")).collect();
     if dry_run {
         report.steps = plan.steps.iter().map(ToString::to_string).collect();

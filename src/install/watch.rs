@@ -13,7 +13,7 @@ mod waiter;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -29,6 +29,9 @@ use crate::host::root::Root;
 /// Before the next attempt where waiting itself fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How soon the end of the first installation is noticed.
+const A_MOMENT: Duration = Duration::from_millis(20);
+
 /// Installs, then looks again and again until a signal comes. Each look is a process of its own: whoever stays for months
 /// keeps no more in memory than it takes to wait (2 MiB less).
 ///
@@ -36,7 +39,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// again. Nobody else would repair the rest.
 pub(super) fn watch(arguments: &[OsString], root: PathBuf, signals: Signals) -> Answer {
     let arguments: Vec<&OsString> = arguments.iter().filter(|word| *word != "--watch").collect();
-    let tried = own().args(&arguments).status();
+    let tried = match first(&arguments, &signals) {
+        Ok(None) => return Answer::default(),
+        Ok(Some(status)) => Ok(status),
+        Err(error) => Err(error),
+    };
     let is_installed = Root::at(&root).exists(Path::new(installation::FILE));
     match tried {
         Ok(status) if status.success() || is_installed => {}
@@ -52,6 +59,22 @@ pub(super) fn watch(arguments: &[OsString], root: PathBuf, signals: Signals) -> 
     }
     stay(&arguments, Waiter::new(root, signals));
     Answer::default()
+}
+
+/// The first installation, which may wait for the runtime. `None`: a signal came; whatever it was doing, the next one
+/// finishes.
+fn first(arguments: &[&OsString], signals: &Signals) -> io::Result<Option<ExitStatus>> {
+    let mut child = own().args(arguments).spawn()?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if signals.come_within(A_MOMENT, 1, || false)? {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+    }
 }
 
 fn own() -> Command {

@@ -25,7 +25,15 @@ impl Pass<'_> {
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
         let Some(steps) = self.missing(&subject, &record) else { return };
-        let (made, failures) = repair::apply_repair(&mut self.session, steps);
+        let (mut made, mut failures) = repair::apply_repair(&mut self.session, steps);
+        // Of a link that had another name, or was not there, only now is seen what else somebody did to it.
+        if failures.is_empty()
+            && let Some(rest) = self.missing(&subject, &record).filter(|rest| !rest.is_empty())
+        {
+            let (more, failed) = repair::apply_repair(&mut self.session, rest);
+            made.extend(more);
+            failures = failed;
+        }
         self.report.change(&subject, Action::Repair, made.into_iter().map(Step::Link).collect());
         for failure in failures {
             let step = Step::Link(*failure.step);
