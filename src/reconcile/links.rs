@@ -26,8 +26,9 @@ impl Pass<'_> {
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
         let Some(steps) = self.missing(&subject, &record) else { return };
         let (mut made, mut failures) = repair::apply_repair(&mut self.session, steps);
-        // Of a link that had another name, or was not there, only now is seen what else somebody did to it.
+        // Of a link that had another name only now is seen what else somebody did to it.
         if failures.is_empty()
+            && made.iter().any(|step| matches!(step, LinkStep::Rename { .. }))
             && let Some(rest) = self.missing(&subject, &record).filter(|rest| !rest.is_empty())
         {
             let (more, failed) = repair::apply_repair(&mut self.session, rest);

@@ -26,7 +26,9 @@ impl Pass<'_> {
         let Some(port) = ports.iter().find(identity) else {
             // Somebody else's plugin may have attached it: then its address tells.
             let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
-            let carried = record.plugin != bridge::PLUGIN && {
+            let known = self.records.of_attachment(&record.attachment()).unwrap_or_default();
+            let is_ours = known.iter().any(|known| known.plugin == bridge::PLUGIN);
+            let carried = !is_ours && {
                 let carried = census::carried_addresses();
                 promised.into_iter().any(|address| carried.contains(&address))
             };
