@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Stat, flock, fstat, major, minor, stat};
 use rustix::io::Errno;
 
-use crate::text::typed;
+use crate::text::{printable, typed};
 
 /// One that is stopped goes on when somebody says so, and that is not soon.
 const PATIENCE_WITH_STOPPED: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ fn held_by(file: &File, path: &Path) -> String {
 
 /// Who holds the lock of a file, and what ends that, in one line.
 pub fn in_words(holder: Option<&Holder>, path: &Path) -> String {
-    let path_words = path.display();
+    let path_words = typed(path.display());
     match holder {
         None => format!(
             "somebody holds it who cannot be seen from here; fuser -v {path_words} on the host names it"
@@ -163,8 +163,7 @@ fn known(pid: u32) -> Holder {
     let (command, rest) = command.unwrap_or(("unknown", ""));
     let stopped = matches!(rest.trim_start().chars().next(), Some('T' | 't'));
     // Whoever calls itself so could move the cursor of whoever reads it.
-    let command = command.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    Holder { pid, command, stopped }
+    Holder { pid, command: printable(command).into_owned(), stopped }
 }
 
 /// The kernel's own file, which is as long as it is.

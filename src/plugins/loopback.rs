@@ -69,11 +69,14 @@ fn is_of_another(request: &Request, netns: &Netns) -> Result<bool> {
     let container = request.attachment()?.container.as_str();
     let (dev, ino) = netns.identity();
     let here = Some(NetnsId { dev, ino });
-    let records = node_records()?.all().map_err(Error::internal)?;
-    let (own, others): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.container_id == container);
-    let was_here = own.iter().any(|record| record.netns_id == here);
-    let was_elsewhere = own.iter().any(|record| record.netns_id.is_some() && record.netns_id != here);
-    Ok(!was_here && (was_elsewhere || others.iter().any(|record| record.netns_id == here)))
+    let records = node_records()?;
+    let own = records.of_container(container).map_err(Error::internal)?;
+    let mut known = own.iter().filter_map(|record| record.netns_id).peekable();
+    if known.peek().is_some() {
+        return Ok(known.all(|id| Some(id) != here));
+    }
+    // Only now is every pod's record read.
+    Ok(records.all().map_err(Error::internal)?.iter().any(|record| record.netns_id == here))
 }
 
 pub fn check(request: &Request) -> Result<()> {

@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &["net", "file"]),
     ("state", &["net", "file"]),
     ("host", &["net", "file"]),
-    ("datapath", &["net", "state"]),
+    ("datapath", &["net", "text", "state"]),
     ("plugins", &["net", "file", "applet", "conflist", "log", "cni", "state", "datapath"]),
     (
         "reconcile",

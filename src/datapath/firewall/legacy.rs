@@ -10,13 +10,14 @@ use super::ChainName;
 use super::passage::{ACCEPTS, Change, ForwardTable, comment, recognized};
 use super::way::{Chains, Condition, Direction, End, Maker, Rule, Verdict, track};
 use crate::net::{Family, IfName};
+use crate::text;
 
 const BASE: &str = "FORWARD";
 /// Targets behind which the next rule follows.
-const TARGETS_THAT_GO_ON: [&str; 12] =
+pub(super) const TARGETS_THAT_GO_ON: [&str; 12] =
     ["LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "CT", "CLASSIFY", "DSCP", "TOS", "TRACE", "AUDIT", "SET"];
-/// Modules that single out a few packets, where they are not negated.
-const NARROW_MODULES: [&str; 17] = [
+/// Modules that single out a few packets, where they are not negated. Others could be true of all.
+pub(super) const NARROW_MODULES: [&str; 17] = [
     "tcp",
     "udp",
     "sctp",
@@ -63,10 +64,11 @@ pub fn accepts(interface: &IfName) -> [Vec<String>; ACCEPTS] {
     [rule(&["-i", name]), into("RELATED,ESTABLISHED"), into("DNAT")]
 }
 
-/// As a person types it.
+/// As a person types it: a comment between `"`, as iptables lists it, and whatever else a shell would take apart quoted.
 pub fn typed(program: &str, arguments: &[String]) -> String {
+    let is_comment = |word: &str| word.contains(' ') && word.split(' ').all(|part| text::typed(part) == part);
     let words =
-        arguments.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word.clone() });
+        arguments.iter().map(|word| if is_comment(word) { format!("\"{word}\"") } else { text::typed(word) });
     std::iter::once(program.to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,29 +1,7 @@
 //! Matches and targets of x_tables, which `iptables-nft` hangs into rules of nf_tables. Layouts are those of the headers named.
 
+use crate::datapath::firewall::legacy::{NARROW_MODULES, TARGETS_THAT_GO_ON};
 use crate::datapath::firewall::way::{Condition, Verdict};
-
-/// Targets of x_tables behind which the next rule follows.
-const TARGETS_THAT_GO_ON: [&str; 12] =
-    ["LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "CT", "CLASSIFY", "DSCP", "TOS", "TRACE", "AUDIT", "SET"];
-/// Matches of x_tables that single out a few packets. Others could be true of all.
-const NARROW_MATCHES: [&str; 16] = [
-    "tcp",
-    "udp",
-    "sctp",
-    "icmp",
-    "icmp6",
-    "multiport",
-    "iprange",
-    "mac",
-    "limit",
-    "hashlimit",
-    "recent",
-    "string",
-    "set",
-    "time",
-    "u32",
-    "connlimit",
-];
 
 /// A target of x_tables; NFTA_TARGET_NAME comes with its zero.
 pub(super) fn target(data: &[u8]) -> Option<Verdict> {
@@ -47,7 +25,7 @@ pub(super) fn condition(name: &str, revision: u32, info: &[u8]) -> Option<Condit
             Some(bits) => Condition::Track { bits: u32::from_ne_bytes(*bits), negated: false },
             None => Condition::Obscure,
         }),
-        (name, _) if NARROW_MATCHES.contains(&name) => Some(Condition::Narrow),
+        (name, _) if NARROW_MODULES.contains(&name) => Some(Condition::Narrow),
         _ => Some(Condition::Obscure),
     }
 }
