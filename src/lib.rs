@@ -39,6 +39,7 @@ pub mod applet;
 pub mod cni;
 pub mod conflist;
 pub mod datapath;
+pub mod dns;
 pub mod doctor;
 pub mod file;
 pub mod host;

@@ -60,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
+    ("dns", &["net", "text", "file", "state"]),
     ("status", &["net", "text", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     (
@@ -166,6 +167,14 @@ const PURE: &[&str] = &[
     "host/cri/reply.rs",
     "host/cri/verbose.rs",
     "datapath/step/words.rs",
+    "dns/cache.rs",
+    "dns/cache/",
+    "dns/forward/answer.rs",
+    "dns/forward/question.rs",
+    "dns/forward/reply.rs",
+    "dns/forward/schedule.rs",
+    "dns/forward/servers.rs",
+    "dns/upstreams.rs",
     "plugins/*/promise.rs",
 ];
 /// The specification asks for the execution of foreign plugins, and this file is where.
