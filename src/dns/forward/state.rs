@@ -43,7 +43,7 @@ impl Forwarder {
     }
 
     /// Reads the files again.
-    pub(super) fn reload(&self) {
+    pub(crate) fn reload(&self) {
         if let Source::Files(paths) = &self.settings.upstreams {
             self.found.replace(paths.iter().map(|path| watch::read(path)).collect());
         }

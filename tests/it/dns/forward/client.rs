@@ -72,7 +72,8 @@ pub(super) fn uplinks(servers: &[&str]) {
 }
 
 pub(super) fn nameservers(servers: &[&str]) -> String {
-    servers.iter().map(|server| format!("nameserver {server}\n")).collect()
+    let lines: Vec<_> = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    lines.concat()
 }
 
 pub(super) fn write_file(path: &str, text: &str) {
