@@ -25,7 +25,7 @@ pub(crate) struct Servers {
 #[derive(Clone, Debug)]
 struct Server {
     upstream: Upstream,
-    /// In a row.
+    /// Times that it was found not to work, in a row: many questions that fail together are one.
     failures: u32,
     failed: Duration,
     /// Questions in a row that were only answered without EDNS.
@@ -102,8 +102,9 @@ impl Servers {
         {
             servers.insert(1, first.choice());
             at_once = 2;
-            // One question is enough to find out.
+            // One question is enough to find out, and until it is answered the server has failed again.
             first.failed = now;
+            first.failures = first.failures.saturating_add(1);
             failing.remove(0);
         }
         servers.extend(failing.iter().map(|server| server.choice()));
@@ -153,7 +154,7 @@ impl Servers {
 
     pub(crate) fn failed(&mut self, upstream: &Upstream, now: Duration) {
         self.change(upstream, |server| {
-            server.failures = server.failures.saturating_add(1);
+            server.failures = server.failures.max(1);
             server.failed = now;
             server.counters.failures += 1;
         });
@@ -247,13 +248,18 @@ mod tests {
         some.failed(&up(1), T(16));
         is(&mut some, 25, &["2", "1"], 1);
         is(&mut some, 26, &["2", "1"], 2);
+        // Many questions that fail at the same time are one failure.
         for _ in 0..40 {
             some.failed(&up(1), T(30));
         }
-        is(&mut some, 89, &["2", "1"], 1);
-        is(&mut some, 90, &["2", "1"], 2);
-        some.answered(&up(1), true, false, T(90));
-        is(&mut some, 91, &["1", "2"], 1);
+        is(&mut some, 49, &["2", "1"], 1);
+        is(&mut some, 50, &["2", "1"], 2);
+        for at in [90, 150, 210] {
+            is(&mut some, at - 1, &["2", "1"], 1);
+            is(&mut some, at, &["2", "1"], 2);
+        }
+        some.answered(&up(1), true, false, T(211));
+        is(&mut some, 212, &["1", "2"], 1);
     }
 
     #[test]

@@ -301,6 +301,17 @@ fn a_server_from_before_edns_is_asked_without() {
 }
 
 #[test]
+fn a_question_that_was_lost_is_asked_again_without_edns() {
+    run(async {
+        let up = server(|asked| if asked.before == 0 { vec![] } else { vec![asked.address(60)] }).await;
+        let forwarder = forwarder(&[&up]);
+        assert!(good(&forwarder.answer(&ask("web.example"), CLIENT).await));
+        let counters = forwarder.counters().upstreams[0].counters;
+        assert_eq!((counters.asked, counters.answered, counters.failures), (2, 1, 1));
+    });
+}
+
+#[test]
 fn a_silent_upstream_keeps_nobody_waiting_for_long() {
     run(async {
         let up = server(|_| vec![]).await;
