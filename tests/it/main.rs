@@ -27,4 +27,5 @@ mod reconcile;
 mod repository;
 mod sandbox;
 mod status;
+mod upgrade;
 mod vm;
