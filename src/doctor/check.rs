@@ -122,10 +122,12 @@ pub enum Need {
     Runtime,
     /// What `reconcile` would do.
     Plan,
+    /// Rules and routes on the way of pods' packets.
+    Flows,
 }
 
 impl Need {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Scratch,
         Self::Network,
         Self::Filter,
@@ -136,6 +138,7 @@ impl Need {
         Self::Packets,
         Self::Runtime,
         Self::Plan,
+        Self::Flows,
     ];
 }
 
