@@ -201,7 +201,7 @@ impl Remedy<'_> {
             None => format!(
                 "nft delete rule {} {} handle {}",
                 self.table(),
-                spot.chain,
+                typed(&spot.chain),
                 rule.map(|rule| rule.handle).unwrap_or_default()
             ),
         };
@@ -210,7 +210,10 @@ impl Remedy<'_> {
 
     fn table(&self) -> String {
         let (Owner::Nft(table) | Owner::Legacy(_, table)) = &self.base.owner;
-        table.clone()
+        match table.split_once(' ') {
+            Some((family, name)) => format!("{family} {}", typed(name)),
+            None => typed(table),
+        }
     }
 
     /// The program of the x_tables that owns the chain, with its table.
@@ -250,8 +253,8 @@ impl Remedy<'_> {
                     rules.get(index).map(|rule| rule.handle)
                 };
                 let place = match before.and_then(|(_, index)| rule(index)) {
-                    None => format!("add rule {} {chain}", self.table()),
-                    Some(handle) => format!("insert rule {} {chain} handle {handle}", self.table()),
+                    None => format!("add rule {} {}", self.table(), typed(chain)),
+                    Some(handle) => format!("insert rule {} {} handle {handle}", self.table(), typed(chain)),
                 };
                 format!("nft {place}{} accept", self.nft_match())
             }

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use crate::datapath::firewall::accepts;
 use crate::datapath::firewall::way::Condition;
 use crate::datapath::hostports::Protocol;
-use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, TableFamily};
+use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, Table, TableFamily};
 use crate::net::Family;
+use crate::text::typed;
 
 /// Somebody else's rule that sends a port of the node elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct ForeignPort {
     pub port: u16,
     /// `None` in `inet`.
     pub family: Option<Family>,
-    /// `ip nat DOCKER`.
+    /// `ip nat DOCKER`, as it is typed.
     pub place: String,
     /// What else the rule asks.
     pub conditions: Vec<Condition>,
@@ -25,9 +26,15 @@ pub struct ForeignPort {
 /// A rule of somebody else that names addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressRule {
-    /// `ip nat CNI-0a1b`.
+    /// `ip nat CNI-0a1b`, as it is typed.
     pub place: String,
     pub addresses: Vec<IpAddr>,
+}
+
+/// Whoever made table and chain could call them as they liked.
+fn place(placed: &PlacedRule) -> String {
+    let Table { family, name } = &placed.table;
+    format!("{family} {} {}", typed(name), typed(&placed.chain))
 }
 
 /// A rule of the Go plugins that names addresses of pods: in a table of theirs, in a chain `CNI-…`, or on the way to one.
@@ -36,8 +43,7 @@ pub(super) fn go_rule(placed: &PlacedRule) -> Option<AddressRule> {
         || placed.chain.starts_with("CNI-")
         || jumps_to_go(&placed.rule);
     let addresses = addresses(&placed.rule);
-    (theirs && !addresses.is_empty())
-        .then(|| AddressRule { place: format!("{} {}", placed.table, placed.chain), addresses })
+    (theirs && !addresses.is_empty()).then(|| AddressRule { place: place(placed), addresses })
 }
 
 fn jumps_to_go(rule: &RuleInfo) -> bool {
@@ -97,7 +103,7 @@ pub(super) fn port(placed: &PlacedRule) -> Option<ForeignPort> {
             TableFamily::Ip6 => Some(Family::V6),
             TableFamily::Inet | TableFamily::Bridge | TableFamily::Arp | TableFamily::Netdev => None,
         },
-        place: format!("{} {}", placed.table, placed.chain),
+        place: place(placed),
         conditions: others(placed),
     })
 }
