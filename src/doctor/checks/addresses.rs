@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::RESTART;
 use super::pods::within;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
@@ -41,7 +43,7 @@ fn duplicate(evidence: &Evidence) -> Verdict {
     let mut ours: Vec<IpAddr> = Vec::new();
     for pod in evidence.attachments()?.live() {
         ours.extend(pod.addresses().map(|address| address.ip()));
-        ours.extend(pod.record.promised.gateways.iter().map(|gateway| gateway.ip()));
+        ours.extend(pod.record.promised.gateways.iter().map(IpNetwork::ip));
         for address in pod.pod().into_iter().flat_map(|network| &network.addresses).filter(|a| a.scope == 0) {
             let words = pod.words();
             let holders = holders.entry(address.address.ip()).or_default();

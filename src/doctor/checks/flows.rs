@@ -239,26 +239,20 @@ impl Remedy<'_> {
     /// At the end of the base chain, or in front of a rule.
     fn accept(&self, before: Option<(&String, usize)>) -> String {
         let chain = before.map_or(&self.base.chain, |(chain, _)| chain);
-        match self.program() {
-            Some(program) => {
-                let place = match before {
-                    None => format!("-A {}", typed(chain)),
-                    Some((_, index)) => format!("-I {} {}", typed(chain), index + 1),
-                };
-                format!("{program} {place}{} -j ACCEPT", self.x_match())
-            }
-            None => {
-                let rule = |index: usize| {
-                    let rules = self.base.chains.get(chain).ok()?;
-                    rules.get(index).map(|rule| rule.handle)
-                };
-                let place = match before.and_then(|(_, index)| rule(index)) {
-                    None => format!("add rule {} {}", self.table(), typed(chain)),
-                    Some(handle) => format!("insert rule {} {} handle {handle}", self.table(), typed(chain)),
-                };
-                format!("nft {place}{} accept", self.nft_match())
-            }
+        let (name, table) = (typed(chain), self.table());
+        if let Some(program) = self.program() {
+            let place = match before {
+                None => format!("-A {name}"),
+                Some((_, index)) => format!("-I {name} {}", index + 1),
+            };
+            return format!("{program} {place}{} -j ACCEPT", self.x_match());
         }
+        let rules = self.base.chains.get(chain).unwrap_or_default();
+        let place = match before.and_then(|(_, index)| rules.get(index)) {
+            None => format!("add rule {table} {name}"),
+            Some(rule) => format!("insert rule {table} {name} handle {}", rule.handle),
+        };
+        format!("nft {place}{} accept", self.nft_match())
     }
 
     /// Interface of the packets at the hook, and whether only replies are meant.

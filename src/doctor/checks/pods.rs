@@ -158,7 +158,7 @@ fn hidden_routes(evidence: &Evidence) -> Verdict {
         if !link.up || pod.addresses().any(|address| !has.contains(&address)) {
             return None;
         }
-        let own = flows.pods.iter().filter(|flows| std::ptr::eq(&records.all[flows.place], pod));
+        let own = flows.pods.iter().filter(|flows| std::ptr::eq(&raw const records.all[flows.place], pod));
         own.into_iter().find_map(|flows| hidden_route(pod, inside, link, flows))
     })
 }

@@ -63,10 +63,9 @@ pub(super) fn arrives(node: &Node, pod: &PodFlows, packet: Packet) -> bool {
     let index = node.network.link(pod.ends.gateway.as_str()).map(|link| link.index);
     match pod.way(packet) {
         Some((_, Way::Through { index: through, .. })) => Some(through) == index,
-        Some((_, Way::Local { .. })) => true,
         Some((_, Way::Refused(_))) => false,
-        // Not asked, because something else is missing.
-        None => true,
+        // Where nobody was asked something else is missing.
+        Some((_, Way::Local { .. })) | None => true,
     }
 }
 

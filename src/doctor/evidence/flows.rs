@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
+
 use super::attachments::{Attachment, Attachments};
 use super::node::Node;
 use crate::datapath::firewall::flows::{Base, Ends, Flow, Pod, Travel, alike, travel};
@@ -143,8 +145,8 @@ fn ends(
     let promised = &pod.record.promised;
     let (bridge, port) = (promised.bridge.clone()?, promised.host_if.clone()?);
     let family = Family::of(address);
-    let here = |gateway: &&ipnetwork::IpNetwork| Family::of(gateway.ip()) == family;
-    let gateway_address = promised.gateways.iter().find(here).map(|gateway| gateway.ip());
+    let here = |gateway: &&IpNetwork| Family::of(gateway.ip()) == family;
+    let gateway_address = promised.gateways.iter().find(here).map(IpNetwork::ip);
     let switch = match family {
         Family::V4 => "net/bridge/bridge-nf-call-iptables",
         Family::V6 => "net/bridge/bridge-nf-call-ip6tables",

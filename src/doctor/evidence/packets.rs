@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
+
 use super::attachments::{Attachment, Attachments};
 use super::node::Node;
 use crate::datapath::session::Netns;
@@ -133,7 +135,7 @@ fn open_pods<'a>(root: &Root, node: &Node, attachments: &'a Attachments) -> Vec<
             let path = pod.record.netns.as_deref().and_then(|path| root.locate(Path::new(path)).ok());
             let Some(Ok(netns)) = path.map(|path| Netns::open(&path.to_string_lossy())) else { continue };
             let family = Family::of(address.ip());
-            let gateways = pod.record.promised.gateways.iter().map(|gateway| gateway.ip());
+            let gateways = pod.record.promised.gateways.iter().map(IpNetwork::ip);
             let usable = |own: &IpAddr| {
                 node.network
                     .addresses

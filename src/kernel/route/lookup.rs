@@ -32,17 +32,10 @@ impl Question {
 
     /// What a person types to ask the same.
     pub fn typed(&self, iif: Option<&str>) -> String {
-        let mut words = format!("ip route get {}", self.to);
-        if let Some(from) = self.from {
-            words.push_str(&format!(" from {from}"));
-        }
-        if let Some(iif) = iif {
-            words.push_str(&format!(" iif {iif}"));
-        }
-        if self.mark != 0 {
-            words.push_str(&format!(" mark {:#x}", self.mark));
-        }
-        words
+        let from = self.from.map(|from| format!(" from {from}")).unwrap_or_default();
+        let iif = iif.map(|iif| format!(" iif {iif}")).unwrap_or_default();
+        let mark = if self.mark == 0 { String::new() } else { format!(" mark {:#x}", self.mark) };
+        format!("ip route get {}{from}{iif}{mark}", self.to)
     }
 }
 

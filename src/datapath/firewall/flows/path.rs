@@ -27,13 +27,13 @@ pub fn stages(flow: Flow, heading: Heading, protocol: Option<u8>, ends: &Ends) -
     }
     match (flow, heading) {
         (Flow::Resolution | Flow::PodToNode, Heading::Original) | (Flow::NodeToPod, Heading::Reply) => {
-            path.from_pod(&ends.pod);
+            path.leave_pod(&ends.pod);
             path.up();
             path.at(if path.arp() { Layer::Arp } else { Layer::Network }, Point::Input, gateway, None);
         }
         (Flow::Resolution | Flow::PodToNode, Heading::Reply) | (Flow::NodeToPod, Heading::Original) => {
             path.at(if path.arp() { Layer::Arp } else { Layer::Network }, Point::Output, None, gateway);
-            path.to_pod();
+            path.reach_pod();
         }
         (Flow::PodToPod, _) => {
             let Some(sibling) = &ends.sibling else { return Vec::new() };
@@ -43,7 +43,7 @@ pub fn stages(flow: Flow, heading: Heading, protocol: Option<u8>, ends: &Ends) -
         }
         (Flow::PodToUplink, Heading::Original) | (Flow::UplinkToPod, Heading::Reply) => {
             let Some(uplink) = uplink.filter(|_| path.is_wanted()) else { return Vec::new() };
-            path.from_pod(&ends.pod);
+            path.leave_pod(&ends.pod);
             path.up();
             path.at(Layer::Network, Point::Forward, gateway, Some(uplink));
             path.at(Layer::Network, Point::Postrouting, None, Some(uplink));
@@ -54,7 +54,7 @@ pub fn stages(flow: Flow, heading: Heading, protocol: Option<u8>, ends: &Ends) -
             path.at(Layer::Device, Point::Ingress, Some(uplink), None);
             path.at(Layer::Network, Point::Prerouting, Some(uplink), None);
             path.at(Layer::Network, Point::Forward, Some(uplink), gateway);
-            path.to_pod();
+            path.reach_pod();
         }
     }
     path.stages
@@ -77,7 +77,7 @@ impl Path<'_> {
         self.flow != Flow::UplinkToPod || self.ends.host_ports
     }
 
-    fn from_pod(&mut self, pod: &Pod) {
+    fn leave_pod(&mut self, pod: &Pod) {
         self.at(Layer::Device, Point::Ingress, Some(&pod.port), None);
         self.at(Layer::Bridge, Point::Prerouting, Some(&pod.port), None);
     }
@@ -96,7 +96,7 @@ impl Path<'_> {
     }
 
     /// From the node to a pod.
-    fn to_pod(&mut self) {
+    fn reach_pod(&mut self) {
         let (port, bridge, gateway) = (&self.ends.pod.port, &self.ends.bridge, &self.ends.gateway);
         if !self.arp() {
             self.at(Layer::Network, Point::Postrouting, None, Some(gateway));
@@ -112,7 +112,7 @@ impl Path<'_> {
 
     fn across(&mut self, from: &Pod, to: &Pod) {
         let bridge = &self.ends.bridge;
-        self.from_pod(from);
+        self.leave_pod(from);
         if self.ends.bridged {
             self.at(Layer::Network, Point::Prerouting, Some(bridge), None);
         }

@@ -193,10 +193,10 @@ pub fn alike(bases: &[Base], pods: &[Ends]) -> Vec<Vec<usize>> {
         for condition in base.chains.rules.values().flatten().flat_map(|rule| &rule.conditions) {
             match condition {
                 // One that has all of them tells nobody apart.
-                Condition::Address { network, .. } if network.prefix() > around.prefix() => {
-                    if overlap(*network, around) {
-                        networks.insert(*network);
-                    }
+                Condition::Address { network, .. }
+                    if network.prefix() > around.prefix() && overlap(*network, around) =>
+                {
+                    networks.insert(*network);
                 }
                 Condition::Interface { name, prefix, .. } if !name.is_empty() => {
                     names.insert((name.as_str(), *prefix));

@@ -115,9 +115,8 @@ impl Packet {
                 Some(local) => Answer::from(local, *negated),
                 None => Answer::Perhaps,
             },
-            Condition::Index { .. } => Answer::Perhaps,
             Condition::Narrow => Answer::Some,
-            Condition::Obscure => Answer::Perhaps,
+            Condition::Index { .. } | Condition::Obscure => Answer::Perhaps,
         }
     }
 
