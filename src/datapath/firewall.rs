@@ -5,6 +5,7 @@
 //! out where forwarding was off before us.
 
 pub mod accepts;
+pub mod flows;
 pub mod guard;
 pub mod legacy;
 pub mod observe;

@@ -58,6 +58,8 @@ fn family_word(family: TableFamily) -> &'static str {
         TableFamily::Ip6 => "ip6",
         TableFamily::Bridge => "bridge",
         TableFamily::Inet => "inet",
+        TableFamily::Arp => "arp",
+        TableFamily::Netdev => "netdev",
     }
 }
 

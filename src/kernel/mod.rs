@@ -18,6 +18,7 @@ pub mod route;
 pub mod rule;
 pub mod scratch;
 pub mod sysctl;
+pub mod token;
 pub mod vlan;
 
 pub use error::{Error, Result};

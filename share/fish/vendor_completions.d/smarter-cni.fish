@@ -81,7 +81,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l list 
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l fix -d 'Look, show what `smarter-cni reconcile` would do, do it, and look again: the exit code is that of the second look'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l redact -d 'In the bundle, give addresses, MACs and the host\'s name other names; the same ones to the same ones'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l strict -d 'Exit with 1 for warnings, too'
-complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l probe -d 'Also send packets from inside the pods: do their gateways answer, and packets that fill the MTU?'
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l probe -d 'Also send packets between pods, node and router (TCP, UDP, ICMP), of which some fill the MTU'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand selftest" -l json -d 'Print one JSON object: {"version":1,"passed":…,"steps":[{"name","passed","detail","milliseconds"}]}'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand selftest" -s h -l help -d 'Print help'

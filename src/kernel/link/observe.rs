@@ -29,6 +29,11 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
+const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
+const IFLA_BRPORT_BCAST_FLOOD: u16 = 30;
+const IFLA_BRPORT_LOCKED: u16 = 39;
 /// linux/if_bridge.h
 const BR_STATE_FORWARDING: u8 = 3;
 /// linux/if.h
@@ -68,6 +73,14 @@ pub struct Link {
     pub forwarding: Option<bool>,
     /// Of bridge ports: frames may leave through the port they came from.
     pub hairpin: Option<bool>,
+    /// Of bridge ports: what it does with frames, where the kernel says so.
+    pub learning: Option<bool>,
+    /// Frames to unknown MACs, broadcasts and multicasts leave through it.
+    pub flood: Option<bool>,
+    pub broadcast_flood: Option<bool>,
+    pub multicast_flood: Option<bool>,
+    /// Only MACs that somebody entered may send.
+    pub locked: Option<bool>,
     /// Of bridge ports: no frames between isolated ports. `None` before Linux 4.18.
     pub isolated: Option<bool>,
 }
@@ -193,6 +206,11 @@ fn parse_info(link: &mut Link, info: &[u8]) {
             IFLA_INFO_SLAVE_DATA if port_kind.as_deref() == Some("bridge") => {
                 link.hairpin = flag(value, IFLA_BRPORT_MODE);
                 link.isolated = flag(value, IFLA_BRPORT_ISOLATED);
+                link.learning = flag(value, IFLA_BRPORT_LEARNING);
+                link.flood = flag(value, IFLA_BRPORT_UNICAST_FLOOD);
+                link.multicast_flood = flag(value, IFLA_BRPORT_MCAST_FLOOD);
+                link.broadcast_flood = flag(value, IFLA_BRPORT_BCAST_FLOOD);
+                link.locked = flag(value, IFLA_BRPORT_LOCKED);
                 link.forwarding = attribute_of(value, IFLA_BRPORT_STATE)
                     .and_then(|state| u8_at(state, 0))
                     .map(|state| state == BR_STATE_FORWARDING);
@@ -273,6 +291,7 @@ mod tests {
             forwarding: Some(true),
             hairpin: Some(true),
             isolated: Some(false),
+            ..Link::default()
         };
         assert_eq!(link, Some(expected));
     }

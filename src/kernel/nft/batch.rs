@@ -94,7 +94,7 @@ fn without_family(family: TableFamily) -> &'static str {
         TableFamily::Ip6 => {
             "this kernel lacks CONFIG_NF_TABLES_IPV6: another kernel, or a network without IPv6 addresses"
         }
-        TableFamily::Ip | TableFamily::Inet => {
+        TableFamily::Ip | TableFamily::Inet | TableFamily::Arp | TableFamily::Netdev => {
             "this kernel lacks CONFIG_NF_TABLES_IPV4 or CONFIG_NF_TABLES_INET: another kernel"
         }
     }

@@ -49,6 +49,8 @@ impl fmt::Display for TableFamily {
             Self::Ip => "ip",
             Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
+            Self::Arp => "arp",
+            Self::Netdev => "netdev",
         })
     }
 }
@@ -64,13 +66,16 @@ impl fmt::Display for Hook {
         let kind = match self.kind {
             Kind::Filter => "filter",
             Kind::Nat => "nat",
+            Kind::Route => "route",
         };
         let point = match self.point {
+            HookPoint::Ingress => "ingress",
             HookPoint::Prerouting => "prerouting",
             HookPoint::Input => "input",
             HookPoint::Forward => "forward",
             HookPoint::Output => "output",
             HookPoint::Postrouting => "postrouting",
+            HookPoint::Egress => "egress",
         };
         let policy = match self.policy {
             Policy::Accept => "accept",

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::datapath::firewall::accepts;
+use crate::datapath::firewall::way::Condition;
 use crate::datapath::hostports::Protocol;
 use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, Table, TableFamily};
 use crate::net::Family;
@@ -17,6 +19,8 @@ pub struct ForeignPort {
     pub family: Option<Family>,
     /// `ip nat DOCKER`, as it is typed.
     pub place: String,
+    /// What else the rule asks.
+    pub conditions: Vec<Condition>,
 }
 
 /// A rule of somebody else that names addresses.
@@ -97,10 +101,26 @@ pub(super) fn port(placed: &PlacedRule) -> Option<ForeignPort> {
         family: match placed.table.family {
             TableFamily::Ip => Some(Family::V4),
             TableFamily::Ip6 => Some(Family::V6),
-            TableFamily::Inet | TableFamily::Bridge => None,
+            TableFamily::Inet | TableFamily::Bridge | TableFamily::Arp | TableFamily::Netdev => None,
         },
         place: place(placed),
+        conditions: others(placed),
     })
+}
+
+/// Beside protocol and port.
+fn others(placed: &PlacedRule) -> Vec<Condition> {
+    let seen = accepts::seen(placed.table.family, &placed.rule).conditions.into_iter();
+    let mut others: Vec<_> = seen
+        .filter(|condition| !matches!(condition, Condition::Narrow | Condition::Protocol { .. }))
+        .collect();
+    // One port is compared; what is looked up is something else.
+    let looks_up =
+        |instruction: &Instruction| matches!(instruction, Instruction::Lookup { result: None, .. });
+    if placed.rule.instructions.iter().any(looks_up) {
+        others.push(Condition::Narrow);
+    }
+    others
 }
 
 enum What {
@@ -163,6 +183,7 @@ mod tests {
             port: 8080,
             family: Some(Family::V4),
             place: "ip nat DOCKER".to_owned(),
+            conditions: Vec::new(),
         };
         assert_eq!(port(&nft), Some(expected.clone()));
         let mut info = vec![0; 12];
