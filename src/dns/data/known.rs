@@ -49,13 +49,10 @@ impl Known {
         if !record.complete || record.plugin != PLUGIN {
             return None;
         }
-        let promised = &record.promised;
         let label = |text: &Option<String>| text.as_deref().and_then(Label::parse);
         let pod = record.pod.as_ref();
         let mut ranges = Vec::new();
-        for address in
-            promised.addresses.iter().map(|promised| promised.address).chain(promised.gateways.clone())
-        {
+        for address in record.addresses().iter().chain(record.gateways()).copied() {
             let [v4, v6] = WIDEST;
             let range = network_of(address);
             if range.prefix() >= if range.is_ipv4() { v4 } else { v6 } && !ranges.contains(&range) {
@@ -63,14 +60,14 @@ impl Known {
             }
         }
         Some(Self {
-            container: record.container_id.clone(),
+            container: record.id.container.clone(),
             uid: pod.and_then(|pod| pod.uid.clone()),
-            host_if: promised.host_if.as_ref().map(ToString::to_string),
+            host_if: record.attachment().map(|want| want.port.name.to_string()),
             namespace: pod.and_then(|pod| label(&pod.namespace)),
             name: pod.and_then(|pod| label(&pod.name)),
-            addresses: promised.addresses.iter().map(|promised| promised.address.ip()).collect(),
+            addresses: record.ips().collect(),
             ranges,
-            gateways: promised.gateways.iter().map(IpNetwork::ip).collect(),
+            gateways: record.gateways().iter().map(IpNetwork::ip).collect(),
             found: None,
         })
     }
