@@ -32,6 +32,7 @@ impl Plugin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applet {
     Plugin(Plugin),
+    Dns,
     Install,
     Uninstall,
     Doctor,
@@ -84,6 +85,7 @@ pub const APPLETS: &[(&str, Applet, &str)] = &[
         Applet::Selftest,
         "attach two throw-away pods and prove that bytes arrive; changes nothing here",
     ),
+    ("dns", Applet::Dns, "serve the names of this node's pods to them and to the node; ask one with --query"),
     ("status", Applet::Status, "show attached pods, their addresses and host ports, and the pools"),
 ];
 

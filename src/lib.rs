@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  edge        main
-//!  roles       reconcile   status   install   doctor   selftest
+//!  roles       reconcile   status   install   doctor   selftest   dns
 //!              plugins
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
 //!  nouns       net   text   file   applet   conflist   log
 //! ```
 //!
-//! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them.
+//! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them, and
+//! status knows dns.
 //! Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
 //! `census`, `ground::observe`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules, settled}`, `hostports::{observe, apply, flows, missing,
 //! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `ground`, `plan`, `removal`, `surplus`, `step`, `firewall`,
@@ -39,6 +40,7 @@ pub mod applet;
 pub mod cni;
 pub mod conflist;
 pub mod datapath;
+pub mod dns;
 pub mod doctor;
 pub mod file;
 pub mod host;
@@ -116,6 +118,7 @@ pub fn command_line() -> clap::Command {
     let commands = applet::APPLETS.iter().filter_map(|(name, applet, _)| {
         let command = match applet {
             applet::Applet::Plugin(_) => return None,
+            applet::Applet::Dns => dns::command(),
             applet::Applet::Install => install::install_command(),
             applet::Applet::Uninstall => install::uninstall_command(),
             applet::Applet::Doctor => doctor::command(),

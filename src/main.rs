@@ -10,7 +10,7 @@ use smarter_cni::applet::{self, Applet, Choice};
 use smarter_cni::cni::error::Error;
 use smarter_cni::state::record;
 use smarter_cni::text::{printable, printable_with};
-use smarter_cni::{Outcome, doctor, install, log, plugins, reconcile, selftest, status};
+use smarter_cni::{Outcome, dns, doctor, install, log, plugins, reconcile, selftest, status};
 
 /// Gets memory from the kernel in pieces of 64 KiB, and keeps it.
 #[cfg(target_env = "musl")]
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
 fn command(applet: Applet, rest: &[OsString]) -> Outcome {
     match applet {
         Applet::Reconcile => reconcile::run(rest),
+        Applet::Dns => dns::run(rest, &std::env::vars_os().collect::<Vec<_>>()),
         Applet::Selftest => selftest::run(rest),
         Applet::Install => install::install(rest, &environment()),
         Applet::Uninstall => install::uninstall(rest, &environment()),

@@ -134,11 +134,16 @@ impl Shown {
 
 fn show(options: &Options) -> Shown {
     let mut view = assemble::assemble(&gather::gather(), options.network.as_deref());
+    // A program asks for numbers; a person looks at pods.
+    if options.json {
+        view.dns = crate::dns::counters();
+    }
     let text =
         if options.json { render::json(&view) } else { render::text(&view, options.network.as_deref()) };
     for attachment in view.networks.iter_mut().flat_map(|network| &mut network.attachments) {
         attachment.since_seconds = None;
     }
+    view.dns = None;
     let blind = view.networks.is_empty() && !view.unread.is_empty();
     Shown { text, essence: render::json(&view), damaged: view.damaged, blind }
 }

@@ -328,6 +328,27 @@ impl Records {
         self.with_prefix("")
     }
 
+    /// The record in one file, as a change of the directory announces it. `None` when there is none, or none of this boot.
+    pub fn of_file(&self, name: &str) -> Result<Option<Record>> {
+        let Some(directory) = self.existing()?.filter(|_| is_record(name, "")) else { return Ok(None) };
+        self.decode(&directory, name).map_err(|reason| {
+            Error::new("read", &directory.path().join(name), std::io::Error::other(reason.to_string()))
+        })
+    }
+
+    /// All of them, each with the name of its file; what cannot be read is logged.
+    pub fn files(&self) -> Result<Vec<(String, Record)>> {
+        let Some(directory) = self.existing()? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for name in names(&directory, "")? {
+            match self.decode(&directory, &name) {
+                Ok(record) => found.extend(record.map(|record| (name, record))),
+                Err(reason) => warn(&directory, &name, &reason),
+            }
+        }
+        Ok(found)
+    }
+
     /// Files under a record's name that are none, with the reason.
     pub fn damaged(&self) -> Result<Vec<(String, String)>> {
         let Some(directory) = self.existing()? else { return Ok(Vec::new()) };

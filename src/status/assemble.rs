@@ -93,7 +93,7 @@ pub(super) fn assemble(facts: &Facts, filter: Option<&str>) -> View {
             count(pool, facts.leases.iter().filter(|leased| leased.network == network.name));
         }
     }
-    View { networks, unread: facts.unread.clone(), damaged: facts.damaged }
+    View { networks, unread: facts.unread.clone(), dns: None, damaged: facts.damaged }
 }
 
 /// By name.

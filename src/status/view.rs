@@ -11,6 +11,9 @@ pub(super) struct View {
     pub networks: Vec<Network>,
     /// What could not be read, and why: then something may be missing above.
     pub unread: Vec<String>,
+    /// What the name server of this node has counted, in its own words; absent where none runs, or may not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<serde_json::Value>,
     /// Some of that is not what it has to be: nobody can read it.
     #[serde(skip)]
     pub damaged: bool,

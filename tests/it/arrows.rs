@@ -60,7 +60,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("status", &["net", "text", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
+    ("dns", &["net", "text", "file", "state", "datapath"]),
+    ("status", &["dns", "net", "text", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
     // Its throw-away world is made of links that no plugin would make.
     (
         "selftest",
@@ -166,6 +167,23 @@ const PURE: &[&str] = &[
     "host/cri/reply.rs",
     "host/cri/verbose.rs",
     "datapath/step/words.rs",
+    "dns/cache.rs",
+    "dns/cache/",
+    "dns/forward/answer.rs",
+    "dns/forward/question.rs",
+    "dns/forward/reply.rs",
+    "dns/forward/schedule.rs",
+    "dns/forward/servers.rs",
+    "dns/upstreams.rs",
+    "dns/name.rs",
+    "dns/zone.rs",
+    "dns/zone/",
+    "dns/message.rs",
+    "dns/message/",
+    "dns/settings.rs",
+    "dns/data/known.rs",
+    "dns/query/shown.rs",
+    "dns/resident/wanted.rs",
     "plugins/*/promise.rs",
 ];
 /// The specification asks for the execution of foreign plugins, and this file is where.

@@ -7,6 +7,7 @@ mod conntrack;
 mod containerd;
 mod cri;
 mod deployment;
+mod dns;
 mod doctor;
 mod firewall;
 mod flow;

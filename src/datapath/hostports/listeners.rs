@@ -4,6 +4,7 @@
 //! `/proc/net/{tcp,tcp6,udp,udp6}` of the calling thread's namespace (proc_net_tcp in the kernel's documentation) to name
 //! the listener; the parser is pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -50,6 +51,31 @@ pub fn load(mappings: &[Mapping]) -> Vec<Listener> {
 /// As [`load`], and binds nothing.
 pub fn read_only(mappings: &[Mapping]) -> Vec<Listener> {
     shadowed_by(&mappings.iter().collect::<Vec<_>>())
+}
+
+/// Which processes have these sockets, with their names: `/proc/<pid>/fd` says `socket:[<inode>]`. One of another process
+/// namespace, or that may not be looked into, is not found.
+pub fn owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, (u32, String)> {
+    let mut found = BTreeMap::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        for descriptor in std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
+            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
+            let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else { continue };
+            if inodes.contains(&inode) {
+                found.entry(inode).or_insert_with(|| (pid, command(pid)));
+            }
+        }
+    }
+    found
+}
+
+fn command(pid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 fn shadowed_by(suspected: &[&Mapping]) -> Vec<Listener> {

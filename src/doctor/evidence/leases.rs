@@ -90,11 +90,6 @@ fn held_locks(root: &Root, files: &BTreeSet<String>) -> Vec<HeldLock> {
     held
 }
 
-pub(super) fn command(pid: u32) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
-}
-
 fn age(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let started = start(&stat)?;

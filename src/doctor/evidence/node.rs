@@ -110,7 +110,7 @@ impl Node {
 fn listening(ports: &[Mapping]) -> Vec<(Listener, Option<(u32, String)>)> {
     let found = listeners::read_only(ports);
     let inodes: BTreeSet<u64> = found.iter().map(|listener| listener.inode).collect();
-    let owners = if inodes.is_empty() { BTreeMap::new() } else { owners(&inodes) };
+    let owners = if inodes.is_empty() { BTreeMap::new() } else { listeners::owners(&inodes) };
     let owner = |listener: &Listener| owners.get(&listener.inode).cloned();
     found.into_iter().map(|listener| (listener, owner(&listener))).collect()
 }
@@ -129,23 +129,4 @@ fn legacy_filter() -> Vec<(Family, Result<String, String>)> {
     let listed =
         Family::BOTH.into_iter().filter_map(|family| Some((family, survey::legacy_listing(family)?)));
     listed.map(|(family, listing)| (family, listing.map_err(|error| error.to_string()))).collect()
-}
-
-/// Which process has a socket: `/proc/<pid>/fd` says `socket:[<inode>]`.
-fn owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, (u32, String)> {
-    let mut found = BTreeMap::new();
-    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        for descriptor in std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
-            let Ok(target) = std::fs::read_link(descriptor.path()) else { continue };
-            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
-            let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else { continue };
-            if inodes.contains(&inode) {
-                found.entry(inode).or_insert_with(|| (pid, super::leases::command(pid)));
-            }
-        }
-    }
-    found
 }

@@ -1,0 +1,104 @@
+//! `dns`: the node's own name server. Pods and programs of the node find the node's pods by name, with and without an uplink;
+//! any other name is asked of the node's upstream servers.
+//!
+//! ```text
+//!  resident      puts it together, and stays
+//!  server        answers; sockets, control, handover: how one is asked
+//!  data          whose names there are
+//!  zone message  decide and speak; pure, as are name and settings
+//!  forward cache upstreams   what others know
+//! ```
+//!
+//! One process, one thread, no child; nothing is written but the socket beside the records. Refuses to ask an API server or a
+//! runtime, to change an address or a rule of the node, and to answer anybody but its pods and itself.
+
+mod cache;
+mod control;
+mod data;
+mod forward;
+#[cfg(fuzzing)]
+pub mod fuzz;
+mod handover;
+mod message;
+mod name;
+mod owner;
+mod query;
+mod resident;
+mod server;
+mod settings;
+mod signals;
+mod sockets;
+mod upstreams;
+mod zone;
+
+use std::ffi::OsString;
+
+use crate::Outcome;
+use settings::Settings;
+
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "smarter-cni dns",
+    about = "Serve the names of this node's pods to them and to this node, and ask upstream for all others",
+    long_about = "Serves until it is ended: names of this node's pods come from their attachment records, all other names from the \
+                  node's upstream servers. Settings are variables of the environment, the keys of the ConfigMap smarterdnsconfig: \
+                  dns-address (CLUSTER_DNS), domain (CLUSTER_DOMAIN), DNS_LOGGING, dns-upstream, dns-cluster-upstream, dns-hosts, \
+                  dns-ttl, dns-cache, dns-stale, dns-single-labels, dns-fallback-port. SIGHUP reads everything again, SIGTERM ends \
+                  it when nobody waits for an answer any more. A second one takes over from the first without a lost question.\n\n\
+                  With --query it asks the running one instead. Exit code then 0: there are records; 1: there are none; 2: nobody \
+                  answers, or the words make no sense."
+)]
+struct Options {
+    /// Ask for a name, as a pod would; TYPE is A and AAAA unless said
+    #[arg(long, value_names = ["NAME", "TYPE"], num_args = 1..=2)]
+    query: Option<Vec<String>>,
+    /// Ask this server instead of the one of this node
+    #[arg(long, value_name = "ADDRESS", requires = "query")]
+    server: Option<String>,
+    /// Print one JSON object: {"version":1,"name",…,"status","answers":[…]}
+    #[arg(long, requires = "query")]
+    json: bool,
+}
+
+/// Wrong words, or nobody to ask.
+const COULD_NOT_RUN: u8 = 2;
+
+/// The options, for whoever describes them.
+pub(crate) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
+/// The counters of the server that runs on this node, as JSON; `None` when none answers at once.
+pub(crate) fn counters() -> Option<serde_json::Value> {
+    query::counters(std::path::Path::new(handover::SOCKET)).ok()
+}
+
+/// The command. `environment` is read once, at the edge.
+pub fn run(arguments: &[OsString], environment: &[(OsString, OsString)]) -> Outcome {
+    let name = std::iter::once(OsString::from("smarter-cni dns"));
+    let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {
+        Ok(options) => options,
+        Err(error) if error.use_stderr() => return failed(COULD_NOT_RUN, &error.to_string()),
+        Err(help) => return Outcome::printed(help.to_string()),
+    };
+    let settings = match Settings::parse(environment) {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            let words = format!(
+                "smarter-cni dns: {wrong}\n`smarter-cni dns --help` names the settings; docs/dns.md explains them\n"
+            );
+            return failed(COULD_NOT_RUN, &words);
+        }
+    };
+    match options.query {
+        Some(words) => query::run(&words, options.server.as_deref(), options.json, &settings),
+        None => match resident::run(settings, environment) {
+            Ok(()) => Outcome::default(),
+            Err(error) => failed(1, &format!("smarter-cni dns: {error}\n")),
+        },
+    }
+}
+
+fn failed(status: u8, words: &str) -> Outcome {
+    Outcome { stderr: words.to_owned(), status, ..Outcome::default() }
+}

@@ -1,0 +1,291 @@
+//! Puts the server together and keeps it so: whenever records, links or hostnames change, names and addresses follow.
+
+mod wake;
+mod wanted;
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+use super::control::{self, Control, Inside};
+use super::data::{Attachments, Change, LinkEvent, Links, Notify, Places, all_links};
+use super::forward::Forwarder;
+use super::handover::{self, Taken};
+use super::owner;
+use super::server::{Server, is_of_this_node};
+use super::settings::Settings;
+use super::signals::{Caught, Signal, Signals};
+use super::sockets::{PORT, Sockets};
+use crate::state::{BootId, record};
+use crate::text::printable;
+use wake::Woken;
+
+/// Who waits for an answer when the end comes, waits no longer than this.
+const GRACE: Duration = Duration::from_secs(2);
+/// A port that somebody else has is tried again so often.
+const RETRY: Duration = Duration::from_secs(5);
+/// A hostname is written some milliseconds behind the record; by some kubelets when the first image has come.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LAST_LOOK: Duration = Duration::from_mins(5);
+
+/// Ends by a signal.
+pub(super) fn run(settings: Settings, environment: &[(OsString, OsString)]) -> Result<(), String> {
+    let caught = Caught::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
+    let boot = BootId::current().map_err(|error| format!("the identity of this boot: {error}"))?;
+    for note in &settings.notes {
+        say(note);
+    }
+    let of_systemd = handover::of_systemd(environment).unwrap_or_else(|error| {
+        say(&format!("the sockets of systemd cannot be taken: {error}"));
+        Vec::new()
+    });
+    let mut taken = None;
+    if of_systemd.is_empty() {
+        taken = handover::take(Path::new(handover::SOCKET)).unwrap_or_else(|error| {
+            say(&format!("the one that runs hands nothing over: {error}; questions may be lost"));
+            None
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let tasks = tokio::task::LocalSet::new();
+    let served = tasks.block_on(&runtime, async {
+        let inherited = match &mut taken {
+            Some(taken) => std::mem::take(&mut taken.sockets),
+            None => of_systemd,
+        };
+        let resident = Resident::new(settings, boot, Sockets::new(inherited), taken);
+        resident.stay(caught.listen()?).await
+    });
+    served.map_err(|error: io::Error| error.to_string())
+}
+
+/// To whoever keeps what this process prints.
+fn say(words: &str) {
+    let _ = writeln!(io::stderr(), "smarter-cni dns: {}", printable(words));
+}
+
+struct Resident {
+    server: Rc<Server>,
+    sockets: Rc<RefCell<Sockets>>,
+    attachments: Attachments,
+    notify: Option<Notify>,
+    links: Option<Links>,
+    addresses: Vec<IpAddr>,
+    /// When a hostname is looked for again, and how long after that once more.
+    look: Option<(Instant, Duration)>,
+    /// When a port is tried again.
+    retry: Option<Instant>,
+    /// Its connection lasts as long as we do.
+    predecessor: Option<Taken>,
+    resumed: Rc<tokio::sync::Notify>,
+    door: Option<AbortHandle>,
+}
+
+impl Resident {
+    /// Within the runtime. Subscribes before it reads, so that nothing happens in between.
+    fn new(settings: Settings, boot: BootId, sockets: Sockets, predecessor: Option<Taken>) -> Self {
+        let directory = Path::new(record::ROOT).join("attachments");
+        let notify = Notify::of(&directory);
+        let notify = notify.inspect_err(|error| {
+            say(&format!("records are looked at every 2 s, because they cannot be watched: {error}"));
+        });
+        let links = Links::subscribe();
+        let links =
+            links.inspect_err(|error| say(&format!("pods that die without a DEL keep their names: {error}")));
+        let forwarder = Forwarder::new(wanted::forwarding(&settings));
+        if let Some(predecessor) = &predecessor {
+            forwarder.import_cache(&predecessor.cache);
+        }
+        let attachments =
+            Attachments::new(Path::new(record::ROOT).to_owned(), boot, Places::below(Path::new("/")));
+        let zone = wanted::zone(&settings, attachments.gathered());
+        Self {
+            server: Server::new(settings, zone, forwarder),
+            sockets: Rc::new(RefCell::new(sockets)),
+            attachments,
+            notify: notify.ok(),
+            links: links.ok(),
+            addresses: Vec::new(),
+            look: None,
+            retry: None,
+            predecessor,
+            resumed: Rc::default(),
+            door: None,
+        }
+    }
+
+    async fn stay(mut self, mut signals: Signals) -> io::Result<()> {
+        self.read_all();
+        self.apply();
+        if let Some(predecessor) = &mut self.predecessor {
+            predecessor
+                .serving()
+                .unwrap_or_else(|error| say(&format!("the predecessor is gone already: {error}")));
+        }
+        self.announce();
+        self.open();
+        tokio::task::spawn_local(self.server.forwarder().clone().watch());
+        loop {
+            let woken = wake::next(&mut self, &mut signals).await;
+            match woken {
+                Woken::Signal(Signal::End) => break,
+                Woken::Signal(Signal::Reload) => {
+                    self.server.forwarder().reload();
+                    self.read_all();
+                }
+                Woken::Resumed => {
+                    self.open();
+                    self.read_all();
+                }
+                Woken::Records(changes) => {
+                    if !self.records(changes) {
+                        continue;
+                    }
+                }
+                Woken::Link(event) => {
+                    if !self.link(event.as_ref()) {
+                        continue;
+                    }
+                }
+                Woken::Look => {
+                    if !self.look_again() {
+                        continue;
+                    }
+                }
+                Woken::Retry => self.retry = None,
+            }
+            self.apply();
+        }
+        self.sockets.borrow_mut().pause();
+        let _ = timeout(GRACE, self.server.idle()).await;
+        Ok(())
+    }
+
+    /// The door for programs of this node. A successor that is gone had put its own in the place of ours.
+    fn open(&mut self) {
+        let inside = Inside {
+            server: self.server.clone(),
+            sockets: self.sockets.clone(),
+            resumed: self.resumed.clone(),
+        };
+        if let Some(earlier) = self.door.take() {
+            earlier.abort();
+        }
+        match Control::bind(Path::new(handover::SOCKET)) {
+            Ok(control) => {
+                self.door = Some(tokio::task::spawn_local(control::accept(control, inside)).abort_handle());
+            }
+            Err(error) => {
+                let socket = handover::SOCKET;
+                say(&format!(
+                    "{socket}: {error}: a restart will lose questions, and status shows no counters"
+                ));
+            }
+        }
+    }
+
+    fn read_all(&mut self) {
+        self.attachments.rescan();
+        if let Some(names) = all_links() {
+            self.attachments.link(&LinkEvent::All(names));
+        }
+        self.expect_hostnames();
+    }
+
+    /// Whether names may have changed.
+    fn records(&mut self, changes: io::Result<Vec<Change>>) -> bool {
+        let changes = changes.unwrap_or_else(|error| {
+            say(&format!("records are looked at every 2 s, because they cannot be watched: {error}"));
+            self.notify = None;
+            vec![Change::Everything]
+        });
+        if changes.contains(&Change::Everything) {
+            self.read_all();
+            return true;
+        }
+        let mut any = false;
+        for change in &changes {
+            if let Change::File(file) = change {
+                any |= self.attachments.changed(file);
+            }
+        }
+        self.expect_hostnames();
+        any
+    }
+
+    fn link(&mut self, event: Option<&LinkEvent>) -> bool {
+        if let Some(event) = event {
+            return self.attachments.link(event);
+        }
+        say("pods that die without a DEL keep their names: the kernel's announcements have ended");
+        self.links = None;
+        false
+    }
+
+    fn expect_hostnames(&mut self) {
+        self.look = self.attachments.lacks_hostnames().then(|| (Instant::now() + FIRST_LOOK, FIRST_LOOK));
+    }
+
+    fn look_again(&mut self) -> bool {
+        let changed = self.attachments.find_hostnames();
+        let pause = self.look.map_or(FIRST_LOOK, |(_, pause)| pause * 2);
+        let again = pause <= LAST_LOOK && self.attachments.lacks_hostnames();
+        self.look = again.then(|| (Instant::now() + pause, pause));
+        changed
+    }
+
+    /// Names, who may ask, and where, as everything is now.
+    fn apply(&mut self) {
+        let settings = self.server.settings();
+        let gathered = self.attachments.gathered();
+        let mut addresses = wanted::addresses(settings, &gathered);
+        // The last pod takes no gateway along: programs of the node may still ask there.
+        let kept = self.addresses.iter().filter(|address| is_of_this_node(**address));
+        let kept: Vec<IpAddr> = kept.filter(|address| !addresses.contains(address)).copied().collect();
+        addresses.extend(kept);
+        let ranges = gathered.ranges.clone();
+        self.server.set_zone(wanted::zone(settings, gathered), ranges);
+        let mut sockets = self.sockets.borrow_mut();
+        // A socket that nobody reads would take questions from the successor.
+        if sockets.is_paused() {
+            return;
+        }
+        for taken in sockets.serve(&self.server, &addresses, settings.fallback_port) {
+            let who = owner::of_port(taken.address, PORT, taken.kind);
+            let instead = match taken.port {
+                Some(port) => format!("port {port} serves meanwhile"),
+                None => "nothing serves it meanwhile".to_owned(),
+            };
+            say(&format!(
+                "{}: {}: taken by {who}; {instead}",
+                std::net::SocketAddr::new(taken.address, PORT),
+                taken.error
+            ));
+        }
+        self.retry = sockets.lacks(&addresses).then(|| Instant::now() + RETRY);
+        drop(sockets);
+        if addresses != self.addresses {
+            self.server.forwarder().own_addresses(addresses.clone());
+            self.addresses = addresses;
+        }
+    }
+
+    fn announce(&self) {
+        let addresses: Vec<String> =
+            self.sockets.borrow().addresses().iter().map(ToString::to_string).collect();
+        say(&format!(
+            "serving {} names of {} at {}",
+            self.server.names(),
+            self.server.settings().domain.to_string().trim_end_matches('.'),
+            addresses.join(", ")
+        ));
+    }
+}

@@ -1,0 +1,257 @@
+//! Answers: whoever may ask gets one, from the zone at once, from elsewhere when it comes.
+//!
+//! Owns what happens to a message between its arrival and its answer. Names of this node's pods wait for nothing: what is
+//! asked elsewhere is a task of its own, and there are only so many. Refuses to know where names come from.
+
+pub(crate) mod counters;
+mod sources;
+mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+use super::forward::{Forwarder, Group};
+use super::message::{self, Query, STREAM, Told};
+use super::name::shown;
+use super::settings::Settings;
+use super::zone::{Look, Zone};
+use counters::Counters;
+use sources::Sources;
+
+pub(crate) use sources::is_of_this_node;
+pub(crate) use stream::accept;
+
+/// A question has a name of 255 bytes at most, and an OPT record whose longest options are padding.
+const LONGEST_QUESTION: usize = 4096;
+/// Datagrams that are read in one go, so that who asks all the time cannot keep the others from being heard.
+const AT_ONCE: usize = 64;
+/// Questions that wait for somebody else, with their clients. Those above get the failure at once, and names of the zone
+/// are answered all the same.
+const MOST_WAITING: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    settings: Settings,
+    zone: RefCell<Rc<Zone>>,
+    sources: RefCell<Sources>,
+    forwarder: Rc<Forwarder>,
+    pub(crate) counters: Counters,
+    turn: Cell<usize>,
+    serial: Cell<u32>,
+    waiting: watch::Sender<usize>,
+}
+
+/// After a socket failed.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How a message came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Datagram,
+    Stream,
+}
+
+/// What becomes of a message.
+enum Fate {
+    Silence,
+    Answer(Vec<u8>),
+    /// It is asked elsewhere; the answer has this many bytes at most.
+    Forward {
+        to_cluster: bool,
+        limit: usize,
+    },
+}
+
+impl Server {
+    pub(crate) fn new(settings: Settings, zone: Zone, forwarder: Rc<Forwarder>) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            zone: RefCell::new(Rc::new(zone)),
+            sources: RefCell::default(),
+            forwarder,
+            counters: Counters::default(),
+            turn: Cell::new(0),
+            serial: Cell::new(1),
+            waiting: watch::Sender::new(0),
+        })
+    }
+
+    /// From now on these are the names, and whoever has an address in one of the ranges may ask.
+    pub(crate) fn set_zone(&self, zone: Zone, ranges: Vec<ipnetwork::IpNetwork>) {
+        self.zone.replace(Rc::new(zone));
+        self.sources.borrow_mut().set_ranges(ranges);
+        self.serial.set(self.serial.get().wrapping_add(1));
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn forwarder(&self) -> &Rc<Forwarder> {
+        &self.forwarder
+    }
+
+    pub(crate) fn names(&self) -> usize {
+        self.zone.borrow().count()
+    }
+
+    /// Returns when nobody waits for an answer any more.
+    pub(crate) async fn idle(&self) {
+        let mut waiting = self.waiting.subscribe();
+        let _ = waiting.wait_for(|waiting| *waiting == 0).await;
+    }
+
+    fn may_ask(&self, source: SocketAddr) -> bool {
+        let may = source.port() != 0 && self.sources.borrow_mut().may_ask(source.ip());
+        if !may {
+            self.counters.dropped.add();
+        }
+        may
+    }
+
+    /// `room` is used again where it can be.
+    fn fate(&self, packet: &[u8], source: IpAddr, transport: Transport, room: &mut Vec<u8>) -> Fate {
+        self.counters.queries.add();
+        let query = match Query::parse(packet) {
+            Ok(query) => query,
+            Err(fault) => {
+                self.counters.refused.add();
+                return message::bare(packet, fault).map_or(Fate::Silence, Fate::Answer);
+            }
+        };
+        if let Some(why) = query.refused() {
+            self.counters.refused.add();
+            return message::refusal(&query, why).map_or(Fate::Silence, Fate::Answer);
+        }
+        let limit = if transport == Transport::Datagram { query.datagram() } else { STREAM };
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let zone = self.zone.borrow().clone();
+        let to_cluster = match zone.look(query.name(), query.kind(), source, turn) {
+            Look::Local(answer) => {
+                self.counters.local.add();
+                self.log(&query, source, if answer.exists { "local" } else { "no such name" });
+                let told =
+                    Told { authority: zone.authority(), serial: self.serial.get(), ttl: self.settings.ttl };
+                return Fate::Answer(message::local(&query, &answer, &told, limit, std::mem::take(room)));
+            }
+            Look::ClusterUpstream => true,
+            Look::Forward => false,
+        };
+        self.log(&query, source, if to_cluster { "cluster" } else { "forwarded" });
+        if *self.waiting.borrow() >= MOST_WAITING {
+            self.counters.overload.add();
+            return message::failure(&query).map_or(Fate::Silence, Fate::Answer);
+        }
+        self.counters.forwarded.add();
+        Fate::Forward { to_cluster, limit }
+    }
+
+    /// The whole answer of somebody else.
+    async fn forwarded(&self, packet: &[u8], source: IpAddr, to_cluster: bool) -> Vec<u8> {
+        let _waiting = Waiting::new(&self.waiting);
+        if to_cluster {
+            return self.forwarder.answer_from(Group::Cluster, packet, source).await;
+        }
+        self.forwarder.answer(packet, source).await
+    }
+
+    /// One line for each question, where that is wanted.
+    fn log(&self, query: &Query<'_>, source: IpAddr, what: &str) {
+        if self.settings.logging {
+            let (name, kind) = (shown(query.name()), query.kind());
+            let _ = writeln!(std::io::stderr(), "question {source} {name} {kind}: {what}");
+        }
+    }
+
+    /// Answers what a program of this node asks through another door, as if it came over TCP.
+    pub(crate) async fn ask(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        let source = IpAddr::from([127, 0, 0, 1]);
+        match self.fate(packet, source, Transport::Stream, &mut Vec::new()) {
+            Fate::Silence => None,
+            Fate::Answer(answer) => Some(answer),
+            Fate::Forward { to_cluster, .. } => Some(self.forwarded(packet, source, to_cluster).await),
+        }
+    }
+}
+
+/// Somebody who waits, from its making to its end.
+struct Waiting<'s>(&'s watch::Sender<usize>);
+
+impl<'s> Waiting<'s> {
+    fn new(waiting: &'s watch::Sender<usize>) -> Self {
+        waiting.send_modify(|count| *count += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// Answers every datagram of a socket, from the address at which it came. Ends with the task.
+pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
+    let mut packet = vec![0; LONGEST_QUESTION];
+    let mut room = Vec::new();
+    loop {
+        if socket.readable().await.is_err() {
+            return;
+        }
+        for _ in 0..AT_ONCE {
+            match socket.try_recv_from(&mut packet) {
+                Ok((length, source)) => {
+                    let packet = packet.get(..length).unwrap_or_default();
+                    datagram(&server, &socket, packet, source, &mut room);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                // What an earlier answer met on its way; what stays must not keep us busy.
+                Err(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    break;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn datagram(
+    server: &Rc<Server>,
+    socket: &Rc<UdpSocket>,
+    packet: &[u8],
+    source: SocketAddr,
+    room: &mut Vec<u8>,
+) {
+    if !server.may_ask(source) {
+        return;
+    }
+    match server.fate(packet, source.ip(), Transport::Datagram, room) {
+        Fate::Silence => {}
+        Fate::Answer(answer) => {
+            // A client whose answer is lost asks again.
+            let _ = socket.try_send_to(&answer, source);
+            *room = answer;
+        }
+        Fate::Forward { to_cluster, limit } => {
+            let (server, socket, packet) = (server.clone(), socket.clone(), packet.to_vec());
+            let mut answered = Box::pin(async move {
+                let mut answer = server.forwarded(&packet, source.ip(), to_cluster).await;
+                message::cut(&mut answer, limit);
+                let _ = socket.send_to(&answer, source).await;
+            });
+            // What is in the cache is there at once, and needs no task.
+            if answered.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                tokio::task::spawn_local(answered);
+            }
+        }
+    }
+}
