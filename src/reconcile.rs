@@ -191,7 +191,8 @@ fn boot() -> Result<BootId, Unable> {
 }
 
 fn pass_over(scope: &Scope, records: &Records, root: &Root) -> Result<Report, Unable> {
-    let mut session = Session::open(None).map_err(|error| Unable::Run(error.to_string()))?;
+    let session = Session::open(None).map_err(|error| Unable::Run(error.to_string()))?;
+    let mut session = session.of_boot(records.boot());
     let all = records.all().map_err(|error| match error.errno() {
         Some(Errno::ACCESS | Errno::PERM) => Unable::Run(error.to_string()),
         _ => Unable::Damaged(error.to_string()),
@@ -222,9 +223,8 @@ fn pass_over(scope: &Scope, records: &Records, root: &Root) -> Result<Report, Un
 /// A network of which there is neither a record nor a link is a slip of the pen.
 fn is_known(network: &str, all: &[Record], session: &mut Session) -> Result<(), Unable> {
     let marks = census::marked_attachments(session).map_err(|error| Unable::Run(error.to_string()))?;
-    let recorded = all.iter().map(|record| record.network.clone());
-    let known: BTreeSet<String> =
-        recorded.chain(marks.into_iter().map(|mark| mark.identity.network)).collect();
+    let recorded = all.iter().map(|record| record.id.network.clone());
+    let known: BTreeSet<String> = recorded.chain(marks.into_iter().map(|mark| mark.id.network)).collect();
     if known.contains(network) {
         return Ok(());
     }
@@ -276,7 +276,7 @@ impl Pass<'_> {
     fn walk(&mut self, mut all: Vec<Record>) {
         self.recall(&mut all);
         if let Some(network) = &self.scope.network {
-            all.retain(|record| record.network == *network);
+            all.retain(|record| record.id.network == *network);
         }
         let (mut living, mut dead) = (Vec::new(), Vec::new());
         for record in all {
@@ -295,7 +295,7 @@ impl Pass<'_> {
         for record in &dead {
             self.bury(record);
         }
-        let attachments: HashSet<_> = living.iter().map(attachment_words).collect();
+        let attachments: HashSet<_> = living.iter().map(|record| &record.id).collect();
         self.report.attachments = attachments.len();
         let of = |plugin: &'static str| living.iter().filter(move |record| record.plugin == plugin);
         for record in of(bridge::PLUGIN) {
@@ -362,7 +362,7 @@ impl Pass<'_> {
         let again = self.read_again(record, standing)?;
         let known = self.report.failures.len();
         let found = look(self, &again);
-        let busy = self.records.is_locked(&again.attachment(), &again.plugin);
+        let busy = self.records.is_locked(&again.id, &again.plugin);
         if busy || self.read_again(&again, standing).is_none() {
             self.report.failures.truncate(known);
             if busy {
@@ -380,7 +380,7 @@ impl Pass<'_> {
             return None;
         }
         let subject = Subject::of(record);
-        let lock = match self.records.try_lock(&record.attachment(), &record.plugin) {
+        let lock = match self.records.try_lock(&record.id, &record.plugin) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 self.report.note(&subject, BUSY);
@@ -397,10 +397,9 @@ impl Pass<'_> {
 
     /// The record as it is now, if it still stands as it did.
     fn read_again(&mut self, record: &Record, standing: &Standing) -> Option<Record> {
-        let again = self.records.read(&record.attachment(), &record.plugin).ok().flatten();
+        let again = self.records.read(&record.id, &record.plugin).ok().flatten();
         let recalled = || {
-            let is_it =
-                |known: &&Record| known.attachment() == record.attachment() && known.plugin == record.plugin;
+            let is_it = |known: &&Record| known.id == record.id && known.plugin == record.plugin;
             self.recalled.iter().find(is_it).cloned()
         };
         let again = again.or_else(recalled)?;
@@ -452,14 +451,10 @@ impl Pass<'_> {
     }
 }
 
-fn attachment_words(record: &Record) -> (&str, &str, &str) {
-    (&record.network, &record.container_id, record.if_name.as_str())
-}
-
 /// Whether the record's leases are in our own address management's files.
 fn leases_here(record: &Record) -> bool {
     match record.plugin.as_str() {
-        bridge::PLUGIN => record.promised.ipam.is_some() && !bridge::is_foreign(record),
+        bridge::PLUGIN => record.leases.ipam.is_some() && !bridge::is_foreign(record),
         host_local::PLUGIN => true,
         _ => false,
     }

@@ -14,7 +14,6 @@ use crate::datapath::census::{self, NotAll};
 use crate::host::asked;
 use crate::host::cri::{self, Reason};
 use crate::host::runtimes::Kind;
-use crate::state::record::Attachment;
 use crate::state::{NetnsId, Record};
 
 /// So long the making of a pod may take: kubelet gives up after four minutes, and a runtime pulls an image meanwhile.
@@ -101,7 +100,7 @@ impl Pass<'_> {
         };
         let listed = self.sandboxes.listed.get_or_insert_with(ask);
         listed.kinds.iter().any(|kind| may_have_made(*kind, netns))
-            && !listed.ids.contains(&record.container_id)
+            && !listed.ids.contains(&record.id.container)
     }
 
     fn suspects(&mut self) -> &mut Vec<Record> {
@@ -118,7 +117,7 @@ impl Pass<'_> {
             return;
         }
         let suspects = self.records.suspects();
-        let mut suspect = Record::begin(&suspects, SUSPECT, &record.attachment(), record.netns.as_deref());
+        let mut suspect = Record::begin(&suspects, SUSPECT, &record.id, record.netns.as_deref());
         suspect.netns_id = record.netns_id;
         match suspects.write(&suspect) {
             Ok(()) => self.suspects().push(suspect),
@@ -131,16 +130,15 @@ impl Pass<'_> {
         if self.scope.dry_run || !self.suspects().iter().any(|known| is_about(known, record)) {
             return;
         }
-        let attachment: Attachment<'_> = record.attachment();
         self.suspects().retain(|known| !is_about(known, record));
-        if let Err(error) = self.records.suspects().remove(&attachment, SUSPECT) {
+        if let Err(error) = self.records.suspects().remove(&record.id, SUSPECT) {
             tracing::debug!("a suspicion stays: {error}");
         }
     }
 }
 
 fn is_about(suspect: &Record, record: &Record) -> bool {
-    suspect.attachment() == record.attachment() && suspect.netns_id == record.netns_id
+    suspect.id == record.id && suspect.netns_id == record.netns_id
 }
 
 #[cfg(test)]

@@ -30,4 +30,5 @@ mod repository;
 mod sandbox;
 mod soak;
 mod status;
+mod upgrade;
 mod vm;

@@ -9,8 +9,8 @@ use crate::cni::request::Request;
 use crate::datapath::hostports::observe;
 use crate::datapath::session::Session;
 use crate::net::IfName;
+use crate::plugins::CallContext;
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::node_records;
 use crate::state::record::{Kept, Unread};
 use crate::state::{Record, Records};
 
@@ -27,23 +27,29 @@ pub fn gc(request: &Request) -> Result<()> {
             "an empty list frees every attachment of the network; leaving the list out frees none",
         )
     })?;
-    let records = node_records()?;
+    let CallContext { records, mut session } = CallContext::new()?;
     let network = request.network.as_str();
     let stays = |record: &Record| {
-        valid.iter().any(|(id, name)| *id == record.container_id && name == record.if_name.as_str())
+        valid.iter().any(|(id, name)| *id == record.id.container && name == record.id.if_name.as_str())
     };
     crate::plugins::sweep(&records, true);
     flows::resume(&records);
     let kept = records.all_kept().map_err(Error::internal)?;
     let ours = kept.records.iter().filter(|record| record.plugin == PLUGIN);
-    let gone = ours.filter(|record| record.network == network && !stays(record));
-    let removed = del::remove_records(&records, gone).map(drop);
-    let removed = removed.and(remove_unread(&records, &kept, network, &valid));
+    let gone = ours.filter(|record| record.id.network == network && !stays(record));
+    let removed = del::remove_records(&records, &mut session, gone).map(drop);
+    let removed = removed.and(remove_unread(&records, &mut session, &kept, network, &valid));
     removed.map_err(|error| error.context("GC could not free everything"))
 }
 
 /// The name of such a file tells container, network and interface, each to whoever can guess it.
-fn remove_unread(records: &Records, kept: &Kept, network: &str, valid: &[(String, String)]) -> Result<()> {
+fn remove_unread(
+    records: &Records,
+    session: &mut Session,
+    kept: &Kept,
+    network: &str,
+    valid: &[(String, String)],
+) -> Result<()> {
     let names = interfaces(kept, network, valid);
     let stays = |unread: &Unread| {
         let is_it = |(id, name): &(String, String)| {
@@ -58,16 +64,14 @@ fn remove_unread(records: &Records, kept: &Kept, network: &str, valid: &[(String
     if gone.is_empty() {
         return Ok(());
     }
-    let mut session = Session::open(None).map_err(Error::internal)?;
-    let owners = observe::observe_owners(&mut session).map_err(Error::internal)?;
+    let owners = observe::observe_owners(session).map_err(Error::internal)?;
     for unread in gone {
         for container in owners.iter().filter(|owner| unread.is_of(owner)) {
             // Its other attachments keep what leads to them.
-            let others = kept.records.iter().filter(|record| record.container_id == **container);
-            let spared = others.filter(|record| record.plugin == PLUGIN && record.network != network);
-            let spared = spared.flat_map(|record| &record.promised.addresses);
-            let spared: Vec<_> = spared.map(|promised| promised.address.ip()).collect();
-            del::remove_claimed(records, container, &spared)?;
+            let others = kept.records.iter().filter(|record| record.id.container == **container);
+            let spared = others.filter(|record| record.plugin == PLUGIN && record.id.network != network);
+            let spared: Vec<_> = spared.flat_map(Record::ips).collect();
+            del::remove_claimed(records, session, container, &spared)?;
         }
         records.remove_unread(unread).map_err(Error::internal)?;
     }
@@ -78,7 +82,7 @@ fn remove_unread(records: &Records, kept: &Kept, network: &str, valid: &[(String
 fn interfaces(kept: &Kept, network: &str, valid: &[(String, String)]) -> BTreeSet<IfName> {
     let usual = STEMS.iter().flat_map(|stem| (0..NUMBERS).map(move |number| format!("{stem}{number}")));
     let listed = valid.iter().map(|(_, name)| name.clone());
-    let known = kept.records.iter().filter(|record| record.network == network);
-    let known = known.map(|record| record.if_name.to_string());
+    let known = kept.records.iter().filter(|record| record.id.network == network);
+    let known = known.map(|record| record.id.if_name.to_string());
     usual.chain(listed).chain(known).filter_map(|name| name.parse().ok()).collect()
 }
