@@ -34,7 +34,7 @@ on_each!(
 );
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.1.0";
+const IMAGE: &str = "ghcr.io/smarter-project/smarter-cni:0.2.0";
 const NEXT: &str = "ghcr.io/smarter-project/smarter-cni:next";
 
 /// This machine's /etc, /opt, /var/lib and what else may get plugins under a layer of the test's own, and a mount tree that containers may follow.
