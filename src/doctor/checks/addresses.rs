@@ -145,8 +145,9 @@ fn mac_duplicate(evidence: &Evidence) -> Verdict {
         }
         let mut names: Vec<_> = pods.iter().map(|pod| pod.words()).collect();
         names.extend(has_bridge.then(|| format!("bridge {bridge}")));
-        let changed =
-            pods.iter().find_map(|pod| Some((pod, pod.record.attachment()?.pod.mac.filter(|own| *own != mac)?)));
+        let changed = pods
+            .iter()
+            .find_map(|pod| Some((pod, pod.record.attachment()?.pod.mac.filter(|own| *own != mac)?)));
         let fix = match changed {
             Some((pod, own)) => {
                 within(pod, &format!("ip link set {} address {own}", typed(&pod.record.id.if_name)))

@@ -49,9 +49,8 @@ fn below_pods(evidence: &Evidence, bridges: &[(IfName, Promise, &Link)]) -> Verd
     let mut findings = Vec::new();
     for (name, _, link) in bridges {
         let pods = evidence.attachments()?.live().filter(|pod| pod.bridge() == Some(name));
-        let mtu = |pod: &Attachment| {
-            network.link(pod.record.attachment()?.port.name.as_str()).map(|port| port.mtu)
-        };
+        let mtu =
+            |pod: &Attachment| network.link(pod.record.attachment()?.port.name.as_str()).map(|port| port.mtu);
         let Some(least) = pods.filter_map(mtu).min().filter(|least| *least > link.mtu) else { continue };
         findings.push(Finding::problem(
             object(name),
