@@ -177,7 +177,10 @@ impl Report {
                 Err(Pass::Unknown(why)) => rows.push(row("unknown", "", why, "")),
                 Ok(findings) if findings.is_empty() => rows.push(row("ok", "", "", "")),
                 Ok(findings) => rows.extend(findings.iter().map(|finding| match finding {
-                    Finding::Problem { object, found, fix } => row("problem", object, found, fix),
+                    // What is so on a healthy node would say the opposite here.
+                    Finding::Problem { object, found, fix } => {
+                        Row { title: found, ..row("problem", object, found, fix) }
+                    }
                     Finding::Unknown { object, why } => row("unknown", object, why, ""),
                 })),
             }

@@ -41,18 +41,20 @@ impl Pass<'_> {
         })
     }
 
-    /// Removes everything of an attachment whose namespace is gone, as GC does.
+    /// Removes everything of an attachment that is gone, as GC does.
     pub(super) fn bury(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let planned = match planned_removal(record) {
-            Ok(planned) => planned,
-            Err(reason) => return self.report.failure(&subject, None, Obstacle::Refused, reason),
+        let planned = if self.scope.dry_run {
+            let look = |pass: &mut Self, record: &Record| pass.planned_removal(&subject, record);
+            self.beside_verbs(record, &Standing::Dead, look)
+        } else {
+            self.planned_removal(&subject, record)
         };
+        let Some(planned) = planned else { return };
         let foreign = bridge::is_foreign(record);
         if foreign {
             let ipam = record.promised.ipam.as_deref().unwrap_or_default();
-            let text =
-                format!("its namespace is gone; its address belongs to {ipam}, which only a DEL can tell");
+            let text = format!("it is gone; its address belongs to {ipam}, which only a DEL can tell");
             self.report.note(&subject, text);
         }
         if planned.is_empty() {
@@ -69,6 +71,9 @@ impl Pass<'_> {
         };
         match removed {
             Ok(()) => {
+                if self.records.of_attachment(&record.attachment()).is_ok_and(|left| left.is_empty()) {
+                    self.clear(&record);
+                }
                 self.report.change(&subject, Action::Remove, planned);
                 if !foreign {
                     lock.forget();
@@ -76,6 +81,11 @@ impl Pass<'_> {
             }
             Err(error) => self.report.failure(&subject, None, Obstacle::Refused, error.msg),
         }
+    }
+
+    fn planned_removal(&mut self, subject: &Subject, record: &Record) -> Option<Vec<Step>> {
+        let planned = planned_removal(record);
+        planned.map_err(|reason| self.report.failure(subject, None, Obstacle::Refused, reason)).ok()
     }
 
     /// Host ends with our mark that no record speaks of, and whose pod is gone.

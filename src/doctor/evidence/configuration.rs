@@ -73,6 +73,8 @@ pub struct ConfiguredNetwork {
     pub hands_off: bool,
     /// Takes no new pods.
     pub drains: bool,
+    /// Keys by which host ports were to be limited.
+    pub port_limits: Vec<&'static str>,
 }
 
 impl Configuration {
@@ -205,6 +207,9 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
             network.hands_off |= !bridge.firewall.accept;
             network.drains |= bridge.drain;
         }
+        if standard == Some("portmap") {
+            network.port_limits.extend(PORT_LIMITS.iter().filter(|key| is_set(plugin.get(key))));
+        }
         let keeps_leases = ipam_kind
             .is_some_and(|kind| applet::plugin(&kind).is_some_and(|p| p.standard_name() == "host-local"));
         if keeps_leases {
@@ -212,6 +217,18 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
         }
     }
     Ok(network)
+}
+
+/// Keys of portmap that say who may use host ports, or that refuse some.
+const PORT_LIMITS: [&str; 5] =
+    ["hostPortInterfaces", "denyHostPortInterfaces", "strictHostPorts", "conditionsV4", "conditionsV6"];
+
+fn is_set(value: Option<&Json>) -> bool {
+    match value {
+        Some(Json::Array(list)) => !list.is_empty(),
+        Some(Json::Bool(set)) => *set,
+        _ => false,
+    }
 }
 
 fn read_ranges(network: &mut ConfiguredNetwork, name: &str, plugin: &Object) -> Result<(), String> {
@@ -251,6 +268,22 @@ mod tests {
         assert_eq!(network.data_dir.as_deref(), Some(Path::new("/var/run/cni/networks")));
         assert_eq!(network.subnets, ["172.38.0.0/16".parse().unwrap()]);
         assert!(network.is_ours() && !network.hands_off);
+    }
+
+    #[test]
+    fn a_list_says_how_host_ports_are_limited() {
+        let limits = |keys: &str| {
+            let text = format!(r#"{{"name":"n","plugins":[{{"type":"portmap",{keys}}}]}}"#);
+            parse(text.as_bytes(), true).unwrap().port_limits
+        };
+        assert_eq!(
+            limits(r#""snat":true,"strictHostPorts":false,"hostPortInterfaces":[]"#),
+            Vec::<&str>::new()
+        );
+        assert_eq!(
+            limits(r#""strictHostPorts":true,"denyHostPortInterfaces":["wwan*"]"#),
+            ["denyHostPortInterfaces", "strictHostPorts"]
+        );
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(super) fn remove_attachment(
         match known {
             // Memory was lost: then the tables are asked for the container.
             Some(known) if known.records.is_empty() => {
-                portmap::remove_claimed(container, &[])?;
+                portmap::remove_claimed(records, container, &[])?;
                 portmap::remove_known(records, known, container, if_name)
             }
             Some(known) => portmap::remove_known(records, known, container, if_name),

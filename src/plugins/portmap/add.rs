@@ -1,7 +1,7 @@
 //! ADD: the pod's ports are open when it returns, or nothing of it is left.
 
 use super::config::{Config, HostIp};
-use super::{attachment, del, judge, lock, new_record, wanted};
+use super::{attachment, del, flows, judge, lock, new_record, wanted};
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
@@ -65,7 +65,7 @@ pub fn add(request: &Request) -> Result<AddResult> {
         }
     }
     drop(lock);
-    del::forget(stale);
+    flows::forget(&records, stale);
     opened.map(|()| previous)
 }
 

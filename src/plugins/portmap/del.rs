@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::promise::{mappings, mappings_of};
-use super::{PLUGIN, config, lock};
+use super::{PLUGIN, config, flows, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::flows::Stale;
@@ -33,7 +33,7 @@ pub fn del(request: &Request) -> Result<()> {
     }
     let ports = config::ports_leniently(&request.config);
     if ports.is_empty() {
-        return if kept.records.is_empty() { remove_claimed(container, &[]) } else { Ok(()) };
+        return if kept.records.is_empty() { remove_claimed(&records, container, &[]) } else { Ok(()) };
     }
     // Keys of elements do not say where they lead.
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
@@ -43,7 +43,7 @@ pub fn del(request: &Request) -> Result<()> {
     log::stage("ports");
     let stale = remove(container, &listed, &[])?;
     drop(lock);
-    forget(stale);
+    flows::forget(&records, stale);
     Ok(())
 }
 
@@ -64,7 +64,8 @@ pub fn remove_known(records: &Records, kept: &Kept, container: &str, if_name: &I
     let unread: Vec<_> = kept.unread.iter().filter(|unread| unread.plugin() == PLUGIN).collect();
     if !unread.is_empty() {
         let spared = others.iter().flat_map(|record| &record.promised.addresses);
-        remove_claimed(container, &spared.map(|promised| promised.address.ip()).collect::<Vec<_>>())?;
+        let spared: Vec<_> = spared.map(|promised| promised.address.ip()).collect();
+        remove_claimed(records, container, &spared)?;
     }
     for unread in &unread {
         if let Err(error) = records.remove_unread(unread) {
@@ -76,7 +77,7 @@ pub fn remove_known(records: &Records, kept: &Kept, container: &str, if_name: &I
 
 /// Removes all that names the container, but for what leads to the `spared` addresses. Reads every element there is: for
 /// containers that nothing is remembered of.
-pub fn remove_claimed(container: &str, spared: &[IpAddr]) -> Result<()> {
+pub fn remove_claimed(records: &Records, container: &str, spared: &[IpAddr]) -> Result<()> {
     let mut session = Session::open(None).map_err(|error| failed(&error))?;
     let mut claimed =
         || observe::observe_claimed(&mut session, container, spared).map_err(|error| failed(&error));
@@ -90,7 +91,7 @@ pub fn remove_claimed(container: &str, spared: &[IpAddr]) -> Result<()> {
     let steps = plan_removal(&claimed()?);
     let stale = apply::apply_removal(&mut session, &steps).map_err(|error| failed(&error))?;
     drop(lock);
-    forget(stale);
+    flows::forget(records, stale);
     Ok(())
 }
 
@@ -130,7 +131,7 @@ pub(super) fn remove_records<'a>(
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    forget(stale);
+    flows::forget(records, stale);
     failure.map_or(Ok(any), Err)
 }
 
@@ -145,14 +146,6 @@ pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<Stale>
         tracing::warn!(%error, "could not forget the port mappings");
     }
     Ok(stale)
-}
-
-/// After the lock was given back.
-pub(super) fn forget(stale: Stale) {
-    if !stale.is_empty() {
-        log::stage("flows");
-        stale.forget();
-    }
 }
 
 fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result<Stale> {

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::datapath::hostports::Protocol;
-use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, TableFamily};
+use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, Table, TableFamily};
 use crate::net::Family;
+use crate::text::typed;
 
 /// Somebody else's rule that sends a port of the node elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,16 +15,22 @@ pub struct ForeignPort {
     pub port: u16,
     /// `None` in `inet`.
     pub family: Option<Family>,
-    /// `ip nat DOCKER`.
+    /// `ip nat DOCKER`, as it is typed.
     pub place: String,
 }
 
 /// A rule of somebody else that names addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressRule {
-    /// `ip nat CNI-0a1b`.
+    /// `ip nat CNI-0a1b`, as it is typed.
     pub place: String,
     pub addresses: Vec<IpAddr>,
+}
+
+/// Whoever made table and chain could call them as they liked.
+fn place(placed: &PlacedRule) -> String {
+    let Table { family, name } = &placed.table;
+    format!("{family} {} {}", typed(name), typed(&placed.chain))
 }
 
 /// A rule of the Go plugins that names addresses of pods: in a table of theirs, in a chain `CNI-…`, or on the way to one.
@@ -32,8 +39,7 @@ pub(super) fn go_rule(placed: &PlacedRule) -> Option<AddressRule> {
         || placed.chain.starts_with("CNI-")
         || jumps_to_go(&placed.rule);
     let addresses = addresses(&placed.rule);
-    (theirs && !addresses.is_empty())
-        .then(|| AddressRule { place: format!("{} {}", placed.table, placed.chain), addresses })
+    (theirs && !addresses.is_empty()).then(|| AddressRule { place: place(placed), addresses })
 }
 
 fn jumps_to_go(rule: &RuleInfo) -> bool {
@@ -93,7 +99,7 @@ pub(super) fn port(placed: &PlacedRule) -> Option<ForeignPort> {
             TableFamily::Ip6 => Some(Family::V6),
             TableFamily::Inet | TableFamily::Bridge => None,
         },
-        place: format!("{} {}", placed.table, placed.chain),
+        place: place(placed),
     })
 }
 
