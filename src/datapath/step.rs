@@ -123,6 +123,10 @@ pub enum Step {
         value: &'static str,
         required: bool,
     },
+    /// The kernel tells the neighbours when an address comes up: before one does.
+    PodArpNotify {
+        link: IfName,
+    },
     PodAddress {
         link: IfName,
         address: IpNetwork,
@@ -211,6 +215,7 @@ impl Step {
             self,
             Self::CreateVeth { .. }
                 | Self::PodSysctl { .. }
+                | Self::PodArpNotify { .. }
                 | Self::PodAddress { .. }
                 | Self::PodUp { .. }
                 | Self::PodSettle { .. }
@@ -226,6 +231,7 @@ impl Step {
         matches!(
             self,
             Self::PodSysctl { .. }
+                | Self::PodArpNotify { .. }
                 | Self::PodAddress { .. }
                 | Self::PodUp { .. }
                 | Self::PodSettle { .. }
@@ -310,6 +316,7 @@ impl Step {
             | Self::SpoofCheck { .. }
             | Self::RemoveSpoofCheck { .. }
             | Self::PodSysctl { .. }
+            | Self::PodArpNotify { .. }
             | Self::PodAddress { .. }
             | Self::PodUp { .. }
             | Self::PodRoute { .. }

@@ -10,6 +10,7 @@ pub mod legacy;
 pub mod link;
 mod modules;
 pub mod neighbour;
+pub mod netconf;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

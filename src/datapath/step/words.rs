@@ -138,6 +138,7 @@ impl Step {
             Self::PodSysctl { key, value, .. } => {
                 write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
             }
+            Self::PodArpNotify { link } => write!(f, "pod:  sysctl -w net.ipv4.conf.{link}.arp_notify=1"),
             Self::PodAddress { link, address } => write!(f, "pod:  ip addr add {address} dev {link}"),
             Self::PodUp { link } => write!(f, "pod:  ip link set {link} up"),
             Self::PodSettle { link } => {

@@ -69,11 +69,17 @@ fn brings(cause: &LinkStep, step: &LinkStep) -> bool {
         LinkStep::PodUp { .. } => {
             matches!(
                 step,
-                LinkStep::PodRoute { .. } | LinkStep::PodAddress { .. } | LinkStep::PodSysctl { .. }
+                LinkStep::PodRoute { .. }
+                    | LinkStep::PodAddress { .. }
+                    | LinkStep::PodSysctl { .. }
+                    | LinkStep::PodArpNotify { .. }
             )
         }
         LinkStep::PodAddress { .. } => {
-            matches!(step, LinkStep::PodRoute { .. } | LinkStep::PodSysctl { .. })
+            matches!(
+                step,
+                LinkStep::PodRoute { .. } | LinkStep::PodSysctl { .. } | LinkStep::PodArpNotify { .. }
+            )
         }
         LinkStep::Up { link } => {
             matches!(step, LinkStep::AddAddress { link: of, address } if of == link && address.is_ipv6())
