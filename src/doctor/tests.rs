@@ -7,6 +7,7 @@ use super::cli::chosen;
 use super::evidence::attachments::Attachments;
 use super::evidence::configuration::Configuration;
 use super::evidence::files::Files;
+use super::evidence::flows::Flows;
 use super::evidence::leases::Leases;
 use super::evidence::node::Node;
 use super::evidence::packets::Packets;
@@ -57,6 +58,7 @@ fn no_check_looks_at_what_it_does_not_name() {
             runtime: needs(Need::Runtime).then(|| Ok(Runtimes::default())),
             packets: needs(Need::Packets).then(|| Ok(Packets::default())),
             plan: needs(Need::Plan).then(|| Ok(reconcile::Report::default())),
+            flows: needs(Need::Flows).then(|| Ok(Flows::default())),
             configuration: needs(Need::Configuration).then(|| Ok(Configuration::default())),
             ..Evidence::default()
         };

@@ -13,7 +13,7 @@ use crate::lab::{self, Netns, Node, Place};
 /// A veth answers within microseconds.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Who has learned a wrong MAC asks again when the kernel takes its entry for old: 45 s, and 8 s of doubt (arp(7)).
-const SETTLED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(250);
 const PORT: u16 = 7001;
 const POD_PORT: u16 = 80;

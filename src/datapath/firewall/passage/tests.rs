@@ -140,7 +140,7 @@ fn what_cannot_be_decided_is_said() {
     for rule in [
         "-i smartnet0 ! -o wg0 -j DROP",
         "-m mark ! --mark 0x1 -j DROP",
-        "-m physdev --physdev-is-bridged -j DROP",
+        "-m bpf --object-pinned /sys/fs/bpf/policy -j DROP",
     ] {
         let listing = format!("-P FORWARD ACCEPT\n-A FORWARD {rule}\n");
         assert_eq!(trouble(&listing), Some(Obstacle::Unknown), "{rule}");
