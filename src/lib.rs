@@ -6,15 +6,15 @@
 //!              plugins
 //!  decisions   datapath
 //!  languages   cni   kernel   state   host   none of the four knows another
-//!  nouns       net   text   file   applet   conflist   log
+//!  nouns       net   spec   text   file   applet   conflist   log
 //! ```
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them, and
 //! status knows dns.
 //! Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
 //! `census`, `ground::observe`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules, settled}`, `hostports::{observe, apply, flows, missing,
-//! tables}` and `surplus::{observe, apply}` know the kernel; `spec`, `mark`, `ground`, `plan`, `removal`, `surplus`, `step`, `firewall`,
-//! `hostports`, `hostports::{plan, limits}` and what `alarm` makes of events are pure, as are all of `cni`, every `config.rs` and every `promise.rs`, the
+//! tables}` and `surplus::{observe, apply}` know the kernel; `mark`, `ground`, `plan`, `removal`, `surplus`, `step`, `firewall`,
+//! `hostports`, `hostports::plan` and what `alarm` makes of events are pure, as are all of `spec` and `cni`, every `config.rs` and every `want.rs`, the
 //! installer's decisions and the checks of the doctor. A test reads the arrows off the source.
 //!
 //! # The walk of one ADD
@@ -24,7 +24,7 @@
 //! 3. `plugins::bridge::config` makes a `Config` that cannot be wrong.
 //! 4. [`state::record`] and [`state::lease`] remember what is about to be done: the attachment record first, then the
 //!    lease. Killed from here on, any later verb finishes or undoes it.
-//! 5. `plugins::bridge::want` says what was promised: an [`datapath::spec::Attachment`].
+//! 5. `plugins::bridge::want` says what is promised: an [`spec::Attachment`]. The record keeps it as it is.
 //! 6. [`datapath::observe`] asks the kernel what there is: a [`datapath::plan::Have`].
 //! 7. [`datapath::plan::plan`] lists the difference as [`datapath::step::Step`]s, without touching anything.
 //! 8. [`datapath::apply`] tells the kernel, step by step. On failure links and rules, lease and record are taken back.
@@ -32,9 +32,9 @@
 //! 10. `main` prints it and then has the record completed: an attachment is final once the runtime knows of it.
 //! 11. [`log`] writes one line about it, with what each stage took. Nothing waits for that.
 //!
-//! CHECK takes the want from the record and demands that step 7 finds nothing of the attachment's own; DEL applies
-//! [`datapath::removal`]; [`reconcile`] makes the want of each record again (`plugins::bridge::promise`) and walks on from
-//! step 6.
+//! Everybody else takes the want from the record: CHECK demands that step 7 finds nothing of the attachment's own,
+//! [`reconcile`] walks on from step 6 with every record there is, and the doctor explains what it would do. DEL applies
+//! [`datapath::removal`].
 
 pub mod applet;
 pub mod cni;
@@ -51,6 +51,7 @@ pub mod net;
 pub mod plugins;
 pub mod reconcile;
 pub mod selftest;
+pub mod spec;
 pub mod state;
 pub mod status;
 pub mod text;

@@ -10,8 +10,23 @@ use serde::{Deserialize, Serialize};
 /// The name of a network interface: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space (the kernel's
 /// `dev_valid_name`, net/core/dev.c), so it is also safe as one element of a path. No `%` either: the kernel makes `br1` of
 /// `br%d`, then `br2`, and lets no link have one in its name (`dev_prep_valid_name`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
+
+impl From<IfName> for String {
+    fn from(name: IfName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for IfName {
+    type Error = IfNameError;
+
+    fn try_from(text: String) -> Result<Self, IfNameError> {
+        text.parse()
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfNameError {
@@ -69,6 +84,14 @@ impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What names an attachment (CNI SPEC: network name, CNI_CONTAINERID, CNI_IFNAME).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+pub struct AttachmentId {
+    pub network: String,
+    pub container: String,
+    pub if_name: IfName,
 }
 
 /// An Ethernet address. Displays as `02:42:ac:11:00:02`.
@@ -141,7 +164,8 @@ impl fmt::Debug for Mac {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     V4,
     V6,
@@ -178,8 +202,23 @@ pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
 }
 
 /// A VLAN identifier that a frame can carry: 1 to 4094 (IEEE 802.1Q).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct VlanId(u16);
+
+impl From<VlanId> for u16 {
+    fn from(vlan: VlanId) -> Self {
+        vlan.0
+    }
+}
+
+impl TryFrom<u16> for VlanId {
+    type Error = &'static str;
+
+    fn try_from(id: u16) -> Result<Self, Self::Error> {
+        Self::new(id).ok_or("a VLAN is 1 to 4094")
+    }
+}
 
 impl VlanId {
     pub fn new(id: u16) -> Option<Self> {
@@ -202,14 +241,20 @@ impl fmt::Display for VlanId {
 pub struct Route {
     /// Destination without host bits.
     pub dst: IpNetwork,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// Bytes of TCP payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advmss: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<u32>,
     /// `rtnetlink(7)`: 0 universe, 200 site, 253 link, 254 host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<u8>,
 }
 

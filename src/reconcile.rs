@@ -170,7 +170,8 @@ fn boot() -> Result<BootId, Unable> {
 }
 
 fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
-    let mut session = Session::open(None).map_err(|error| Unable::Run(error.to_string()))?;
+    let session = Session::open(None).map_err(|error| Unable::Run(error.to_string()))?;
+    let mut session = session.of_boot(records.boot());
     let all = records.all().map_err(|error| match error.errno() {
         Some(Errno::ACCESS | Errno::PERM) => Unable::Run(error.to_string()),
         _ => Unable::Damaged(error.to_string()),
@@ -197,9 +198,8 @@ fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
 /// A network of which there is neither a record nor a link is a slip of the pen.
 fn is_known(network: &str, all: &[Record], session: &mut Session) -> Result<(), Unable> {
     let marks = census::marked_attachments(session).map_err(|error| Unable::Run(error.to_string()))?;
-    let recorded = all.iter().map(|record| record.network.clone());
-    let known: BTreeSet<String> =
-        recorded.chain(marks.into_iter().map(|mark| mark.identity.network)).collect();
+    let recorded = all.iter().map(|record| record.id.network.clone());
+    let known: BTreeSet<String> = recorded.chain(marks.into_iter().map(|mark| mark.id.network)).collect();
     if known.contains(network) {
         return Ok(());
     }
@@ -244,7 +244,7 @@ impl Pass<'_> {
     fn walk(&mut self, mut all: Vec<Record>) {
         self.recall(&mut all);
         if let Some(network) = &self.scope.network {
-            all.retain(|record| record.network == *network);
+            all.retain(|record| record.id.network == *network);
         }
         let (mut living, mut dead) = (Vec::new(), Vec::new());
         for record in all {
@@ -262,7 +262,7 @@ impl Pass<'_> {
         for record in &dead {
             self.bury(record);
         }
-        let attachments: HashSet<_> = living.iter().map(attachment_words).collect();
+        let attachments: HashSet<_> = living.iter().map(|record| &record.id).collect();
         self.report.attachments = attachments.len();
         let of = |plugin: &'static str| living.iter().filter(move |record| record.plugin == plugin);
         for record in of(bridge::PLUGIN) {
@@ -315,7 +315,7 @@ impl Pass<'_> {
             return None;
         }
         let subject = Subject::of(record);
-        let lock = match self.records.try_lock(&record.attachment(), &record.plugin) {
+        let lock = match self.records.try_lock(&record.id, &record.plugin) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 self.report.note(&subject, "an ADD or a DEL of it runs right now; left to that");
@@ -332,7 +332,7 @@ impl Pass<'_> {
 
     /// The record as it is now, if it still stands as it did.
     fn read_again(&mut self, record: &Record, standing: &Standing) -> Option<Record> {
-        let again = self.records.read(&record.attachment(), &record.plugin).ok().flatten()?;
+        let again = self.records.read(&record.id, &record.plugin).ok().flatten()?;
         (self.standing(&again) == *standing).then_some(again)
     }
 
@@ -372,14 +372,10 @@ impl Pass<'_> {
     }
 }
 
-fn attachment_words(record: &Record) -> (&str, &str, &str) {
-    (&record.network, &record.container_id, record.if_name.as_str())
-}
-
 /// Whether the record's leases are in our own address management's files.
 fn leases_here(record: &Record) -> bool {
     match record.plugin.as_str() {
-        bridge::PLUGIN => record.promised.ipam.is_some() && !bridge::is_foreign(record),
+        bridge::PLUGIN => record.leases.ipam.is_some() && !bridge::is_foreign(record),
         host_local::PLUGIN => true,
         _ => false,
     }

@@ -110,7 +110,12 @@ fn copy_records(pods: Range<usize>) -> Result<()> {
         let model = files.iter().find(|path| path.to_string_lossy().ends_with(&end)).ok_or("no record")?;
         let mut record: Value = serde_json::from_slice(&fs::read(model)?)?;
         for pod in pods.clone() {
-            record["container_id"] = container(pod).into();
+            for path in ["/id/container", "/want/attachment/id/container", "/want/host_ports/owner/container"]
+            {
+                if let Some(name) = record.pointer_mut(path) {
+                    *name = container(pod).into();
+                }
+            }
             fs::write(format!("{RECORDS}/{pod:016x}-{pod:016x}{end}"), record.to_string())?;
         }
     }

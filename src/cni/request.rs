@@ -12,7 +12,7 @@ use std::io::Read;
 use super::error::{Code, Error, Result, reason};
 use super::json::{self, Json, Object};
 use super::version::{SpecVersion, gate};
-use crate::net::{IfName, IfNameError};
+use crate::net::{AttachmentId, IfName, IfNameError};
 
 /// `CNI_CONTAINERID`: starts with a letter or digit, then letters, digits, `_`, `.`, `-` (CNI SPEC
 /// "Parameters").
@@ -149,6 +149,16 @@ impl Request {
         let missing =
             || Error::new(Code::InvalidEnvironment, format_args!("{} names no attachment", self.verb));
         self.target.as_ref().ok_or_else(missing)
+    }
+
+    /// What names the attachment that the request is about.
+    pub fn attachment_id(&self) -> Result<AttachmentId> {
+        let target = self.attachment()?;
+        Ok(AttachmentId {
+            network: self.network.as_str().to_owned(),
+            container: target.container.as_str().to_owned(),
+            if_name: target.if_name.clone(),
+        })
     }
 }
 

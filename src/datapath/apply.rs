@@ -82,7 +82,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             let index = session.node.index(link)?;
             gone(address::remove(&mut session.node.route, index, link.as_str(), *address))
         }
-        Step::Forward(family) => switches::turn(forwarding_key(*family), "1"),
+        Step::Forward(family) => switches::turn(&session.boot()?, forwarding_key(*family), "1"),
         Step::SetPort { link, hairpin, isolated } => {
             let index = session.node.index(link)?;
             link::set_port(&mut session.node.route, index, link.as_str(), *hairpin, *isolated)
@@ -152,7 +152,7 @@ fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
             guard::guard_forward(session.netfilter()?, *family, add, remove)
         }
         Step::KeepAdvertisements { link } => {
-            optional(switches::turn(&format!("net/ipv6/conf/{link}/accept_ra"), "2"))
+            optional(switches::turn(&session.boot()?, &format!("net/ipv6/conf/{link}/accept_ra"), "2"))
         }
         Step::ClampMss { family, interface } => filters::clamp_mss(session.netfilter()?, *family, interface),
         Step::AcceptForward { chain, traffic, .. } => {

@@ -22,9 +22,9 @@ use passage::{ForwardTable, Traffic};
 use uplinks::{Pair, pairs};
 
 use super::plan::Have;
-use super::spec::Attachment;
 use super::step::Step;
 use crate::net::{Family, IfName};
+use crate::spec::Attachment;
 
 /// What the kernel has. `observe` fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

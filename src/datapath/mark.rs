@@ -5,55 +5,40 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::net::{IfName, Mac, stable_hash};
-
-/// The name of our nftables tables, and the first word of every `ifalias` of ours.
-pub const OWNER: &str = "smarter-cni";
+use crate::net::{AttachmentId, IfName, stable_hash};
+use crate::spec::Attachment;
+pub use crate::spec::OWNER;
 
 /// The kernel keeps 255 bytes and a NUL (`IFALIASZ`, linux/if.h).
 const ALIAS_MAX: usize = 255;
 
-/// Who an attachment is: CNI identifies it by container and interface name within a network.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    pub network: String,
-    pub container: String,
-    pub if_name: IfName,
-}
-
-impl Identity {
-    /// The host end's name: `veth` and 8 hex digits. `attempt` is 0 unless a foreign link has the first name.
-    pub fn host_veth(&self, attempt: u32) -> IfName {
-        let attempt = attempt.to_string();
-        let hash = stable_hash(&[&self.network, &self.container, self.if_name.as_str(), &attempt]);
-        // The two halves are folded so that every input byte counts.
-        let name = format!("veth{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff));
-        name.parse().expect("veth and 8 hex digits are 12 plain bytes")
-    }
-}
-
-/// A fixed MAC for a bridge, so that it neither changes with the ports nor vanishes with the last one, and so that
-/// neighbours may keep it for ever. Locally administered, unicast.
-pub fn bridge_mac(bridge: &IfName) -> Mac {
-    let mut mac = [0x02; 6];
-    mac[1..].copy_from_slice(&stable_hash(&[OWNER, bridge.as_str()]).to_be_bytes()[..5]);
-    Mac(mac)
+/// The host end's name: `veth` and 8 hex digits. `attempt` is 0 unless a foreign link has the first name.
+pub fn host_veth(id: &AttachmentId, attempt: u32) -> IfName {
+    let attempt = attempt.to_string();
+    let hash = stable_hash(&[&id.network, &id.container, id.if_name.as_str(), &attempt]);
+    // The two halves are folded so that every input byte counts.
+    let name = format!("veth{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff));
+    name.parse().expect("veth and 8 hex digits are 12 plain bytes")
 }
 
 /// What the `ifalias` of a host veth says:
 /// `smarter-cni <network> <container> <interface> <addresses or -> [pod <namespace>/<name>]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VethMark {
-    pub identity: Identity,
+    pub id: AttachmentId,
     pub addresses: Vec<IpNetwork>,
     /// `namespace/name`.
     pub pod: Option<String>,
 }
 
 impl VethMark {
+    pub fn of(want: &Attachment) -> Self {
+        Self { id: want.id.clone(), addresses: want.pod.addresses.clone(), pod: want.pod_name.clone() }
+    }
+
     /// The pod's name comes last and is what gives way when the whole is too long.
     pub fn render(&self) -> String {
-        let Identity { network, container, if_name } = &self.identity;
+        let AttachmentId { network, container, if_name } = &self.id;
         let mut text = format!("{OWNER} {network} {container} {if_name} {}", join(&self.addresses));
         if let Some(pod) = &self.pod {
             text.push_str(" pod ");
@@ -78,7 +63,7 @@ impl VethMark {
             (Some("pod"), Some(pod)) => Some(pod.to_owned()),
             _ => None,
         };
-        Some(Self { identity: Identity { network, container, if_name }, addresses, pod })
+        Some(Self { id: AttachmentId { network, container, if_name }, addresses, pod })
     }
 }
 
@@ -130,36 +115,28 @@ fn split(text: &str) -> Option<Vec<IpNetwork>> {
 mod tests {
     use super::*;
 
-    fn identity() -> Identity {
-        Identity { network: "smartnet".into(), container: "c1".into(), if_name: "eth0".parse().unwrap() }
+    fn id() -> AttachmentId {
+        AttachmentId { network: "smartnet".into(), container: "c1".into(), if_name: "eth0".parse().unwrap() }
     }
 
     #[test]
     fn the_host_veth_is_derived_and_differs_by_every_part() {
-        let name = identity().host_veth(0);
-        assert_eq!(name, identity().host_veth(0));
+        let name = host_veth(&id(), 0);
+        assert_eq!(name, host_veth(&id(), 0));
         assert_eq!((name.as_str().len(), &name.as_str()[..4]), (12, "veth"));
         let others = [
-            Identity { network: "other".into(), ..identity() }.host_veth(0),
-            Identity { container: "c2".into(), ..identity() }.host_veth(0),
-            Identity { if_name: "eth1".parse().unwrap(), ..identity() }.host_veth(0),
-            identity().host_veth(1),
+            host_veth(&AttachmentId { network: "other".into(), ..id() }, 0),
+            host_veth(&AttachmentId { container: "c2".into(), ..id() }, 0),
+            host_veth(&AttachmentId { if_name: "eth1".parse().unwrap(), ..id() }, 0),
+            host_veth(&id(), 1),
         ];
         assert!(others.iter().all(|other| *other != name));
     }
 
     #[test]
-    fn a_bridge_mac_is_fixed_unicast_and_locally_administered() {
-        let mac = bridge_mac(&"cni0".parse().unwrap());
-        assert_eq!(mac, bridge_mac(&"cni0".parse().unwrap()));
-        assert_ne!(mac, bridge_mac(&"cni1".parse().unwrap()));
-        assert_eq!(mac.0[0] & 0b11, 0b10);
-    }
-
-    #[test]
     fn marks_read_back_as_they_were_written() {
         let mark = VethMark {
-            identity: identity(),
+            id: id(),
             addresses: vec!["172.38.0.5/16".parse().unwrap(), "fd00::5/64".parse().unwrap()],
             pod: Some("default/web-0".into()),
         };
@@ -186,11 +163,11 @@ mod tests {
     #[test]
     fn a_mark_that_is_too_long_loses_the_end_of_the_pod_name() {
         let mark = VethMark {
-            identity: Identity { container: "c".repeat(64), ..identity() },
+            id: AttachmentId { container: "c".repeat(64), ..id() },
             addresses: vec!["172.38.0.5/16".parse().unwrap()],
             pod: Some(format!("default/{}", "x".repeat(253))),
         };
         assert_eq!(mark.render().len(), 255);
-        assert_eq!(VethMark::parse(&mark.render()).unwrap().identity, mark.identity);
+        assert_eq!(VethMark::parse(&mark.render()).unwrap().id, mark.id);
     }
 }

@@ -17,7 +17,6 @@ pub mod plan;
 pub mod removal;
 pub mod rules;
 pub mod session;
-pub mod spec;
 pub mod step;
 pub mod surplus;
 pub mod survey;

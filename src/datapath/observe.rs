@@ -10,12 +10,12 @@ use super::plan::{BridgeHave, Have, PodHave, PortHave, PortVlan, Strange, VlanGa
 use super::removal::Remains;
 use super::rules;
 use super::session::{Session, Side};
-use super::spec::{Attachment, Pod};
 use super::{firewall, switches};
 use crate::kernel::link::{Link, OperState};
 use crate::kernel::nft::Listing;
 use crate::kernel::{self, address, link, route, sysctl, vlan};
-use crate::net::{Family, IfName, Mac, Route, network_of};
+use crate::net::{AttachmentId, Family, IfName, Mac, Route, network_of};
+use crate::spec::{Attachment, Pod};
 
 /// Routes that the kernel makes for addresses (`RTPROT_KERNEL`, linux/rtnetlink.h) are not promised by anybody.
 const RTPROT_KERNEL: u8 = 2;
@@ -53,7 +53,7 @@ pub fn observe(
     }
     let connected = match session.pod {
         Some(_) => port.as_ref().zip(pod.as_ref()).is_some_and(|(port, pod)| is_pair(port, pod)),
-        None => port.as_ref().is_some_and(|port| is_marked(port, &want.identity)),
+        None => port.as_ref().is_some_and(|port| is_marked(port, &want.id)),
     };
     // A pod may give itself another MAC; it was promised one.
     let pod_mac = want.pod.mac.or_else(|| pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac));
@@ -99,9 +99,9 @@ fn is_pair(port: &Link, pod: &Link) -> bool {
         && pod.peer == Some(port.index)
 }
 
-fn is_marked(port: &Link, identity: &mark::Identity) -> bool {
+fn is_marked(port: &Link, id: &AttachmentId) -> bool {
     let mark = port.alias.as_deref().and_then(VethMark::parse);
-    port.kind.as_deref() == Some("veth") && mark.is_some_and(|mark| mark.identity == *identity)
+    port.kind.as_deref() == Some("veth") && mark.is_some_and(|mark| mark.id == *id)
 }
 
 fn as_promised(pod: &Pod) -> PodHave {
@@ -298,7 +298,7 @@ fn observe_firewall(
         .filter(|family| have.guards.iter().all(|(known, _)| known != family))
         .collect();
     if want.firewall.guard && !unguarded.is_empty() {
-        have.switched_on = switches::switched_on(&unguarded)?;
+        have.switched_on = switches::switched_on(&session.boot()?, &unguarded)?;
     }
     for family in &want.forwarding {
         if firewall::needs_guard(want, *family, forwarding, &have) {
@@ -320,8 +320,8 @@ fn observe_masquerade(
 ) -> kernel::Result<Vec<(String, IpNetwork)>> {
     let mut found = Vec::new();
     for subnet in &want.masquerade {
-        if rules::has_masquerade(session.netfilter()?, listing, &want.identity.network, *subnet)? {
-            found.push((want.identity.network.clone(), *subnet));
+        if rules::has_masquerade(session.netfilter()?, listing, &want.id.network, *subnet)? {
+            found.push((want.id.network.clone(), *subnet));
         }
     }
     Ok(found)
@@ -335,11 +335,11 @@ fn observe_spoof_check(session: &mut Session, port: &IfName, mac: Option<Mac>) -
 /// What is left of an attachment that goes. `ports` are the names its host end may have.
 pub fn observe_remains(
     session: &mut Session,
-    identity: &mark::Identity,
+    id: &AttachmentId,
     ports: &[IfName],
 ) -> kernel::Result<Remains> {
     let mut remains = Remains::default();
-    let pod = session.look_up_in_pod(&identity.if_name)?;
+    let pod = session.look_up_in_pod(&id.if_name)?;
     for name in ports {
         let Some(link) = session.node.look_up(name)? else { continue };
         let connected = pod.as_ref().is_some_and(|pod| is_pair(&link, pod));
@@ -347,7 +347,7 @@ pub fn observe_remains(
         let unmarked = link.alias.as_deref().is_none_or(|alias| !alias.starts_with(OWNER));
         // Killed between creating and marking: the pair itself, or the name that only this attachment derives.
         if connected
-            || mark.as_ref().is_some_and(|mark| mark.identity == *identity)
+            || mark.as_ref().is_some_and(|mark| mark.id == *id)
             || (unmarked && link.kind.as_deref() == Some("veth"))
         {
             remains.addresses.extend(mark.iter().flat_map(|mark| mark.addresses.iter().map(IpNetwork::ip)));
@@ -357,19 +357,19 @@ pub fn observe_remains(
         }
     }
     if let Some(pod) = pod
-        && (remains.connected || !is_of_another(session, &pod, identity)?)
+        && (remains.connected || !is_of_another(session, &pod, id)?)
     {
-        remains.pod = Some(identity.if_name.clone());
+        remains.pod = Some(id.if_name.clone());
     }
     Ok(remains)
 }
 
 /// Whether the interface's host end carries the mark of another attachment: the path of the namespace was used again.
-fn is_of_another(session: &mut Session, pod: &Link, identity: &mark::Identity) -> kernel::Result<bool> {
+fn is_of_another(session: &mut Session, pod: &Link, id: &AttachmentId) -> kernel::Result<bool> {
     let Some(peer) = pod.peer else { return Ok(false) };
     let Some(port) = session.node.look_up_index(peer)? else { return Ok(false) };
     let mark = port.alias.as_deref().and_then(VethMark::parse);
-    Ok(is_pair(&port, pod) && mark.is_some_and(|mark| mark.identity != *identity))
+    Ok(is_pair(&port, pod) && mark.is_some_and(|mark| mark.id != *id))
 }
 
 fn bridge_name(node: &mut Side, master: Option<u32>) -> kernel::Result<Option<IfName>> {
@@ -395,13 +395,13 @@ pub fn uplink_mtu(session: &mut Session) -> kernel::Result<Option<u32>> {
 }
 
 /// The name for a new host end: the first derived one that no link of somebody else has.
-pub fn free_host_end(session: &mut Session, identity: &mark::Identity) -> kernel::Result<IfName> {
+pub fn free_host_end(session: &mut Session, id: &AttachmentId) -> kernel::Result<IfName> {
     let mut attempt = 0;
     loop {
-        let name = identity.host_veth(attempt);
+        let name = mark::host_veth(id, attempt);
         let Some(link) = session.node.look_up(&name)? else { return Ok(name) };
         let mark = link.alias.as_deref().and_then(VethMark::parse);
-        if mark.is_some_and(|mark| mark.identity == *identity) {
+        if mark.is_some_and(|mark| mark.id == *id) {
             return Ok(name);
         }
         attempt += 1;

@@ -10,10 +10,10 @@ use ipnetwork::IpNetwork;
 
 use self::gateway::{leaving_addresses, plan_gateway};
 use super::firewall::{self, FirewallHave};
-use super::mark::BridgeMark;
-use super::spec::{Attachment, Bridge, Vlans};
+use super::mark::{BridgeMark, VethMark};
 use super::step::Step;
 use crate::net::{Family, IfName, Mac, Route, VlanId, network_of};
+use crate::spec::{Attachment, Bridge, Vlans};
 
 /// `RT_TABLE_MAIN`, linux/rtnetlink.h.
 const MAIN_TABLE: u32 = 254;
@@ -135,8 +135,8 @@ pub fn plan(want: &Attachment, have: &Have) -> Vec<Step> {
     plan_arrival(want, have, &mut steps);
     // Last, because nothing can fail behind it: a failed ADD leaves no rule.
     for subnet in &want.masquerade {
-        if !have.masquerade.iter().any(|(network, has)| *network == want.identity.network && has == subnet) {
-            steps.push(Step::Masquerade { network: want.identity.network.clone(), subnet: *subnet });
+        if !have.masquerade.iter().any(|(network, has)| *network == want.id.network && has == subnet) {
+            steps.push(Step::Masquerade { network: want.id.network.clone(), subnet: *subnet });
             if have.complete {
                 steps.push(Step::ForgetUnmasqueraded { subnet: *subnet });
             }
@@ -241,7 +241,7 @@ fn plan_port(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         let addresses = strange.addresses.iter().copied();
         steps.extend(addresses.map(|address| Step::RemoveAddress { link: link(), address }));
     }
-    let alias = want.mark().render();
+    let alias = VethMark::of(want).render();
     if connected.and_then(|port| port.alias.as_ref()) != Some(&alias) {
         steps.push(Step::Mark { link: link(), alias });
     }

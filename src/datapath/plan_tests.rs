@@ -1,8 +1,8 @@
 //! The plan as text, for every situation in which an ADD, a CHECK or a repair can find a node.
 
 use super::*;
-use crate::datapath::mark::Identity;
-use crate::datapath::spec::{Firewall, Gateway, Pod, Port, VlanGateway};
+use crate::net::AttachmentId;
+use crate::spec::{Firewall, Gateway, Pod, Port, VlanGateway};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
@@ -14,7 +14,7 @@ fn name(text: &str) -> IfName {
 
 fn attachment() -> Attachment {
     Attachment {
-        identity: Identity { network: "smartnet".into(), container: "c1".into(), if_name: name("eth0") },
+        id: AttachmentId { network: "smartnet".into(), container: "c1".into(), if_name: name("eth0") },
         pod_name: Some("default/web".into()),
         bridge: Bridge {
             name: name("smartnet0"),

@@ -11,6 +11,7 @@ use crate::kernel::netns::Home;
 pub use crate::kernel::netns::{Netns, OpenError};
 use crate::kernel::{self, Socket, link};
 use crate::net::IfName;
+use crate::state::BootId;
 
 /// One side of the veth pair.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ pub struct Session {
     pub node: Side,
     pub pod: Option<PodSide>,
     netfilter: Option<Socket>,
+    boot: Option<BootId>,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,22 @@ impl Session {
     pub fn open(netns: Option<Netns>) -> kernel::Result<Self> {
         let node = Side::new(Socket::route()?);
         let pod = netns.map(PodSide::open).transpose()?;
-        Ok(Self { node, pod, netfilter: None })
+        Ok(Self { node, pod, netfilter: None, boot: None })
+    }
+
+    /// For whoever knows which boot this is: then nobody asks again.
+    #[must_use]
+    pub fn of_boot(self, boot: &BootId) -> Self {
+        Self { boot: Some(boot.clone()), ..self }
+    }
+
+    /// Which boot this is, by whose identity memory is told from that of another one.
+    pub fn boot(&mut self) -> kernel::Result<BootId> {
+        let boot = match self.boot.take() {
+            Some(boot) => boot,
+            None => BootId::current().map_err(|error| Error::new("which boot is this?", error))?,
+        };
+        Ok(self.boot.insert(boot).clone())
     }
 
     /// Goes on with another pod, or with none; what was seen of the node is forgotten. On failure there is none.

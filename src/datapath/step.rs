@@ -11,8 +11,8 @@ use ipnetwork::IpNetwork;
 use super::firewall::ChainName;
 use super::firewall::passage::{Change, Traffic};
 use super::firewall::uplinks::Pair;
-use super::spec::Attachment;
 use crate::net::{Family, IfName, Mac, Route, VlanId};
+use crate::spec::Attachment;
 
 pub use words::{accept_commands, masquerade_words};
 

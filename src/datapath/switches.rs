@@ -8,22 +8,22 @@ use super::firewall;
 use super::mark::OWNER;
 use super::observe::forwarding_key;
 use super::session::Side;
-use super::spec::Attachment;
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, link, sysctl};
 use crate::net::{Family, IfName};
+use crate::spec::Attachment;
 use crate::state::host::{Change, HostChanges, changes_exist};
 use crate::state::lock::NodeLock;
 use crate::state::{BootId, NetnsId, record};
 
 /// Notes the old value, then writes the new one.
-pub fn turn(key: &str, new: &str) -> kernel::Result<()> {
+pub fn turn(boot: &BootId, key: &str, new: &str) -> kernel::Result<()> {
     let _lock = NodeLock::take().map_err(failed)?;
     // Another first pod may have been quicker: then the note is there, and true.
     match sysctl::read(key)? {
         Some(old) if old != new => {
             let change = Change { netns: here()?, key: key.to_owned(), old, new: new.to_owned() };
-            changes()?.remember(change).map_err(failed)?;
+            changes(boot).remember(change).map_err(failed)?;
         }
         _ => {}
     }
@@ -31,8 +31,8 @@ pub fn turn(key: &str, new: &str) -> kernel::Result<()> {
 }
 
 /// The families among these in which we switched forwarding on.
-pub fn switched_on(families: &[Family]) -> kernel::Result<Vec<Family>> {
-    let known = changes()?.read().map_err(failed)?;
+pub fn switched_on(boot: &BootId, families: &[Family]) -> kernel::Result<Vec<Family>> {
+    let known = changes(boot).read().map_err(failed)?;
     if known.is_empty() {
         return Ok(Vec::new());
     }
@@ -61,10 +61,10 @@ pub fn listeners(node: &mut Side, want: &Attachment) -> kernel::Result<Vec<IfNam
 }
 
 /// The switches that we turned in this namespace and that are still as we turned them, as `key=old value`.
-pub fn turned() -> kernel::Result<Vec<String>> {
+pub fn turned(boot: &BootId) -> kernel::Result<Vec<String>> {
     let netns = here()?;
     let mut found = Vec::new();
-    for change in changes()?.read().map_err(failed)?.into_iter().filter(|change| change.netns == netns) {
+    for change in changes(boot).read().map_err(failed)?.into_iter().filter(|change| change.netns == netns) {
         if sysctl::read(&change.key)?.as_deref() == Some(change.new.as_str()) {
             found.push(format!("{}={}", change.key.replace('/', "."), change.old));
         }
@@ -74,14 +74,14 @@ pub fn turned() -> kernel::Result<Vec<String>> {
 
 /// Gives back what was changed in this network namespace, last change first. A switch that somebody else has turned
 /// since then stays. Goes on when one fails and returns the first failure; what failed is still known afterwards.
-pub fn undo() -> kernel::Result<()> {
-    give_back_all(&NodeLock::take().map_err(failed)?).map(drop)
+pub fn undo(boot: &BootId) -> kernel::Result<()> {
+    give_back_all(boot, &NodeLock::take().map_err(failed)?).map(drop)
 }
 
 /// The same for whoever holds the node's lock. Says what was given back, in the order in which it was made.
-pub(super) fn give_back_all(_lock: &NodeLock) -> kernel::Result<Vec<Change>> {
+pub(super) fn give_back_all(boot: &BootId, _lock: &NodeLock) -> kernel::Result<Vec<Change>> {
     let netns = here()?;
-    let host = changes()?;
+    let host = changes(boot);
     let (mut given_back, mut failure) = (Vec::new(), None);
     for change in host.read().map_err(failed)?.into_iter().rev().filter(|change| change.netns == netns) {
         match give_back(&change) {
@@ -95,8 +95,8 @@ pub(super) fn give_back_all(_lock: &NodeLock) -> kernel::Result<Vec<Change>> {
 }
 
 /// Turns again what was just given back.
-pub(super) fn turn_again(_lock: &NodeLock, changes_again: Vec<Change>) -> kernel::Result<()> {
-    let host = changes()?;
+pub(super) fn turn_again(boot: &BootId, _lock: &NodeLock, changes_again: Vec<Change>) -> kernel::Result<()> {
+    let host = changes(boot);
     for change in changes_again {
         let (key, new) = (change.key.clone(), change.new.clone());
         host.remember(change).map_err(failed)?;
@@ -111,8 +111,8 @@ pub(super) fn were_turned() -> bool {
 }
 
 /// Whether we turned anything in this namespace.
-pub(super) fn any_turned() -> kernel::Result<bool> {
-    let known = changes()?.read().map_err(failed)?;
+pub(super) fn any_turned(boot: &BootId) -> kernel::Result<bool> {
+    let known = changes(boot).read().map_err(failed)?;
     if known.is_empty() {
         return Ok(false);
     }
@@ -127,9 +127,8 @@ fn give_back(change: &Change) -> kernel::Result<()> {
     }
 }
 
-fn changes() -> kernel::Result<HostChanges> {
-    let boot = BootId::current().map_err(failed)?;
-    Ok(HostChanges::at(Path::new(record::ROOT), boot))
+fn changes(boot: &BootId) -> HostChanges {
+    HostChanges::at(Path::new(record::ROOT), boot.clone())
 }
 
 fn here() -> kernel::Result<NetnsId> {

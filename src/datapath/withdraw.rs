@@ -121,7 +121,7 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
         let legacy = interfaces.iter().filter(ours);
         steps.extend(legacy.cloned().map(|interface| Step::WithdrawLegacy(family, interface)));
     }
-    let switches = switches::turned()?;
+    let switches = switches::turned(&session.boot()?)?;
     if !switches.is_empty() {
         steps.push(Step::GiveBackSwitches(switches));
     }
@@ -163,7 +163,7 @@ pub fn apply(session: &mut Session, step: &Step) -> kernel::Result<()> {
             }
             Ok(())
         }
-        Step::GiveBackSwitches(_) => switches::undo(),
+        Step::GiveBackSwitches(_) => switches::undo(&session.boot()?),
         Step::DeleteTable(family) => {
             let commands = vec![Command::DeleteTable { table: Table::new(*family, OWNER) }];
             gone(nft::commit(session.netfilter()?, &Transaction { commands }))

@@ -88,6 +88,8 @@ pub enum Severity {
     Broken,
     /// Pods work; something else may not, or they will stop working.
     Warning,
+    /// Nothing is wrong; somebody may want to know.
+    Info,
 }
 
 impl Severity {
@@ -95,6 +97,7 @@ impl Severity {
         match self {
             Self::Broken => "broken",
             Self::Warning => "warning",
+            Self::Info => "info",
         }
     }
 }

@@ -15,7 +15,7 @@ mod tests;
 use super::check::{Finding, Pass, Verdict};
 use super::checks::{RECONCILE, RESTART};
 use super::evidence::Evidence;
-use crate::net::Family;
+use crate::net::{AttachmentId, Family};
 use crate::reconcile::{Action, Change, Failure, Obstacle, Report, Step, Subject};
 use crate::text::typed;
 
@@ -178,7 +178,7 @@ fn who(subject: &Subject) -> String {
     match subject {
         Subject::Node => "the node".to_owned(),
         Subject::Attachment { pod: Some(pod), .. } => format!("pod {pod}"),
-        Subject::Attachment { container, .. } => {
+        Subject::Attachment { id: AttachmentId { container, .. }, .. } => {
             format!("container {}", container.get(..12).unwrap_or(container))
         }
     }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::check::{Check, Finding, Group, Pass, Verdict};
+use super::check::{Check, Finding, Group, Pass, Severity, Verdict};
 use crate::reconcile;
 use crate::text::{WIDTH, printable, wrapped};
 
@@ -28,6 +28,8 @@ pub struct Summary {
     pub broken: usize,
     /// Problems of severity `warning`.
     pub warnings: usize,
+    /// What is no problem, and to be known.
+    pub notes: usize,
     /// Checks that do not apply.
     pub skipped: usize,
     /// Checks that could not look, and objects that a check could not look at.
@@ -124,6 +126,7 @@ impl Report {
                 ("ok", _) => summary.ok += 1,
                 ("skipped", _) => summary.skipped += 1,
                 ("unknown", _) => summary.unknown += 1,
+                ("note", _) => summary.notes += 1,
                 (_, "broken") => summary.broken += 1,
                 _ => summary.warnings += 1,
             }
@@ -177,6 +180,9 @@ impl Report {
                 Err(Pass::Unknown(why)) => rows.push(row("unknown", "", why, "")),
                 Ok(findings) if findings.is_empty() => rows.push(row("ok", "", "", "")),
                 Ok(findings) => rows.extend(findings.iter().map(|finding| match finding {
+                    Finding::Problem { object, found, fix } if check.severity == Severity::Info => {
+                        row("note", object, found, fix)
+                    }
                     Finding::Problem { object, found, fix } => row("problem", object, found, fix),
                     Finding::Unknown { object, why } => row("unknown", object, why, ""),
                 })),
@@ -187,8 +193,8 @@ impl Report {
 
     /// What is wrong: check and object.
     pub fn problems(&self) -> BTreeSet<(&'static str, &str)> {
-        let findings =
-            self.entries.iter().filter_map(|(check, verdict)| Some((check.id, verdict.as_ref().ok()?)));
+        let wrong = self.entries.iter().filter(|(check, _)| check.severity != Severity::Info);
+        let findings = wrong.filter_map(|(check, verdict)| Some((check.id, verdict.as_ref().ok()?)));
         let problems = findings.flat_map(|(id, findings)| {
             findings.iter().filter_map(move |finding| match finding {
                 Finding::Problem { object, .. } => Some((id, object.as_str())),
@@ -223,8 +229,9 @@ impl Report {
         let mut text = String::new();
         for group in Group::ALL {
             let rows = self.rows().into_iter().filter(|row| row.group == group.word());
-            let rows: Vec<_> =
-                rows.filter(|row| style.verbose || matches!(row.status, "problem" | "unknown")).collect();
+            let rows: Vec<_> = rows
+                .filter(|row| style.verbose || matches!(row.status, "problem" | "unknown" | "note"))
+                .collect();
             if rows.is_empty() {
                 continue;
             }
@@ -261,6 +268,7 @@ impl Style {
             ("ok", _) => ("✓", "+", GREEN),
             ("skipped", _) => ("-", "-", GREY),
             ("unknown", _) => ("?", "?", BLUE),
+            ("note", _) => ("i", "i", BLUE),
             (_, "broken") => ("✗", "X", RED),
             _ => ("!", "!", YELLOW),
         };
@@ -278,7 +286,7 @@ impl Style {
         };
         let said = wrapped(&printable(&said), self.screen.width, INDENT + width, NESTED);
         let _ = writeln!(text, "  {} {:width$}  {said}", self.mark(row.status, row.severity), row.id);
-        if row.status == "problem" {
+        if matches!(row.status, "problem" | "note") {
             let lines = printable(row.fix);
             let folded = |line: &str| {
                 if is_command(line) {
@@ -293,7 +301,7 @@ impl Style {
     }
 
     fn write_summary(self, text: &mut String, summary: Summary) {
-        let Summary { ok, broken, warnings, skipped, unknown } = summary;
+        let Summary { ok, broken, warnings, notes, skipped, unknown } = summary;
         let mut parts = Vec::new();
         let mut count = |number: usize, one: &str, many: &str| {
             if number > 0 {
@@ -303,6 +311,7 @@ impl Style {
         count(broken, "thing is broken", "things are broken");
         count(warnings, "warning", "warnings");
         count(unknown, "could not be looked at", "could not be looked at");
+        count(notes, "thing to know", "things to know");
         count(ok, "check fine", "checks fine");
         count(skipped, "does not apply", "do not apply");
         let mark = match summary {

@@ -111,7 +111,7 @@ fn a_machine_gets_every_check_with_its_status() {
             r#"{"fix":"add this line to /etc/dhcpcd.conf\ndenyinterfaces veth*","found":"dhcpcd takes it for an uplink: /etc/dhcpcd.conf has no denyinterfaces that names it","group":"host","id":"manager-dhcpcd","object":"interface veth*","severity":"warning","status":"problem","title":"dhcpcd leaves pods' interfaces alone"},"#,
             r#"{"fix":"","found":"no address was leased since the boot","group":"leases","id":"lease-dead","object":"","severity":"warning","status":"skipped","title":"no lease belongs to a pod that is gone"},"#,
             r#"{"fix":"","found":"enter a network namespace: operation not permitted","group":"pods","id":"pod-address","object":"pod default/web-0","severity":"broken","status":"unknown","title":"every pod has its addresses"}],"#,
-            r#""summary":{"broken":1,"ok":1,"skipped":1,"unknown":1,"warnings":1},"version":1}"#,
+            r#""summary":{"broken":1,"notes":0,"ok":1,"skipped":1,"unknown":1,"warnings":1},"version":1}"#,
             "\n"
         )
     );

@@ -43,7 +43,7 @@ impl Pods {
         }
         let mut stores: BTreeSet<(PathBuf, String)> = [(PathBuf::from(DATA_DIR), network.to_owned())].into();
         let recorded = |record: &Record| {
-            Some((PathBuf::from(record.promised.data_dir.as_ref()?), record.network.clone()))
+            Some((PathBuf::from(record.leases.data_dir.as_ref()?), record.id.network.clone()))
         };
         stores.extend(records.iter().filter_map(recorded));
         for (data_dir, network) in stores {
@@ -71,7 +71,7 @@ impl Pods {
                     continue;
                 }
             };
-            if records.iter().any(|record| record.container_id == holder.container) {
+            if records.iter().any(|record| record.id.container == holder.container) {
                 self.removable.push(store.path().join(address.to_string()));
                 continue;
             }

@@ -22,9 +22,9 @@ impl Evidence for Kernel {
             tracing::warn!(%error, "cannot ask the kernel which pods are attached");
             Vec::new()
         });
-        let ours = marks.into_iter().filter(|mark| mark.identity.network == network);
+        let ours = marks.into_iter().filter(|mark| mark.id.network == network);
         ours.map(|mark| Carried {
-            holder: Holder::new(&mark.identity.container, &mark.identity.if_name),
+            holder: Holder::of(&mark.id),
             addresses: mark.addresses.iter().map(ipnetwork::IpNetwork::ip).collect(),
         })
         .collect()

@@ -4,6 +4,7 @@
 //! into one answer. The datapath does the work; nothing here speaks to the kernel.
 
 pub mod bridge;
+mod difference;
 mod entry;
 mod evidence;
 pub mod host_local;
@@ -18,6 +19,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::difference::Difference;
 pub use self::entry::{entry, failed};
 use crate::Outcome;
 use crate::applet::Plugin;
@@ -26,11 +28,12 @@ use crate::cni::error::{Code, Error, Result};
 use crate::cni::request::{self, Call, Request, Verb};
 use crate::cni::result::AddResult;
 use crate::cni::wire;
-use crate::datapath::session::{Netns, OpenError};
+use crate::datapath::session::{Netns, OpenError, Session};
 use crate::log::{self, Entry};
+use crate::net::AttachmentId;
 use crate::state::holders::LIBCNI_RESULTS;
 use crate::state::lock::RecordLock;
-use crate::state::record::{self, Attachment};
+use crate::state::record;
 use crate::state::{BootId, NetnsId, Record, Records, boot};
 
 /// Runs one plugin call: environment and standard input in, exactly one answer out, and what the log is to say about it.
@@ -146,6 +149,29 @@ fn with_leases<T>(call: impl FnOnce(&host_local::Ipam<'_>) -> Result<T>) -> Resu
     })
 }
 
+/// What one call has in hand of this node: its records, which know the boot, and one session with the kernel. Made once, at
+/// the call's beginning, and handed down; nobody below asks again.
+#[derive(Debug)]
+struct CallContext {
+    records: Records,
+    session: Session,
+}
+
+impl CallContext {
+    fn new() -> Result<Self> {
+        let records = node_records()?;
+        let session = Session::open(None).map_err(Error::internal)?.of_boot(records.boot());
+        Ok(Self { records, session })
+    }
+
+    /// With the pod's side.
+    fn in_pod(netns: Netns) -> Result<Self> {
+        let mut context = Self::new()?;
+        context.session.turn_to(Some(netns)).map_err(Error::internal)?;
+        Ok(context)
+    }
+}
+
 /// The attachment records of this node and this boot.
 fn node_records() -> Result<Records> {
     let boot = BootId::current().map_err(|error| Error::internal(format!("which boot is this? {error}")))?;
@@ -154,9 +180,9 @@ fn node_records() -> Result<Records> {
 
 /// The lock of the attachment's record, for as long as a verb works on it: a repair keeps away meanwhile. Where it cannot be
 /// had the verb goes on without, as it must on a full disk.
-fn hold(records: &Records, attachment: &Attachment<'_>, plugin: &str) -> Option<RecordLock> {
+fn hold(records: &Records, id: &AttachmentId, plugin: &str) -> Option<RecordLock> {
     records
-        .lock(attachment, plugin)
+        .lock(id, plugin)
         .inspect_err(|error| tracing::warn!(%error, "a repair may run at the same time"))
         .ok()
 }

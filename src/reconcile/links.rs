@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::apply::repair;
-use crate::datapath::mark::bridge_mac;
 use crate::datapath::observe;
 use crate::datapath::plan::{Have, plan};
 use crate::datapath::session::{Error, Netns, OpenError};
-use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step as LinkStep;
-use crate::plugins::bridge::{self, promise};
+use crate::plugins::bridge;
 use crate::plugins::host_local::{self, Lost};
+use crate::spec::{Attachment, Bridge};
 use crate::state::{NetnsId, Record};
 
 impl Pass<'_> {
@@ -44,7 +43,7 @@ impl Pass<'_> {
 
     /// The steps that an attachment misses. `None` when that cannot be told; then the report says why.
     fn missing(&mut self, subject: &Subject, record: &Record) -> Option<Vec<LinkStep>> {
-        let Some(want) = promise::attachment(record) else {
+        let Some(want) = record.attachment() else {
             let reason = "its record does not say what was promised; restart the pod";
             self.report.failure(subject, None, Obstacle::NoPromise, reason);
             return None;
@@ -55,14 +54,14 @@ impl Pass<'_> {
             Ok(false) => return None,
             Err(error) => self.note_blind(subject, &error),
         }
-        let have = match self.look(&want) {
+        let have = match self.look(want) {
             Ok(have) => have,
             Err((obstacle, reason)) => {
                 self.report.failure(subject, None, obstacle, reason);
                 return None;
             }
         };
-        let mut steps = plan(&want, &have);
+        let mut steps = plan(want, &have);
         if self.session.pod.is_none()
             && let Some(step) = steps.iter().find(|step| step.needs_pod())
         {
@@ -93,7 +92,7 @@ impl Pass<'_> {
         if let Some(bridge) = have.bridge.as_mut() {
             // The MAC that we derive is ours to keep. That of a bridge which somebody else made may be changed by them, and
             // then records disagree.
-            let derived = want.bridge.mac == bridge_mac(&want.bridge.name);
+            let derived = want.bridge.mac == Bridge::derived_mac(&want.bridge.name);
             bridge.mac_changed = derived && want.gateway.is_some() && bridge.mac != Some(want.bridge.mac);
         }
         if let Some(port) = have.port.as_mut().filter(|port| port.connected) {
@@ -139,7 +138,7 @@ impl Pass<'_> {
                 return None;
             }
         };
-        let place = host_local::data_dir_of(record).join(&record.network);
+        let place = host_local::data_dir_of(record).join(&record.id.network);
         let mut free = Vec::new();
         for lost in lost {
             match lost {
@@ -166,7 +165,7 @@ impl Pass<'_> {
     pub(super) fn mend_leases(&mut self, record: &Record) {
         let subject = Subject::of(record);
         let Some(free) = self.glance(|pass| pass.lost(&subject, record)) else { return };
-        let place = host_local::data_dir_of(record).join(&record.network);
+        let place = host_local::data_dir_of(record).join(&record.id.network);
         let file = |address: &IpAddr| -> PathBuf { place.join(address.to_string()) };
         let leases =
             |addresses: &[IpAddr]| addresses.iter().map(|address| Step::Lease(file(address))).collect();

@@ -12,18 +12,22 @@ use ipnetwork::IpNetwork;
 use super::{Action, Obstacle, Pass, Step, Subject};
 use crate::conflist;
 use crate::datapath::census::{self, MarkedPort};
-use crate::datapath::hostports::{Entry, Mapping, Owner};
+use crate::datapath::hostports::Entry;
 use crate::datapath::mark::BridgeMark;
 use crate::datapath::observe;
 use crate::datapath::plan::PodHave;
 use crate::datapath::rules::masquerade_comment;
 use crate::datapath::session::{Link, Netns};
 use crate::datapath::surplus::{self, MemberSet, Present, Wanted};
-use crate::net::{Family, IfName, Route, network_of};
+use crate::net::{IfName, Route, network_of};
 use crate::plugins::{bridge, portmap};
+use crate::spec::{
+    Attachment, Bridge, Firewall, Gateway, HostPorts, Limits, Mapping, Owner, Pod as PodWant, Port, families,
+    subnets,
+};
 use crate::state::lease::DATA_DIR;
 use crate::state::lock::NodeLock;
-use crate::state::record::{Attachment, Firewall, Flags, HostPort, Pod, PortRules, PromisedAddress};
+use crate::state::record::{Pod, Want};
 use crate::state::{Holder, Lease, Record, Store};
 
 /// `RT_TABLE_MAIN`, linux/rtnetlink.h.
@@ -54,7 +58,7 @@ impl Pass<'_> {
         let known: BTreeSet<String> = all
             .iter()
             .filter(|record| record.plugin == portmap::PLUGIN)
-            .map(|record| Owner::short_name(&record.container_id))
+            .map(|record| Owner::short_name(&record.id.container))
             .collect();
         let owners = present.entries.iter().map(|(_, comment)| Owner::named(comment));
         let lost: BTreeSet<&str> =
@@ -63,7 +67,7 @@ impl Pass<'_> {
             return Vec::new();
         }
         let is_lost = |record: &&Record| {
-            record.plugin == bridge::PLUGIN && lost.contains(Owner::short_name(&record.container_id).as_str())
+            record.plugin == bridge::PLUGIN && lost.contains(Owner::short_name(&record.id.container).as_str())
         };
         let ports: Vec<_> =
             all.iter().filter(is_lost).filter_map(|record| self.of_elements(record, present)).collect();
@@ -73,12 +77,13 @@ impl Pass<'_> {
     /// Unless somebody wrote it meanwhile, or files of records cannot be read: theirs may be among them. A dry run only
     /// remembers it.
     fn keep(&mut self, record: Record) -> Option<Record> {
-        let of_other_network = self.scope.network.as_ref().is_some_and(|network| *network != record.network);
+        let of_other_network =
+            self.scope.network.as_ref().is_some_and(|network| *network != record.id.network);
         if of_other_network || !self.records.damaged().is_ok_and(|damaged| damaged.is_empty()) {
             return None;
         }
         let subject = Subject::of(&record);
-        let step = Step::Recall { plugin: record.plugin.clone(), container: record.container_id.clone() };
+        let step = Step::Recall { plugin: record.plugin.clone(), container: record.id.container.clone() };
         if self.scope.dry_run {
             self.plan(&subject, Action::Repair, vec![step]);
             self.recalled.push(record.clone());
@@ -98,19 +103,19 @@ impl Pass<'_> {
 
     /// Under the locks by which verbs make and remove such an attachment, when it is still as it was.
     fn write_lost(&mut self, record: &Record) -> crate::state::Result<bool> {
-        let Some(_lock) = self.records.try_lock(&record.attachment(), &record.plugin)? else {
+        let Some(_lock) = self.records.try_lock(&record.id, &record.plugin)? else {
             return Ok(false);
         };
         let ported = record.plugin == portmap::PLUGIN;
         let _node = ported.then(NodeLock::take).transpose()?;
         let stands = if ported {
             let present = surplus::observe::observe(&mut self.session).unwrap_or_default();
-            present.entries.iter().any(|(_, comment)| Owner::is_named_by(&record.container_id, comment))
+            present.entries.iter().any(|(_, comment)| Owner::is_named_by(&record.id.container, comment))
         } else {
-            let host = record.promised.host_if.as_ref();
-            host.is_some_and(|host| matches!(self.session.node.look_up(host), Ok(Some(_))))
+            let want = record.attachment();
+            want.is_some_and(|want| matches!(self.session.node.look_up(&want.port.name), Ok(Some(_))))
         };
-        if !stands || self.records.read(&record.attachment(), &record.plugin)?.is_some() {
+        if !stands || self.records.read(&record.id, &record.plugin)?.is_some() {
             return Ok(false);
         }
         self.records.write(record)?;
@@ -125,29 +130,29 @@ impl Pass<'_> {
         self.session.turn_to(Some(Netns::open(path).ok()?)).ok()?;
         let host = self.session.node.look_up(&port.name).ok().flatten()?;
         let link = self.session.node.look_up_index(host.master?).ok().flatten()?;
-        let identity = &port.mark.identity;
-        let inside = observe::observe_pod_interface(&mut self.session, &identity.if_name).ok().flatten()?;
+        let id = &port.mark.id;
+        let inside = observe::observe_pod_interface(&mut self.session, &id.if_name).ok().flatten()?;
         // Which VLANs were asked for, nothing tells.
         if link.kind.as_deref() != Some("bridge") || link.vlan_filtering == Some(true) {
             return None;
         }
-        let attachment = Attachment {
-            network: &identity.network,
-            container: &identity.container,
-            if_name: &identity.if_name,
-        };
-        let mut record = Record::begin(self.records, bridge::PLUGIN, &attachment, Some(path));
+        let mut record = Record::begin(self.records, bridge::PLUGIN, id, Some(path));
         record.complete = true;
         record.pod = port.mark.pod.as_deref().and_then(pod);
-        promise(&mut record, port, &host, &link, &inside, present);
+        let want = want(port, &host, &link, &inside, present)?;
+        if let Some((ipam, data_dir)) = leased(&record, &want.pod.addresses) {
+            record.leases.ipam = Some(ipam.to_owned());
+            record.leases.data_dir = Some(data_dir.to_owned());
+        }
+        record.want = Some(Want::Attachment(Box::new(want)));
         Some(record)
     }
 
     /// The record of the host ports of an attachment whose other record is there.
     fn of_elements(&self, bridge: &Record, present: &Present) -> Option<Record> {
-        let own = |(_, comment): &&(Entry, String)| Owner::is_named_by(&bridge.container_id, comment);
+        let own = |(_, comment): &&(Entry, String)| Owner::is_named_by(&bridge.id.container, comment);
         let entries: Vec<&Entry> = present.entries.iter().filter(own).map(|(entry, _)| entry).collect();
-        let carries = |pod| bridge.promised.addresses.iter().any(|own| own.address.ip() == pod);
+        let carries = |pod| bridge.ips().any(|own| own == pod);
         let mapping = |entry: &&Entry| match entry {
             Entry::Port(mapping) if carries(mapping.pod) => Some(*mapping),
             _ => None,
@@ -156,20 +161,26 @@ impl Pass<'_> {
         if mappings.is_empty() {
             return None;
         }
-        let mut record =
-            Record::begin(self.records, portmap::PLUGIN, &bridge.attachment(), bridge.netns.as_deref());
+        let mut record = Record::begin(self.records, portmap::PLUGIN, &bridge.id, bridge.netns.as_deref());
         (record.complete, record.pod) = (true, bridge.pod.clone());
-        let addresses = bridge.promised.addresses.iter();
-        record.promised.addresses =
-            addresses.map(|own| PromisedAddress { address: own.address, gateway: None }).collect();
-        record.promised.host_ports = host_ports(&mappings);
+        record.pod_link = bridge.attachment().map(|want| want.bridge.name.clone());
+        let pods = bridge.addresses().to_vec();
+        // In which words limits were asked for, nothing tells; without them the ports are not repaired, and stay.
         let limited = entries.iter().any(|entry| matches!(entry, Entry::Limited(..)));
-        // In which words the limits were asked for, nothing tells; without them the ports are not repaired, and stay.
-        record.promised.port_rules = (!limited).then(|| PortRules {
-            snat: entries.iter().any(|entry| matches!(entry, Entry::LocalClients(_))),
-            masq_all: entries.iter().any(|entry| matches!(entry, Entry::AllClients(_))),
-            pod_link: bridge.promised.bridge.clone(),
-            ..PortRules::default()
+        record.want = Some(if limited {
+            Want::Mappings { mappings, pods }
+        } else {
+            Want::HostPorts(HostPorts {
+                owner: Owner {
+                    container: bridge.id.container.clone(),
+                    pod: bridge.pod.as_ref().and_then(Pod::full_name),
+                },
+                mappings,
+                pods,
+                snat: entries.iter().any(|entry| matches!(entry, Entry::LocalClients(_))),
+                masq_all: entries.iter().any(|entry| matches!(entry, Entry::AllClients(_))),
+                limits: Limits::default(),
+            })
         });
         Some(record)
     }
@@ -204,61 +215,62 @@ impl Pass<'_> {
     }
 }
 
-fn promise(
-    record: &mut Record,
+/// What the attachment is seen to have been promised. `None` where its bridge has a name that nobody can give.
+fn want(
     port: &MarkedPort,
     host: &Link,
     bridge: &Link,
     inside: &PodHave,
     present: &Present,
-) {
-    let network = record.network.clone();
-    let name = bridge.name.parse::<IfName>().ok();
-    let addresses = &port.mark.addresses;
+) -> Option<Attachment> {
+    let (id, addresses) = (port.mark.id.clone(), port.mark.addresses.clone());
+    let name = bridge.name.parse::<IfName>().ok()?;
     let mark = bridge.alias.as_deref().and_then(BridgeMark::parse).unwrap_or_default();
-    let gateways: Vec<IpNetwork> = mark
-        .gateways
-        .into_iter()
-        .filter(|gateway| addresses.iter().any(|address| network_of(*address).contains(gateway.ip())))
-        .collect();
-    let is_member = |set: MemberSet| {
-        present.members.iter().any(|member| member.set == set && Some(&member.interface) == name.as_ref())
-    };
-    let accepted = present.accepts.iter().any(|(_, interface)| Some(interface) == name.as_ref());
+    let own = |gateway: &IpNetwork| addresses.iter().any(|own| network_of(*own).contains(gateway.ip()));
+    let gateways: Vec<IpNetwork> = mark.gateways.into_iter().filter(own).collect();
+    let is_member =
+        |set: MemberSet| present.members.iter().any(|member| member.set == set && member.interface == name);
+    let accepted = present.accepts.iter().any(|(_, interface)| *interface == name);
     let masqueraded = present.masquerade.iter().any(|rule| {
-        rule.network == masquerade_comment(&network)
+        rule.network == masquerade_comment(&id.network)
             && addresses.iter().any(|address| rule.subnet == Some(network_of(*address)))
     });
     let clamp_mss = is_member(MemberSet::Clamped);
-    let lease = leased(record, addresses);
-    let promised = &mut record.promised;
-    (promised.bridge, promised.host_if) = (name, Some(port.name.clone()));
-    (promised.bridge_mac, promised.host_mac, promised.pod_mac) = (bridge.mac, host.mac, inside.mac);
-    let gateway_of = |address: IpNetwork| {
-        gateways.iter().find(|gateway| network_of(address).contains(gateway.ip())).map(IpNetwork::ip)
-    };
-    promised.addresses = addresses
-        .iter()
-        .map(|address| PromisedAddress { address: *address, gateway: gateway_of(*address) })
-        .collect();
-    promised.routes = routes(inside);
-    promised.flags = Flags {
-        hairpin: host.hairpin.unwrap_or(false),
-        isolated: host.isolated.unwrap_or(false),
-        promisc: bridge.promiscuous,
-        ip_masq: masqueraded,
-        mac_spoof_check: present.checked.contains(&port.name),
-        is_gateway: !gateways.is_empty(),
-        container_interface_disabled: !inside.up,
-        ..Flags::default()
-    };
-    promised.gateways = gateways;
     // The guard names uplinks and no network. A node that was no router before is kept from being one, as by default.
     let managed = accepted || clamp_mss;
-    promised.firewall = Some(Firewall { accept: managed, guard: managed, clamp_mss });
-    if let Some((ipam, data_dir)) = lease {
-        (promised.ipam, promised.data_dir) = (Some(ipam.to_owned()), Some(data_dir.to_owned()));
-    }
+    Some(Attachment {
+        pod_name: port.mark.pod.clone(),
+        bridge: Bridge {
+            mac: bridge.mac.unwrap_or_else(|| Bridge::derived_mac(&name)),
+            name,
+            mtu: None,
+            vlan_filtering: false,
+            promiscuous: bridge.promiscuous,
+        },
+        port: Port {
+            name: port.name.clone(),
+            mac: host.mac,
+            mtu: None,
+            hairpin: host.hairpin.unwrap_or(false),
+            isolated: host.isolated.unwrap_or(false),
+            vlans: None,
+        },
+        masquerade: if masqueraded { subnets(&addresses) } else { Vec::new() },
+        pod: PodWant {
+            name: id.if_name.clone(),
+            mac: inside.mac,
+            mtu: None,
+            up: inside.up,
+            addresses,
+            routes: routes(inside),
+            detect_duplicates: false,
+        },
+        forwarding: families(&gateways),
+        gateway: (!gateways.is_empty()).then_some(Gateway { addresses: gateways, force: false, vlan: None }),
+        spoof_check: present.checked.contains(&port.name),
+        firewall: Firewall { accept: managed, guard: managed, clamp_mss },
+        id,
+    })
 }
 
 /// Those that the kernel did not make by itself for the addresses.
@@ -283,9 +295,9 @@ fn routes(inside: &PodHave) -> Vec<Route> {
 
 /// Where our own address management has the lease of one of the addresses, if it has.
 fn leased(record: &Record, addresses: &[IpNetwork]) -> Option<(&'static str, &'static str)> {
-    let holder = Holder::new(&record.container_id, &record.if_name);
+    let holder = Holder::of(&record.id);
     let holds = |data_dir: &str| {
-        let store = Store::glance(Path::new(data_dir), &record.network).ok().flatten();
+        let store = Store::glance(Path::new(data_dir), &record.id.network).ok().flatten();
         store.is_some_and(|store| {
             addresses.iter().any(|address| {
                 matches!(store.lease(address.ip()), Ok(Some(Lease::Held(held))) if held.covers(&holder))
@@ -295,35 +307,6 @@ fn leased(record: &Record, addresses: &[IpNetwork]) -> Option<(&'static str, &'s
     [("smarter-ipam", conflist::DATA_DIR), ("host-local", DATA_DIR)]
         .into_iter()
         .find(|(_, data_dir)| holds(data_dir))
-}
-
-/// Asked for in one family only, a port names that family's unspecified address.
-fn host_ports(mappings: &[Mapping]) -> Vec<HostPort> {
-    let mut ports: Vec<HostPort> = Vec::new();
-    let families = |family: Family| mappings.iter().any(|mapping| mapping.family() == family);
-    let dual = families(Family::V4) && families(Family::V6);
-    for mapping in mappings {
-        let twin = mappings.iter().any(|other| {
-            other.family() != mapping.family()
-                && (other.protocol, other.host_port, other.pod_port)
-                    == (mapping.protocol, mapping.host_port, mapping.pod_port)
-                && other.host_ip.is_none()
-        });
-        let any = match mapping.family() {
-            Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let port = HostPort {
-            protocol: mapping.protocol.name().to_owned(),
-            host_port: mapping.host_port,
-            container_port: mapping.pod_port,
-            host_ip: mapping.host_ip.or_else(|| (!(dual && twin)).then_some(any)),
-        };
-        if !ports.contains(&port) {
-            ports.push(port);
-        }
-    }
-    ports
 }
 
 /// `namespace/name`, or a name alone.

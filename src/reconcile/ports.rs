@@ -4,7 +4,7 @@ use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::hostports::apply;
 use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Step as PortStep, plan};
-use crate::plugins::portmap::{self, promise};
+use crate::plugins::portmap;
 use crate::state::Record;
 use crate::state::lock::NodeLock;
 
@@ -40,29 +40,29 @@ impl Pass<'_> {
     }
 
     fn missing_ports(&mut self, subject: &Subject, record: &Record) -> Option<Vec<PortStep>> {
-        if record.promised.host_ports.is_empty() {
+        if record.mappings().is_empty() {
             return None;
         }
-        let Some(want) = promise::host_ports(record) else {
-            let text = "its host ports are not looked at: an older version wrote its record; restart the pod to have them \
-                        repaired";
+        let Some(want) = record.host_ports() else {
+            let text = "its host ports are not looked at: its record does not say from where they may be used; restart the \
+                        pod to have them repaired";
             self.report.note(subject, text);
             return None;
         };
-        let pod_link = record.promised.port_rules.as_ref().and_then(|rules| rules.pod_link.as_ref());
-        let judge = portmap::judge(self.records, record.attachment());
+        let judge = portmap::judge(self.records, &record.id);
         if let Err(error) = self.session.turn_to(None) {
             self.report.failure(subject, None, Obstacle::Refused, error);
             return None;
         }
-        let have = match observe::observe(&mut self.session, &want, Way::Known(pod_link), &judge) {
-            Ok(have) => have,
-            Err(error) => {
-                self.report.failure(subject, None, Obstacle::Refused, error);
-                return None;
-            }
-        };
-        match plan(&want, &have) {
+        let have =
+            match observe::observe(&mut self.session, want, Way::Known(record.pod_link.as_ref()), &judge) {
+                Ok(have) => have,
+                Err(error) => {
+                    self.report.failure(subject, None, Obstacle::Refused, error);
+                    return None;
+                }
+            };
+        match plan(want, &have) {
             Ok(steps) if steps.iter().all(PortStep::is_transient) => Some(Vec::new()),
             Ok(steps) => Some(steps),
             Err(conflict) => {

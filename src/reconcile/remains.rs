@@ -2,35 +2,28 @@
 
 use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::census::{self, MarkedPort};
-use crate::datapath::session::Error;
+use crate::datapath::session::{Error, Session};
 use crate::datapath::step::Step as LinkStep;
 use crate::datapath::surplus::{self, Wanted};
 use crate::datapath::{apply, firewall, observe};
 use crate::plugins::{bridge, host_local, portmap};
 use crate::state::Record;
 use crate::state::lock::NodeLock;
-use crate::state::record::Attachment;
 
 impl Pass<'_> {
     /// A pair of links is there only as long as both namespaces are. So an attachment whose path is gone while its host end
     /// is there has lost the path alone; it is dead only when nobody is in its namespace any more. `Some` says why it is
     /// left alone.
     pub(super) fn is_haunted(&mut self, record: &Record) -> Result<Option<String>, Error> {
-        let identity = |port: &&MarkedPort| {
-            let own = &port.mark.identity;
-            (own.network.as_str(), own.container.as_str(), &own.if_name)
-                == (record.network.as_str(), record.container_id.as_str(), &record.if_name)
-        };
         let path = record.netns.as_deref().unwrap_or_default();
         let ports = census::marked_ports(&mut self.session)?;
-        let Some(port) = ports.iter().find(identity) else {
+        let Some(port) = ports.iter().find(|port| port.mark.id == record.id) else {
             // Somebody else's plugin may have attached it: then its address tells.
-            let promised = record.promised.addresses.iter().map(|promised| promised.address.ip());
-            let known = self.records.of_attachment(&record.attachment()).unwrap_or_default();
+            let known = self.records.of_attachment(&record.id).unwrap_or_default();
             let is_ours = known.iter().any(|known| known.plugin == bridge::PLUGIN);
             let carried = !is_ours && {
                 let carried = census::carried_addresses();
-                promised.into_iter().any(|address| carried.contains(&address))
+                record.ips().any(|address| carried.contains(&address))
             };
             return Ok(carried.then(|| format!("{path} is gone, but some namespace carries its address")));
         };
@@ -44,13 +37,17 @@ impl Pass<'_> {
     /// Removes everything of an attachment whose namespace is gone, as GC does.
     pub(super) fn bury(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let planned = match planned_removal(record) {
+        // From outside: what is in the pod goes with it.
+        if let Err(error) = self.session.turn_to(None) {
+            return self.report.failure(&subject, None, Obstacle::Refused, error);
+        }
+        let planned = match planned_removal(&mut self.session, record) {
             Ok(planned) => planned,
             Err(reason) => return self.report.failure(&subject, None, Obstacle::Refused, reason),
         };
         let foreign = bridge::is_foreign(record);
         if foreign {
-            let ipam = record.promised.ipam.as_deref().unwrap_or_default();
+            let ipam = record.leases.ipam.as_deref().unwrap_or_default();
             let text =
                 format!("its namespace is gone; its address belongs to {ipam}, which only a DEL can tell");
             self.report.note(&subject, text);
@@ -63,8 +60,8 @@ impl Pass<'_> {
         }
         let Some((lock, record)) = self.lock(record, &Standing::Dead) else { return };
         let removed = match record.plugin.as_str() {
-            bridge::PLUGIN => bridge::remove_recorded(self.records, &record),
-            portmap::PLUGIN => portmap::remove_record(self.records, &record),
+            bridge::PLUGIN => bridge::remove_recorded(self.records, &mut self.session, &record),
+            portmap::PLUGIN => portmap::remove_record(self.records, &mut self.session, &record),
             _ => host_local::del_recorded(self.records, &record),
         };
         match removed {
@@ -85,7 +82,7 @@ impl Pass<'_> {
             Err(error) => return self.report.failure(&Subject::Node, None, Obstacle::Refused, error),
         };
         for port in ports {
-            let network = &port.mark.identity.network;
+            let network = &port.mark.id.network;
             if self.scope.network.as_ref().is_some_and(|wanted| wanted != network) {
                 continue;
             }
@@ -97,22 +94,17 @@ impl Pass<'_> {
     }
 
     pub(super) fn is_recorded(&self, port: &MarkedPort) -> bool {
-        let identity = &port.mark.identity;
-        let attachment = Attachment {
-            network: &identity.network,
-            container: &identity.container,
-            if_name: &identity.if_name,
-        };
-        if self.recalled.iter().any(|record| record.attachment() == attachment) {
+        let id = &port.mark.id;
+        if self.recalled.iter().any(|record| record.id == *id) {
             return true;
         }
         // What cannot be read may be there.
-        !matches!(self.records.read(&attachment, bridge::PLUGIN), Ok(None))
+        !matches!(self.records.read(id, bridge::PLUGIN), Ok(None))
     }
 
     fn sweep_link(&mut self, port: &MarkedPort) {
-        let identity = &port.mark.identity;
-        let subject = Subject::named(identity, port.mark.pod.as_ref());
+        let id = &port.mark.id;
+        let subject = Subject::named(id, port.mark.pod.clone());
         if census::is_inhabited(port) != Some(false) {
             let name = &port.name;
             let text = format!(
@@ -131,12 +123,7 @@ impl Pass<'_> {
         if !self.be_alone() {
             return;
         }
-        let attachment = Attachment {
-            network: &identity.network,
-            container: &identity.container,
-            if_name: &identity.if_name,
-        };
-        let Ok(Some(lock)) = self.records.try_lock(&attachment, bridge::PLUGIN) else { return };
+        let Ok(Some(lock)) = self.records.try_lock(id, bridge::PLUGIN) else { return };
         if self.is_recorded(port) {
             return;
         }
@@ -209,11 +196,11 @@ impl Pass<'_> {
 }
 
 /// What a burial tells the kernel, and what it forgets.
-fn planned_removal(record: &Record) -> Result<Vec<Step>, String> {
+fn planned_removal(session: &mut Session, record: &Record) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     match record.plugin.as_str() {
         bridge::PLUGIN => {
-            let links = bridge::planned_removal(record).map_err(|error| error.msg)?;
+            let links = bridge::planned_removal(session, record).map_err(|error| error.msg)?;
             // Of a record that stays for a DEL, only what is really there counts as something to do.
             if bridge::is_foreign(record) {
                 let found = |step: &LinkStep| {
@@ -226,7 +213,7 @@ fn planned_removal(record: &Record) -> Result<Vec<Step>, String> {
             steps.extend(links.into_iter().map(Step::Link));
         }
         portmap::PLUGIN => {
-            let ports = portmap::planned_removal(record).map_err(|error| error.msg)?;
+            let ports = portmap::planned_removal(session, record).map_err(|error| error.msg)?;
             steps.extend(ports.into_iter().map(Step::Port));
         }
         host_local::PLUGIN => {}
@@ -234,12 +221,12 @@ fn planned_removal(record: &Record) -> Result<Vec<Step>, String> {
         _ => return Ok(Vec::new()),
     }
     if super::leases_here(record) {
-        let place = host_local::data_dir_of(record).join(&record.network);
+        let place = host_local::data_dir_of(record).join(&record.id.network);
         let held = host_local::held_recorded(record).map_err(|error| error.msg)?;
         steps.extend(held.iter().map(|address| Step::Release(place.join(address.to_string()))));
     }
     if !bridge::is_foreign(record) {
-        let (plugin, container) = (record.plugin.clone(), record.container_id.clone());
+        let (plugin, container) = (record.plugin.clone(), record.id.container.clone());
         steps.push(Step::Forget { plugin, container });
     }
     Ok(steps)
@@ -249,18 +236,16 @@ fn planned_removal(record: &Record) -> Result<Vec<Step>, String> {
 fn wanted(records: Vec<Record>) -> Wanted {
     let mut wanted = Wanted::default();
     for record in records {
-        wanted.addresses.extend(record.promised.addresses.iter().map(|promised| promised.address.ip()));
-        wanted.ports.extend(record.promised.host_if.clone());
-        wanted.inside.extend(record.promised.bridge.clone());
-        if let Some(want) = bridge::promise::attachment(&record) {
-            wanted.inside.extend(firewall::inside(&want));
-            let network = &want.identity.network;
+        wanted.addresses.extend(record.ips());
+        if let Some(want) = record.attachment() {
+            wanted.ports.insert(want.port.name.clone());
+            wanted.inside.extend(firewall::inside(want));
+            let network = &want.id.network;
             wanted.masquerade.extend(want.masquerade.iter().map(|subnet| (network.clone(), *subnet)));
         }
+        wanted.inside.extend(record.pod_link);
         if record.plugin == portmap::PLUGIN {
-            let rules = record.promised.port_rules.as_ref();
-            wanted.inside.extend(rules.and_then(|rules| rules.pod_link.clone()));
-            wanted.containers.insert(record.container_id);
+            wanted.containers.insert(record.id.container);
         }
     }
     wanted

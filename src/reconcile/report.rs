@@ -2,22 +2,19 @@
 
 use std::fmt::{self, Write as _};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::step::{Obstacle, Step};
-use crate::datapath::mark::Identity;
 use crate::host::root::Root;
 use crate::log::Entry;
+use crate::net::AttachmentId;
 use crate::state::Record;
 
 /// What the report is about. Displays as `smartnet: default/web-0 (eth0)`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     Attachment {
-        network: String,
-        container: String,
-        interface: String,
+        id: AttachmentId,
         /// `namespace/name`.
         pod: Option<String>,
     },
@@ -28,21 +25,26 @@ pub enum Subject {
 impl Subject {
     pub(super) fn of(record: &Record) -> Self {
         let name = record.display_name();
-        Self::Attachment {
-            network: record.network.clone(),
-            container: record.container_id.clone(),
-            interface: record.if_name.to_string(),
-            pod: Some(name).filter(|name| *name != record.container_id),
-        }
+        Self::named(&record.id, Some(name).filter(|name| *name != record.id.container))
     }
 
-    pub(super) fn named(identity: &Identity, pod: Option<&String>) -> Self {
-        Self::Attachment {
-            network: identity.network.clone(),
-            container: identity.container.clone(),
-            interface: identity.if_name.to_string(),
-            pod: pod.cloned(),
+    pub(super) fn named(id: &AttachmentId, pod: Option<String>) -> Self {
+        Self::Attachment { id: id.clone(), pod }
+    }
+}
+
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Named<'a> {
+            network: &'a str,
+            container: &'a str,
+            interface: &'a str,
+            pod: Option<&'a str>,
         }
+        let Self::Attachment { id, pod } = self else { return to.serialize_none() };
+        let AttachmentId { network, container, if_name } = id;
+        Named { network, container, interface: if_name.as_str(), pod: pod.as_deref() }.serialize(to)
     }
 }
 
@@ -50,10 +52,10 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node => f.write_str("node"),
-            Self::Attachment { network, container, interface, pod } => {
+            Self::Attachment { id: AttachmentId { network, container, if_name }, pod } => {
                 // A container's ID has 64 digits, of which people use twelve.
                 let short = container.get(..12).unwrap_or(container);
-                write!(f, "{network}: {} ({interface})", pod.as_deref().unwrap_or(short))
+                write!(f, "{network}: {} ({if_name})", pod.as_deref().unwrap_or(short))
             }
         }
     }

@@ -119,14 +119,15 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+    use crate::net::AttachmentId;
     use crate::state::boot::{BootId, boottime};
-    use crate::state::record::{Attachment, Records};
+    use crate::state::record::Records;
 
     fn record(netns: Option<&str>) -> Record {
         let records = Records::at(Path::new("/nowhere"), BootId::current().unwrap());
-        let if_name = "eth0".parse().unwrap();
-        let attachment = Attachment { network: "net", container: "cid", if_name: &if_name };
-        Record::begin(&records, "bridge", &attachment, netns)
+        let (network, container) = ("net".to_owned(), "cid".to_owned());
+        let id = AttachmentId { network, container, if_name: "eth0".parse().unwrap() };
+        Record::begin(&records, "bridge", &id, netns)
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! judge: a record says what was promised, not what is there. Nothing is synced to disk, because a record is void
 //! after a reboot anyway.
 
-mod as_text;
-mod promised;
 mod unread;
+mod version_1;
+mod want;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,17 +23,17 @@ use super::error::{Error, Result};
 use super::holders::NetnsId;
 use super::lease::DATA_DIR;
 use super::lock::RecordLock;
-use crate::net::{IfName, stable_hash};
+use crate::net::{AttachmentId, IfName, stable_hash};
 
-pub use promised::{Firewall, Flags, HostPort, Pool, PortRules, Promised, PromisedAddress};
 pub use unread::Unread;
 use unread::{Reason, parse};
+pub use want::{Leases, Pool, Want};
 
 /// Where the records of a node are; on a tmpfs.
 pub const ROOT: &str = "/run/smarter-cni";
 
-/// What this program writes. Older ones are read as far as their fields are known, newer ones are refused.
-pub const VERSION: u32 = 1;
+/// What this program writes. Version 1 is read, too; newer ones are refused.
+pub const VERSION: u32 = 2;
 
 /// Bytes of a record. A mapping of a host port takes some 70, and a request has at most 16 MiB.
 const LONGEST: usize = 16 << 20;
@@ -51,10 +51,7 @@ pub struct Record {
     pub created_boottime: u64,
     /// Whose record it is: `bridge`, `portmap`, `host-local`. Part of the file's name.
     pub plugin: String,
-    pub network: String,
-    pub container_id: String,
-    #[serde(with = "as_text")]
-    pub if_name: IfName,
+    pub id: AttachmentId,
     /// `CNI_NETNS` verbatim.
     #[serde(default)]
     pub netns: Option<String>,
@@ -63,8 +60,14 @@ pub struct Record {
     pub netns_id: Option<NetnsId>,
     #[serde(default)]
     pub pod: Option<Pod>,
+    /// What the ADD was asked for, as the plan takes it. Absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub want: Option<Want>,
     #[serde(default)]
-    pub promised: Promised,
+    pub leases: Leases,
+    /// The interface of the node that led to the pod when its ports were opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_link: Option<IfName>,
 }
 
 /// The pod as the runtime named it in `CNI_ARGS`.
@@ -76,27 +79,30 @@ pub struct Pod {
     pub uid: Option<String>,
 }
 
+impl Pod {
+    /// `namespace/name`.
+    pub fn full_name(&self) -> Option<String> {
+        Some(format!("{}/{}", self.namespace.as_ref()?, self.name.as_ref()?))
+    }
+}
+
 impl Record {
     /// The incomplete record of an ADD that begins now. The namespace's identity is taken from the path.
-    pub fn begin(records: &Records, plugin: &str, attachment: &Attachment<'_>, netns: Option<&str>) -> Self {
+    pub fn begin(records: &Records, plugin: &str, id: &AttachmentId, netns: Option<&str>) -> Self {
         Self {
             version: VERSION,
             boot_id: records.boot.clone(),
             complete: false,
             created_boottime: u64::try_from(boottime().as_millis()).unwrap_or(u64::MAX),
             plugin: plugin.to_owned(),
-            network: attachment.network.to_owned(),
-            container_id: attachment.container.to_owned(),
-            if_name: attachment.if_name.clone(),
+            id: id.clone(),
             netns: netns.map(str::to_owned),
             netns_id: netns.and_then(NetnsId::of),
             pod: None,
-            promised: Promised::default(),
+            want: None,
+            leases: Leases::default(),
+            pod_link: None,
         }
-    }
-
-    pub fn attachment(&self) -> Attachment<'_> {
-        Attachment { network: &self.network, container: &self.container_id, if_name: &self.if_name }
     }
 
     /// CLOCK_BOOTTIME at its making.
@@ -109,17 +115,9 @@ impl Record {
         match self.pod.as_ref().map(|pod| (&pod.namespace, &pod.name)) {
             Some((Some(namespace), Some(name))) => format!("{namespace}/{name}"),
             Some((None, Some(name))) => name.clone(),
-            _ => self.container_id.clone(),
+            _ => self.id.container.clone(),
         }
     }
-}
-
-/// What names an attachment (CNI SPEC: network name, CNI_CONTAINERID, CNI_IFNAME).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attachment<'a> {
-    pub network: &'a str,
-    pub container: &'a str,
-    pub if_name: &'a IfName,
 }
 
 /// The records of this boot. Those of another boot are void: nobody gets to see them.
@@ -184,13 +182,13 @@ impl Records {
     }
 
     /// The lock of a record, whether there is one or not; waits some seconds for whoever has it.
-    pub fn lock(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<RecordLock> {
-        RecordLock::take(&self.locks(), &stem(attachment, plugin))
+    pub fn lock(&self, id: &AttachmentId, plugin: &str) -> Result<RecordLock> {
+        RecordLock::take(&self.locks(), &stem(id, plugin))
     }
 
     /// As [`Self::lock`], without waiting: `None` while somebody else has it.
-    pub fn try_lock(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<RecordLock>> {
-        RecordLock::try_take(&self.locks(), &stem(attachment, plugin))
+    pub fn try_lock(&self, id: &AttachmentId, plugin: &str) -> Result<Option<RecordLock>> {
+        RecordLock::try_take(&self.locks(), &stem(id, plugin))
     }
 
     fn locks(&self) -> PathBuf {
@@ -241,7 +239,7 @@ impl Records {
     /// Puts the record in place of an earlier one of the same attachment and plugin, all at once. One that could not be read
     /// again is not written.
     pub fn write(&self, record: &Record) -> Result<()> {
-        let name = file_name(&record.attachment(), &record.plugin);
+        let name = file_name(&record.id, &record.plugin);
         let bytes = serde_json::to_vec(record)
             .map_err(|error| Error::new("write", &self.directory.join(&name), std::io::Error::from(error)))?;
         if bytes.len() > LONGEST {
@@ -259,9 +257,9 @@ impl Records {
     }
 
     /// `None` when there is none of this boot, or only a damaged one, which is logged. One of a newer version is an error.
-    pub fn read(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<Option<Record>> {
+    pub fn read(&self, id: &AttachmentId, plugin: &str) -> Result<Option<Record>> {
         let Some(directory) = self.existing()? else { return Ok(None) };
-        let name = file_name(attachment, plugin);
+        let name = file_name(id, plugin);
         let record = match self.decode(&directory, &name) {
             Err(newer @ Reason::Newer(_)) => {
                 let cause = std::io::Error::other(newer.to_string());
@@ -274,14 +272,14 @@ impl Records {
             Ok(record) => record,
         };
         // Different attachments can share a hash.
-        Ok(record.filter(|record| record.attachment() == *attachment))
+        Ok(record.filter(|record| record.id == *id))
     }
 
     /// The records of one attachment, whichever plugin made them.
-    pub fn of_attachment(&self, attachment: &Attachment<'_>) -> Result<Vec<Record>> {
-        let prefix = format!("{}-{}.", container_part(attachment.container), attachment_part(attachment));
+    pub fn of_attachment(&self, id: &AttachmentId) -> Result<Vec<Record>> {
+        let prefix = format!("{}-{}.", container_part(&id.container), attachment_part(id));
         let mut records = self.with_prefix(&prefix)?;
-        records.retain(|record| record.attachment() == *attachment);
+        records.retain(|record| record.id == *id);
         Ok(records)
     }
 
@@ -293,7 +291,7 @@ impl Records {
     /// As [`Self::of_container`], and what of it cannot be read.
     pub fn kept_of(&self, container: &str) -> Result<Kept> {
         let mut kept = self.kept(&format!("{}-", container_part(container)))?;
-        kept.records.retain(|record| record.container_id == container);
+        kept.records.retain(|record| record.id.container == container);
         Ok(kept)
     }
 
@@ -392,9 +390,9 @@ impl Records {
 
     /// Removes the record, also a damaged one or one of another boot, and what a killed writer left of it. Nothing there is
     /// fine.
-    pub fn remove(&self, attachment: &Attachment<'_>, plugin: &str) -> Result<()> {
+    pub fn remove(&self, id: &AttachmentId, plugin: &str) -> Result<()> {
         let Some(directory) = self.existing()? else { return Ok(()) };
-        let name = file_name(attachment, plugin);
+        let name = file_name(id, plugin);
         directory.remove(&temporary_name(&name))?;
         directory.remove(&name).map(|_| ())
     }
@@ -425,8 +423,8 @@ impl Records {
         };
         if let (Some(Seen(seen)), Some(record)) = (&self.seen, &mut record) {
             record.netns = record.netns.take().map(|path| seen(&path));
-            let data_dir = record.promised.data_dir.take().filter(|path| !path.is_empty());
-            record.promised.data_dir = Some(seen(data_dir.as_deref().unwrap_or(DATA_DIR)));
+            let data_dir = record.leases.data_dir.take().filter(|path| !path.is_empty());
+            record.leases.data_dir = Some(seen(data_dir.as_deref().unwrap_or(DATA_DIR)));
         }
         Ok(record)
     }
@@ -453,8 +451,8 @@ impl Names {
         self.0.len()
     }
 
-    pub fn contains(&self, attachment: &Attachment<'_>) -> bool {
-        self.0.contains(&format!("{}-{}", container_part(attachment.container), attachment_part(attachment)))
+    pub fn contains(&self, id: &AttachmentId) -> bool {
+        self.0.contains(&format!("{}-{}", container_part(&id.container), attachment_part(id)))
     }
 }
 
@@ -487,17 +485,17 @@ fn container_part(container: &str) -> String {
     format!("{:016x}", stable_hash(&[container]))
 }
 
-fn attachment_part(attachment: &Attachment<'_>) -> String {
-    format!("{:016x}", stable_hash(&[attachment.network, attachment.if_name.as_str()]))
+fn attachment_part(id: &AttachmentId) -> String {
+    format!("{:016x}", stable_hash(&[&id.network, id.if_name.as_str()]))
 }
 
 /// The container comes first, so that all records of a container are found by the beginning of their names.
-fn file_name(attachment: &Attachment<'_>, plugin: &str) -> String {
-    format!("{}.json", stem(attachment, plugin))
+fn file_name(id: &AttachmentId, plugin: &str) -> String {
+    format!("{}.json", stem(id, plugin))
 }
 
-fn stem(attachment: &Attachment<'_>, plugin: &str) -> String {
-    format!("{}-{}.{plugin}", container_part(attachment.container), attachment_part(attachment))
+fn stem(id: &AttachmentId, plugin: &str) -> String {
+    format!("{}-{}.{plugin}", container_part(&id.container), attachment_part(id))
 }
 
 /// A runtime does not run two verbs for one attachment at once, so one name is enough, and whoever finds it knows that

@@ -1,32 +1,25 @@
 //! From facts to the view: who is attached to which network, and how much of a pool is used. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::view::{Attachment, HostPort, Network, Pool, State, View};
 use crate::datapath::mark::VethMark;
 use crate::datapath::session::Link;
-use crate::net::Family;
+use crate::net::{AttachmentId, Family, IfName};
 use crate::plugins::bridge;
-use crate::plugins::portmap::promise::{mappings_of, mappings_of_port};
+use crate::spec::{Mapping, families};
 use crate::state::{Holder, Record, record};
-
-/// Network, container and interface.
-pub(super) type Key = (String, String, String);
-
-pub(super) fn key_of(record: &Record) -> Key {
-    (record.network.clone(), record.container_id.clone(), record.if_name.to_string())
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// CLOCK_BOOTTIME.
     pub now: Duration,
     /// By attachment, of whichever plugin.
-    pub records: BTreeMap<Key, Vec<Record>>,
+    pub records: BTreeMap<AttachmentId, Vec<Record>>,
     /// Those whose namespace is gone.
-    pub gone: BTreeSet<Key>,
+    pub gone: BTreeSet<AttachmentId>,
     /// `None` when the kernel did not tell.
     pub links: Option<Vec<Link>>,
     /// By address.
@@ -54,29 +47,20 @@ impl Facts {
         &'a self,
         network: &'a str,
         holder: &'a Holder,
-    ) -> impl Iterator<Item = &'a Key> {
-        self.records.keys().filter(move |(its, container, interface)| {
-            its == network
-                && *container == holder.container
-                && holder.if_name.as_ref().is_none_or(|name| name.as_str() == interface)
-        })
+    ) -> impl Iterator<Item = &'a AttachmentId> {
+        self.records.keys().filter(move |id| id.network == network && holder.covers(&Holder::of(id)))
     }
 }
 
 pub(super) fn assemble(facts: &Facts, filter: Option<&str>) -> View {
     let mut networks = Networks::default();
-    for (key, records) in &facts.records {
-        networks.add(&key.0, recorded(facts, key, records));
+    for (id, records) in &facts.records {
+        networks.add(&id.network, recorded(facts, records));
         networks.learn(records);
     }
     for (mark, link) in facts.links.iter().flatten().filter_map(marked) {
-        let key = (
-            mark.identity.network.clone(),
-            mark.identity.container.clone(),
-            mark.identity.if_name.to_string(),
-        );
-        if !facts.records.contains_key(&key) {
-            networks.add(&key.0, unrecorded(mark, link));
+        if !facts.records.contains_key(&mark.id) {
+            networks.add(&mark.id.network.clone(), unrecorded(mark, link));
         }
     }
     networks.add_leases(facts);
@@ -113,17 +97,16 @@ impl Networks {
     /// What the records of an attachment tell about its network.
     fn learn(&mut self, records: &[Record]) {
         for record in records {
-            let promised = &record.promised;
-            let network = self.named(&record.network);
+            let network = self.named(&record.id.network);
             if network.bridge.is_none() {
-                network.bridge = promised.bridge.as_ref().map(ToString::to_string);
+                network.bridge = record.attachment().map(|want| want.bridge.name.to_string());
             }
-            for gateway in promised.gateways.iter().map(ToString::to_string) {
+            for gateway in record.gateways().iter().map(ToString::to_string) {
                 if !network.gateways.contains(&gateway) {
                     network.gateways.push(gateway);
                 }
             }
-            for pool in &promised.pools {
+            for pool in &record.leases.pools {
                 if !network.pools.iter().any(|known| known.ranges == pool.ranges) {
                     let record::Pool { ranges, size } = pool.clone();
                     network.pools.push(Pool { ranges, size, used: 0, free: size, reclaimable: 0 });
@@ -173,67 +156,82 @@ fn marked(link: &Link) -> Option<(VethMark, &Link)> {
     (link.kind.as_deref() == Some("veth")).then_some((mark, link))
 }
 
-fn recorded(facts: &Facts, key: &Key, records: &[Record]) -> Attachment {
+fn recorded(facts: &Facts, records: &[Record]) -> Attachment {
     // The main plugin's record tells most.
     let main = records.iter().find(|record| record.plugin == bridge::PLUGIN).unwrap_or(&records[0]);
-    let promised = &main.promised;
+    let want = main.attachment();
     let pod = main.display_name();
-    let mut addresses = &promised.addresses;
     // Behind a foreign plugin the address management's record has them.
-    if let Some(other) = records.iter().find(|record| !record.promised.addresses.is_empty())
-        && addresses.is_empty()
-    {
-        addresses = &other.promised.addresses;
-    }
+    let with_addresses = [main].into_iter().chain(records).find(|record| !record.addresses().is_empty());
     Attachment {
-        pod: Some(pod).filter(|pod| *pod != main.container_id),
-        container: Some(main.container_id.clone()),
-        interface: Some(main.if_name.to_string()),
-        addresses: addresses.iter().map(|promised| promised.address.ip().to_string()).collect(),
-        mac: promised.pod_mac.map(|mac| mac.to_string()),
-        host_interface: promised.host_if.as_ref().map(ToString::to_string),
+        pod: Some(pod).filter(|pod| *pod != main.id.container),
+        container: Some(main.id.container.clone()),
+        interface: Some(main.id.if_name.to_string()),
+        addresses: with_addresses.iter().flat_map(|record| record.ips()).map(|ip| ip.to_string()).collect(),
+        mac: want.and_then(|want| want.pod.mac).map(|mac| mac.to_string()),
+        host_interface: want.map(|want| want.port.name.to_string()),
         host_ports: records.iter().flat_map(|record| host_ports(facts, record)).collect(),
         since_seconds: Some(facts.now.saturating_sub(main.created()).as_secs()),
-        state: state(facts, key, main),
+        state: state(facts, main),
     }
 }
 
 /// Those that lead to this attachment. Runtimes give every network of a container the same list of ports, and whichever came
 /// first has them.
 fn host_ports(facts: &Facts, record: &Record) -> Vec<HostPort> {
-    let came = |record: &Record| (record.created(), key_of(record));
+    let came = |record: &Record| (record.created(), record.id.clone());
     let earlier = facts.records.values().flatten().filter(|other| {
-        other.container_id == record.container_id
+        other.id.container == record.id.container
             && other.plugin == record.plugin
             && came(other) < came(record)
     });
-    let taken: Vec<_> = earlier.flat_map(|other| mappings_of(other).0).collect();
-    let leads_here = |port: &&record::HostPort| {
-        let mappings = mappings_of_port(record, port);
-        mappings.iter().any(|mapping| !taken.iter().any(|other| other.same_port(mapping)))
-    };
-    let ports = record.promised.host_ports.iter().filter(leads_here);
-    let shown = |port: &record::HostPort| HostPort {
-        protocol: port.protocol.clone(),
-        host_ip: port.host_ip,
-        host_port: port.host_port,
-        container_port: port.container_port,
-    };
-    ports.map(shown).collect()
+    let taken: Vec<_> = earlier.flat_map(Record::mappings).collect();
+    let mappings = record.mappings().iter().copied();
+    let own: Vec<_> =
+        mappings.filter(|mapping| !taken.iter().any(|other| other.same_port(mapping))).collect();
+    let families = families(record.addresses());
+    let mut ports = Vec::new();
+    for mapping in &own {
+        let port = shown(mapping, &own, &families);
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    ports
 }
 
-fn state(facts: &Facts, key: &Key, main: &Record) -> State {
-    if facts.gone.contains(key) {
+/// A port that is open in one of the pod's two families names that family's unspecified address.
+fn shown(mapping: &Mapping, own: &[Mapping], families: &[Family]) -> HostPort {
+    let Mapping { protocol, host_port, pod_port, .. } = *mapping;
+    let is_same = |other: &Mapping| {
+        (other.protocol, other.host_port, other.pod_port, other.host_ip)
+            == (protocol, host_port, pod_port, None)
+    };
+    let is_open = |family: &Family| own.iter().any(|other| other.family() == *family && is_same(other));
+    let any = match mapping.family() {
+        Family::V4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    HostPort {
+        protocol: protocol.name().to_owned(),
+        host_ip: mapping.host_ip.or_else(|| (!families.iter().all(is_open)).then_some(any)),
+        host_port,
+        container_port: pod_port,
+    }
+}
+
+fn state(facts: &Facts, main: &Record) -> State {
+    if facts.gone.contains(&main.id) {
         return State::Dead;
     }
     // The record of host ports and leases alone is complete with the ADD that wrote it.
     if !main.complete {
         return State::Unfinished;
     }
-    let (Some(links), Some(host_if)) = (&facts.links, &main.promised.host_if) else { return State::Attached };
-    let Some(port) = links.iter().find(|link| link.name == host_if.as_str()) else { return State::NoLink };
-    let bridge = main.promised.bridge.as_ref();
-    let bridge = bridge.and_then(|bridge| links.iter().find(|link| link.name == bridge.as_str()));
+    let (Some(links), Some(want)) = (&facts.links, main.attachment()) else { return State::Attached };
+    let named = |name: &IfName| links.iter().find(|link| link.name == name.as_str());
+    let Some(port) = named(&want.port.name) else { return State::NoLink };
+    let bridge = named(&want.bridge.name);
     let joined = port.master.is_some() && port.master == bridge.map(|bridge| bridge.index);
     if joined && port.up { State::Attached } else { State::Detached }
 }
@@ -241,8 +239,8 @@ fn state(facts: &Facts, key: &Key, main: &Record) -> State {
 fn unrecorded(mark: VethMark, link: &Link) -> Attachment {
     Attachment {
         pod: mark.pod,
-        container: Some(mark.identity.container),
-        interface: Some(mark.identity.if_name.to_string()),
+        container: Some(mark.id.container),
+        interface: Some(mark.id.if_name.to_string()),
         addresses: mark.addresses.iter().map(|address| address.ip().to_string()).collect(),
         mac: None,
         host_interface: Some(link.name.clone()),

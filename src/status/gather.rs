@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::assemble::{Facts, Key, Leased, key_of};
+use super::assemble::{Facts, Leased};
 use crate::conflist;
 use crate::datapath::census;
 use crate::datapath::session::Session;
 use crate::host::root::Root;
 use crate::host::runtimes::{self, Runtime};
+use crate::net::AttachmentId;
 use crate::plugins::{host_local, portmap};
 use crate::state::elsewhere::{COME_HERE, is_elsewhere};
 use crate::state::holders::{self, GRACE, LIBCNI_RESULTS, Liveness, Whereabouts};
@@ -60,11 +61,10 @@ fn read_records(facts: &mut Facts, boot: &BootId) {
         Err(error) => return unread(facts, "attachment records", &error),
     };
     for record in all {
-        let key = key_of(&record);
         if holders::whereabouts(&record) == Whereabouts::Gone && facts.now >= record.created() + GRACE {
-            facts.gone.insert(key.clone());
+            facts.gone.insert(record.id.clone());
         }
-        facts.records.entry(key).or_default().push(record);
+        facts.records.entry(record.id.clone()).or_default().push(record);
     }
 }
 
@@ -84,7 +84,7 @@ fn read_drained(facts: &mut Facts) {
 
 /// Where our configuration and the Go plugins' default have them, and where the records say. A directory with two names
 /// (`/var/run` is a link) is one.
-fn lease_directories(records: &BTreeMap<Key, Vec<Record>>) -> BTreeSet<PathBuf> {
+fn lease_directories(records: &BTreeMap<AttachmentId, Vec<Record>>) -> BTreeSet<PathBuf> {
     let leasing = records.values().flatten().filter(|record| record.plugin != portmap::PLUGIN);
     let mut directories: BTreeSet<PathBuf> = leasing.map(host_local::data_dir_of).collect();
     directories.extend([DATA_DIR, conflist::DATA_DIR].map(PathBuf::from));

@@ -28,4 +28,5 @@ mod reconcile;
 mod repository;
 mod sandbox;
 mod status;
+mod upgrade;
 mod vm;

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::datapath::mark::{BridgeMark, Identity, OWNER, VethMark};
+use crate::datapath::mark::{BridgeMark, OWNER, VethMark};
 use crate::kernel::events::{Change, Event, RuleChange};
 use crate::kernel::link::{Link, OperState};
+use crate::net::AttachmentId;
 
 /// What may have been damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Suspicion {
     /// Something that no verb of ours takes away.
     pub certain: bool,
     /// Attachments that lost something; damage, if they are still attached.
-    pub attachments: Vec<Identity>,
+    pub attachments: Vec<AttachmentId>,
 }
 
 impl Suspicion {
@@ -46,7 +47,7 @@ struct Known {
 enum Role {
     /// Also the gateway of a VLAN: whoever carries addresses of ours.
     Bridge,
-    Port(Identity),
+    Port(AttachmentId),
     /// In a bridge of ours without a mark: the port of a VLAN's gateway, or somebody else's.
     Guest,
 }
@@ -147,8 +148,8 @@ impl Judge {
 
     fn suspect(&mut self, role: Role) -> bool {
         match role {
-            Role::Port(identity) if self.suspicion.attachments.contains(&identity) => {}
-            Role::Port(identity) => self.suspicion.attachments.push(identity),
+            Role::Port(id) if self.suspicion.attachments.contains(&id) => {}
+            Role::Port(id) => self.suspicion.attachments.push(id),
             Role::Bridge | Role::Guest => self.suspicion.certain = true,
         }
         true
@@ -165,7 +166,7 @@ impl Judge {
             return Some(Role::Bridge);
         }
         if let Some(mark) = VethMark::parse(alias) {
-            return Some(Role::Port(mark.identity));
+            return Some(Role::Port(mark.id));
         }
         let (bridge, vlan) = link.name.rsplit_once('.').unwrap_or_default();
         let is_bridge = |known: &Known| known.role == Role::Bridge && known.link.name == bridge;

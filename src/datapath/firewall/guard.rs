@@ -171,7 +171,11 @@ fn kinds(node: &mut Side, link: &Link) -> kernel::Result<Vec<Option<String>>> {
 ///
 /// Forwarding stays on where something else may have come to need it, and then the node is the router that this one made it.
 pub fn release(session: &mut Session, is_needed: &dyn Fn() -> bool) -> kernel::Result<()> {
-    if !switches::were_turned() || is_needed() || !switches::any_turned()? {
+    if !switches::were_turned() || is_needed() {
+        return Ok(());
+    }
+    let boot = session.boot()?;
+    if !switches::any_turned(&boot)? {
         return Ok(());
     }
     let lock = lock()?;
@@ -201,7 +205,7 @@ pub fn release(session: &mut Session, is_needed: &dyn Fn() -> bool) -> kernel::R
             );
             Vec::new()
         }
-        None => switches::give_back_all(&lock)?,
+        None => switches::give_back_all(&boot, &lock)?,
     };
     let guards = match session.netfilter().and_then(remove_guards) {
         // A kernel without nf_tables has no guard.
@@ -212,7 +216,7 @@ pub fn release(session: &mut Session, is_needed: &dyn Fn() -> bool) -> kernel::R
         for (family, pairs) in guards {
             keep_apart(session.netfilter()?, family, &pairs, &BTreeSet::new())?;
         }
-        switches::turn_again(&lock, given_back)?;
+        switches::turn_again(&boot, &lock, given_back)?;
     }
     Ok(())
 }

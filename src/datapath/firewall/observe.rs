@@ -12,10 +12,11 @@ use super::way::Chains;
 use super::{ChainName, FirewallHave, accepts, inside, traffic};
 use crate::datapath::mark::OWNER;
 use crate::datapath::session::Session;
-use crate::datapath::spec::Attachment;
 use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Listing, Policy, Rule, Set, Table, TableFamily};
 use crate::kernel::{self, Socket, legacy};
 use crate::net::{Family, IfName};
+use crate::spec::Attachment;
+use crate::state::BootId;
 
 /// Asks for what `want` is about; nothing for a network that the node does not route for. What is not `complete` may rely on
 /// what an earlier ADD found.
@@ -39,6 +40,7 @@ pub fn observe(
         }
         Err(error) => return Err(error),
     };
+    let boot = if complete { None } else { session.boot().ok() };
     let socket = session.netfilter()?;
     for family in &want.forwarding {
         if stands(socket, listing, &chains, *family, GUARD, &[guard_rule()])? {
@@ -49,7 +51,7 @@ pub fn observe(
         }
     }
     if want.firewall.accept {
-        observe_all_foreign(socket, &chains, want, complete, have)?;
+        observe_all_foreign(socket, &chains, want, boot, have)?;
         for family in &want.forwarding {
             have.legacy.extend(observe_legacy(*family, &inside(want))?);
         }
@@ -61,7 +63,7 @@ fn observe_all_foreign(
     socket: &mut Socket,
     chains: &[ChainInfo],
     want: &Attachment,
-    complete: bool,
+    boot: Option<BootId>,
     have: &mut FirewallHave,
 ) -> kernel::Result<()> {
     let mut foreign = chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)).peekable();
@@ -69,7 +71,7 @@ fn observe_all_foreign(
         return Ok(());
     }
     let traffic = traffic(want);
-    let mut memory = if complete { None } else { Memory::of(&want.bridge.name) };
+    let mut memory = boot.and_then(|boot| Memory::of(&want.bridge.name, boot));
     for chain in foreign {
         if let Some(memory) = &mut memory
             && memory.knows(socket, chain, &traffic)?

@@ -26,10 +26,9 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// `None` where it cannot be told which boot or namespace this is: then everything is read.
-    pub(super) fn of(bridge: &IfName) -> Option<Self> {
+    /// `None` where it cannot be told which namespace this is: then everything is read.
+    pub(super) fn of(bridge: &IfName, boot: BootId) -> Option<Self> {
         let (dev, ino) = Netns::current_identity().ok()?;
-        let boot = BootId::current().ok()?;
         let netns = NetnsId { dev, ino };
         let file = SettledChains::at(Path::new(record::ROOT), bridge.as_str(), boot, netns);
         let known = file.read();

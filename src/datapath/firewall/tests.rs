@@ -2,10 +2,9 @@
 
 use super::rules::Standing;
 use super::*;
-use crate::datapath::mark::Identity;
 use crate::datapath::plan::{BridgeHave, plan};
-use crate::datapath::spec::{Bridge, Firewall, Gateway, Pod, Port, VlanGateway};
-use crate::net::{Mac, VlanId};
+use crate::net::{AttachmentId, Mac, VlanId};
+use crate::spec::{Bridge, Firewall, Gateway, Pod, Port, VlanGateway};
 
 fn name(text: &str) -> IfName {
     text.parse().unwrap()
@@ -13,7 +12,7 @@ fn name(text: &str) -> IfName {
 
 fn want(families: &[Family]) -> Attachment {
     Attachment {
-        identity: Identity { network: "smartnet".into(), container: "c1".into(), if_name: name("eth0") },
+        id: AttachmentId { network: "smartnet".into(), container: "c1".into(), if_name: name("eth0") },
         pod_name: None,
         bridge: Bridge {
             name: name("smartnet0"),

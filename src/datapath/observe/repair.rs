@@ -4,16 +4,16 @@ use super::{RTPROT_KERNEL, addresses_of, as_route, is_link_local, is_marked, is_
 use crate::datapath::plan::Strange;
 use crate::datapath::rules;
 use crate::datapath::session::{Link, Session};
-use crate::datapath::spec::Attachment;
 use crate::kernel::{self, route};
 use crate::net::{Family, IfName};
+use crate::spec::Attachment;
 
 /// Whether the host end's name was taken by a link that is neither connected to the pod nor marked as the attachment's:
 /// then it is somebody else's, and must not be removed.
 pub fn is_taken(session: &mut Session, want: &Attachment) -> kernel::Result<bool> {
     let Some(port) = session.node.look_up(&want.port.name)? else { return Ok(false) };
     let pod = session.look_up_in_pod(&want.pod.name)?;
-    Ok(!is_marked(&port, &want.identity) && !pod.is_some_and(|pod| is_pair(&port, &pod)))
+    Ok(!is_marked(&port, &want.id) && !pod.is_some_and(|pod| is_pair(&port, &pod)))
 }
 
 /// The host end under the name that somebody gave it: the other end of the pod's interface.

@@ -4,9 +4,9 @@ use ipnetwork::IpNetwork;
 
 use super::{BridgeHave, Have, plan_vlans};
 use crate::datapath::mark::BridgeMark;
-use crate::datapath::spec::{Attachment, Gateway, VlanGateway, Vlans};
 use crate::datapath::step::Step;
 use crate::net::IfName;
+use crate::spec::{Attachment, Gateway, VlanGateway, Vlans};
 
 pub(super) fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
     let Some(vlan) = &gateway.vlan else {

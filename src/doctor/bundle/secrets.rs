@@ -23,24 +23,26 @@ const REMOVED: &str = "(removed)";
 /// Keys of network configurations of ours and of widespread plugins, of records and of lines of the log, in lower case and
 /// without `-` and `_`. What stands below any other key is a value of which nobody knows what it is.
 const KNOWN: &str = "
-    accept address addresses advmss allmulti allowed allowipforwarding assignipv4 assignipv6 automatic backend bandwidth
-    bindir bootid bridge bridgeisforeign bridgemac capabilities chains changes clampmss clusternetwork cnidir cnitool
-    cniversion cniversions code complete conditionsv4 conditionsv6 confdir conflists container containerid
-    containerinterfacedisabled containerport containersettings createdboottime datadir datastoretype defaultnetwork
-    defaultnetworks delegate delegates denied denyhostportinterfaces details detectduplicates dev device devid digest
-    disablecheck disablecontainerinterface disablegc dns domain drain dst egressburst egressrate enabledad enabledebug
-    externalsetmarkchain featurecontrol file files firewall flags floatingips forceaddress gateway gateways guard gw
-    hairpin hairpinmode hostif hostip hostmac hostport hostportinterfaces hostports hostportsnat hostportstrict id
-    ifname infinibandguid ingressburst ingressrate ingressrateburst ino inode installed interface interfaces
-    ipaddrsnoipam ipam ipmasq ipmasqbackend ips ipv4pools ipv6pools ipvlan isdefault isdefaultgateway isgateway isolated
-    kept keptas leasesareforeign level link linkincontainer loadonlyinlinedplugins logfile logfilepath loglevel
-    logtostderr mac macspoofcheck macspoofchk markmasqbit masqall masquerade master maxid metric minid mode ms msg mtu
-    name nameservers namespace namespaceisolation netns netnsid network nodename nodenamefileoptional onlink options
-    original owner path paths pid plugin plugins pod podcidr podlink podmac policy pools portisolation portmappings
-    portrules preservedefaultvlan prevresult priority program promisc promiscmode promised protocol rangeend ranges
-    rangestart readinessindicatorfile record removed resolvconf result routes rundirs sandbox scope search settings
-    sha256 size snat src steps stricthostports subnet switches sysctl table takeover time trace trunk txqlen type uid
-    uptime usepodcidr valuebefore verb version via vlan vlanfiltering vlantrunk warnings was
+    accept address addresses advmss allmulti allowed allowipforwarding assignipv4 assignipv6 attachment automatic
+    backend bandwidth bindir bootid bridge bridgeisforeign bridgemac capabilities chains changes clampmss clusternetwork
+    cnidir cnitool cniversion cniversions code complete conditionsv4 conditionsv6 confdir conflists container
+    containerid containerinterfacedisabled containerport containersettings createdboottime datadir datastoretype
+    defaultnetwork defaultnetworks delegate delegates denied denyhostportinterfaces details detectduplicates dev device
+    devid digest disablecheck disablecontainerinterface disablegc dns domain drain dst egressburst egressrate enabledad
+    enabledebug externalsetmarkchain featurecontrol file files firewall flags floatingips force forceaddress forwarding
+    from gateway gateways guard gw hairpin hairpinmode hostif hostip hostmac hostport hostportinterfaces hostports
+    hostportsnat hostportstrict id ifname infinibandguid ingressburst ingressrate ingressrateburst ino inode installed
+    interface interfaces ipaddrsnoipam ipam ipmasq ipmasqbackend ips ipv4pools ipv6pools ipvlan isdefault
+    isdefaultgateway isgateway isolated keepdefault kept keptas leases leasesareforeign level limits link
+    linkincontainer loadonlyinlinedplugins logfile logfilepath loglevel logtostderr mac macspoofcheck macspoofchk
+    mappings markmasqbit masqall masquerade master matches maxid metric minid mode ms msg mtu name nameservers namespace
+    namespaceisolation native negated netns netnsid network nodename nodenamefileoptional onlink options original owner
+    path paths pid plugin plugins pod podcidr podlink podmac podname pods policy pools port portisolation portmappings
+    portrules preservedefaultvlan prevresult priority program promisc promiscmode promiscuous promised protocol rangeend
+    ranges rangestart readinessindicatorfile record removed resolvconf result routes rundirs sandbox scope search
+    settings sha256 size snat spoofcheck src steps stricthostports subnet switches sysctl table tagged takeover time to
+    trace trunk txqlen type uid up uptime usepodcidr v4 v6 valuebefore verb version via vlan vlanfiltering vlans
+    vlantrunk want warnings was
 ";
 
 /// A document of ours, every field of which was chosen.

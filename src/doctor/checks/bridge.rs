@@ -222,15 +222,15 @@ fn mac(evidence: &Evidence) -> Verdict {
     let mut findings = planned::findings(evidence, "bridge-mac")?;
     let mut known: Vec<IfName> = Vec::new();
     for pod in evidence.attachments()?.live() {
-        let promised = &pod.record.promised;
-        let (Some(name), Some(wanted)) = (&promised.bridge, promised.bridge_mac) else { continue };
-        let gateway = !promised.gateways.is_empty() && promised.flags.vlan.is_none();
+        let Some(want) = pod.record.attachment() else { continue };
+        let (name, wanted) = (&want.bridge.name, want.bridge.mac);
+        let gateway = pod.gateway_link().as_ref() == Some(name);
         let mac = network.link(name.as_str()).filter(|link| is_bridge(link)).and_then(|link| link.mac);
         let Some(mac) = mac.filter(|mac| *mac != wanted && gateway) else { continue };
         // Whoever came after the change was promised what is there now.
         let accepted = |other: &Attachment| {
-            other.record.promised.bridge.as_ref() == Some(name)
-                && other.record.promised.bridge_mac == Some(mac)
+            let other = other.record.attachment();
+            other.is_some_and(|other| other.bridge.name == *name && other.bridge.mac == mac)
         };
         if known.contains(name)
             || findings.iter().any(|finding| finding.object() == object(name))

@@ -1,15 +1,19 @@
 //! The network configurations that runtimes read.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::INSTALL;
 use crate::conflist::{self, FILE_NAMES};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
-use crate::doctor::evidence::attachments::Attachment;
+use crate::doctor::evidence::attachments::{self, Attachment};
 use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory};
 use crate::doctor::evidence::installed::Installed;
+use crate::plugins::{Difference, bridge, portmap};
+use crate::spec::HostPorts;
 use crate::text::typed;
 
-use Severity::{Broken, Warning};
+use Severity::{Broken, Info, Warning};
 
 const CONFIGURED: &[Need] = &[Need::Configuration];
 
@@ -49,6 +53,13 @@ pub(super) const CHECKS: &[Check] = &[
         Broken,
         CONFIGURED,
         pod_cidr,
+    ),
+    G::Configuration.check(
+        "conflist-changed",
+        "running pods have what the configuration says today",
+        Info,
+        WITH_PODS,
+        changed,
     ),
 ];
 
@@ -148,7 +159,7 @@ fn drain(evidence: &Evidence) -> Verdict {
 
 /// Ours by its plugins, or by the pods that it has attached.
 fn is_ours(evidence: &Evidence, network: &ConfiguredNetwork) -> bool {
-    let attached = |pod: &Attachment| pod.record.network == network.name;
+    let attached = |pod: &Attachment| pod.record.id.network == network.name;
     network.is_ours() || evidence.records().is_ok_and(|records| records.live().any(attached))
 }
 
@@ -183,7 +194,7 @@ fn not_first(evidence: &Evidence) -> Verdict {
 fn range_in_use(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
     for (file, network) in readable(evidence)?.into_iter().filter(|(_, network)| !network.ranges.is_empty()) {
-        let strangers = evidence.attachments()?.live().filter(|pod| pod.record.network == network.name);
+        let strangers = evidence.attachments()?.live().filter(|pod| pod.record.id.network == network.name);
         let outside = |pod: &&Attachment| {
             pod.addresses().any(|address| !network.ranges.iter().any(|set| set.contains(address.ip())))
         };
@@ -230,4 +241,64 @@ fn pod_cidr(evidence: &Evidence) -> Verdict {
         }
     }
     Ok(findings)
+}
+
+/// No fault of anybody's: a pod has what was promised to it, and the configuration is the next one's.
+fn changed(evidence: &Evidence) -> Verdict {
+    let records = evidence.attachments()?;
+    let mut findings = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for (file, network) in readable(evidence)? {
+        // Of several files runtimes take the first.
+        if seen.contains(&network.name.as_str()) {
+            continue;
+        }
+        seen.push(&network.name);
+        let mut changes: BTreeMap<Difference, BTreeSet<String>> = BTreeMap::new();
+        for pod in records.live().filter(|pod| pod.record.id.network == network.name) {
+            for difference in since_it_came(network, pod) {
+                changes.entry(difference).or_default().insert(pod.words());
+            }
+        }
+        let ported = records.ported.iter().filter(|pod| pod.live && pod.record.id.network == network.name);
+        for (pod, then) in ported.filter_map(|pod| Some((pod, pod.record.host_ports()?))) {
+            for difference in ports_since(network, then) {
+                changes.entry(difference).or_default().insert(attachments::words(&pod.record));
+            }
+        }
+        findings.extend(changes.iter().map(|(difference, pods)| note(&file.path, difference, pods)));
+    }
+    Ok(findings)
+}
+
+fn since_it_came(network: &ConfiguredNetwork, pod: &Attachment) -> Vec<Difference> {
+    let (Some(config), Some(then)) = (&network.attaches, pod.record.attachment()) else { return Vec::new() };
+    let mut differences = bridge::want::differences(config, then);
+    differences.extend(bridge::want::ipam_difference(config, &pod.record));
+    differences
+}
+
+fn ports_since(network: &ConfiguredNetwork, then: &HostPorts) -> Vec<Difference> {
+    let Some(rules) = &network.maps else { return Vec::new() };
+    // Whose ports they are, and which, is said by whoever starts the pod.
+    let now = HostPorts {
+        owner: then.owner.clone(),
+        mappings: then.mappings.clone(),
+        pods: then.pods.clone(),
+        ..rules.clone()
+    };
+    portmap::want::differences(then, &now)
+}
+
+fn note(path: &str, Difference { key, was, is }: &Difference, pods: &BTreeSet<String>) -> Finding {
+    let first = pods.first().map(String::as_str).unwrap_or_default();
+    let who = match pods.len() {
+        1 => format!("{first} came"),
+        several => format!("{several} running pods ({first} and others) came"),
+    };
+    Finding::problem(
+        format!("file {path}"),
+        format!("{key} is {is} now, and {who} when it was {was}: takes effect with the next ADD"),
+        "restart the pods that shall have it; those that stay are right as they are",
+    )
 }

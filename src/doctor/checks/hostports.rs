@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::datapath::hostports::{Mapping, Protocol};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::checks::PLAN_OF_RULES;
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Ported;
+use crate::spec::{Mapping, Protocol};
 
 use Severity::{Broken, Warning};
 

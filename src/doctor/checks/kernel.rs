@@ -184,19 +184,19 @@ fn clamp(evidence: &Evidence) -> Verdict {
 }
 
 fn bridge_filter(evidence: &Evidence) -> Verdict {
-    let wanted = evidence.attachments()?.live().any(|pod| pod.record.promised.flags.mac_spoof_check);
+    let wanted = evidence.attachments()?.live().any(|pod| pod.wants(|want| want.spoof_check));
     wanted_by_pods(wanted, "no pod asked for the check of source addresses")?;
     tried(evidence, &[F::BridgeFilter], "frames with a forged source pass")
 }
 
 fn isolation(evidence: &Evidence) -> Verdict {
-    let wanted = evidence.attachments()?.live().any(|pod| pod.record.promised.flags.isolated);
+    let wanted = evidence.attachments()?.live().any(|pod| pod.wants(|want| want.port.isolated));
     wanted_by_pods(wanted, "no pod asked for an isolated port")?;
     tried(evidence, &[F::PortIsolation], "pods reach each other though they should not")
 }
 
 fn vlan(evidence: &Evidence) -> Verdict {
-    let wanted = evidence.attachments()?.live().any(|pod| pod.record.promised.flags.vlan_filtering);
+    let wanted = evidence.attachments()?.live().any(|pod| pod.wants(|want| want.bridge.vlan_filtering));
     wanted_by_pods(wanted, "no pod is in a VLAN")?;
     tried(evidence, &[F::VlanFiltering], "pods cannot be put into VLANs")
 }

@@ -104,9 +104,9 @@ fn attachment<'a>(
 ) -> Option<&'a Attachment> {
     let all = evidence.records().ok()?.all.iter();
     all.into_iter().find(|pod| {
-        pod.record.network == directory.network
-            && pod.record.container_id == holder.container
-            && holder.if_name.as_ref().is_none_or(|name| *name == pod.record.if_name)
+        pod.record.id.network == directory.network
+            && pod.record.id.container == holder.container
+            && holder.if_name.as_ref().is_none_or(|name| *name == pod.record.id.if_name)
     })
 }
 
@@ -118,7 +118,7 @@ fn orphan(evidence: &Evidence) -> Verdict {
         for (address, holder) in held(directory) {
             // A lease of IPAM's own, without our bridge, has no attachment.
             let without_bridge =
-                evidence.records()?.all.iter().all(|pod| pod.record.network != directory.network);
+                evidence.records()?.all.iter().all(|pod| pod.record.id.network != directory.network);
             let configured = evidence.configuration()?.networks();
             let bridged = configured
                 .filter(|network| network.name == directory.network)
@@ -185,7 +185,7 @@ fn twice(evidence: &Evidence) -> Verdict {
         }
         for ((container, ..), addresses) in holders.into_iter().filter(|(_, addresses)| addresses.len() > 1) {
             let holder = Holder { container: container.clone(), if_name: None };
-            let pod = evidence.records()?.all.iter().find(|pod| pod.record.container_id == holder.container);
+            let pod = evidence.records()?.all.iter().find(|pod| pod.record.id.container == holder.container);
             let in_use =
                 |address: &&IpAddr| pod.is_some_and(|pod| pod.addresses().any(|own| own.ip() == **address));
             let spare: Vec<_> = addresses.iter().filter(|address| !in_use(address)).collect();

@@ -71,7 +71,7 @@ fn each_inside(
             continue;
         }
         let Some((inside, link)) =
-            pod.pod().and_then(|inside| Some((inside, inside.link(pod.record.if_name.as_str())?)))
+            pod.pod().and_then(|inside| Some((inside, inside.link(pod.record.id.if_name.as_str())?)))
         else {
             continue;
         };
@@ -102,7 +102,7 @@ fn unfinished(evidence: &Evidence) -> Verdict {
 }
 
 fn host_end<'a>(pod: &Attachment, node: &'a Network) -> Option<&'a Link> {
-    node.link(pod.record.promised.host_if.as_ref()?.as_str())
+    node.link(pod.record.attachment()?.port.name.as_str())
 }
 
 fn loopback(evidence: &Evidence) -> Verdict {
@@ -127,9 +127,9 @@ fn route(evidence: &Evidence) -> Verdict {
         if !link.up || pod.addresses().any(|address| !has.contains(&address)) {
             return None;
         }
-        let promised =
-            pod.record.promised.routes.iter().filter(|route| route.is_default() && route.table.is_none());
-        promised.into_iter().find_map(|wanted| {
+        let routes = &pod.record.attachment()?.pod.routes;
+        let mut promised = routes.iter().filter(|route| route.is_default() && route.table.is_none());
+        promised.find_map(|wanted| {
             let family = Family::of(wanted.dst.ip());
             let defaults = inside.default_routes(family);
             let via = wanted.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
@@ -192,10 +192,11 @@ fn neighbour(evidence: &Evidence) -> Verdict {
         let name = pod.gateway_link()?;
         let right = node.link(name.as_str())?.mac?;
         // A bridge that has another MAC than it had is to blame itself, and has a check of its own.
-        if pod.record.promised.flags.vlan.is_none() && pod.record.promised.bridge_mac != Some(right) {
+        let want = pod.record.attachment()?;
+        if name == want.bridge.name && want.bridge.mac != right {
             return None;
         }
-        pod.record.promised.gateways.iter().find_map(|gateway| {
+        pod.record.gateways().iter().find_map(|gateway| {
             let entry = inside.neighbours.iter().find(|neighbour| neighbour.ip == gateway.ip())?;
             let wrong = entry.mac.filter(|mac| *mac != right)?;
             let whose = owner(wrong).map(|owner| format!(", which is that of {owner}")).unwrap_or_default();
@@ -218,7 +219,7 @@ fn mtu(evidence: &Evidence) -> Verdict {
     let node = &evidence.node()?.network;
     let mut findings = planned::findings(evidence, "pod-mtu")?;
     let inside = each_inside(evidence, |pod, _, link| {
-        let wanted = pod.record.promised.mtu;
+        let wanted = pod.record.attachment()?.pod.mtu;
         let port = host_end(pod, node)?;
         let set = |mtu: u32| within(pod, &format!("ip link set {} mtu {mtu}", typed(&link.name)));
         if let Some(mtu) = wanted {

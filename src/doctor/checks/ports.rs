@@ -49,7 +49,7 @@ fn strangers<'a>(
     let attachments = evidence.records()?;
     let ours = |port: &Link| {
         port.alias.as_deref().is_some_and(|alias| alias.starts_with(OWNER))
-            || attachments.all.iter().any(|pod| pod.record.promised.host_if.as_ref().is_some_and(|host| host.as_str() == port.name))
+            || attachments.all.iter().any(|pod| pod.record.attachment().is_some_and(|want| want.port.name.as_str() == port.name))
             // The port of a VLAN's gateway: `<bridge>.<vlan>` on one side, a name derived from it on the other.
             || port.peer.and_then(|peer| node.network.by_index(peer)).is_some_and(|peer| peer.name.starts_with(&format!("{name}.")))
     };

@@ -50,7 +50,7 @@ fn overlap(evidence: &Evidence) -> Verdict {
     let ports: BTreeSet<String> = evidence
         .records()?
         .live()
-        .filter_map(|pod| pod.record.promised.host_if.as_ref().map(ToString::to_string))
+        .filter_map(|pod| pod.record.attachment().map(|want| want.port.name.to_string()))
         .collect();
     for (range, own) in ranges(evidence)? {
         let mut named: BTreeSet<&str> = BTreeSet::new();

@@ -9,13 +9,13 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 
-use crate::datapath::hostports::{Mapping, Protocol};
 use crate::datapath::session::Netns;
 use crate::datapath::survey::{Network, OpenError};
 use crate::host::root::Root;
 use crate::net::{Family, IfName, network_of};
+use crate::spec::{self, Mapping};
 use crate::state::holders::{GRACE, NetnsId};
-use crate::state::record::{self, HostPort};
+use crate::state::record;
 use crate::state::{BootId, Record, Records, boot};
 
 /// Whose records describe an attachment and whose describe its ports.
@@ -71,7 +71,7 @@ pub struct Promise {
 /// `pod default/web-0`, or `container 3f1c2a9b07dd`.
 pub fn words(record: &Record) -> String {
     let name = record.display_name();
-    if name == record.container_id {
+    if name == record.id.container {
         return format!("container {}", name.get(..12).unwrap_or(&name));
     }
     format!("pod {name}")
@@ -93,18 +93,20 @@ impl Attachment {
         !matches!(self.sandbox, Sandbox::Gone)
     }
 
+    /// Whether it was promised a place on the bridge that is so.
+    pub fn wants(&self, is_so: impl Fn(&spec::Attachment) -> bool) -> bool {
+        self.record.attachment().is_some_and(is_so)
+    }
+
     pub fn addresses(&self) -> impl Iterator<Item = IpNetwork> {
-        self.record.promised.addresses.iter().map(|promised| promised.address)
+        self.record.addresses().iter().copied()
     }
 
     /// The interface of the node that has the gateway addresses.
     pub fn gateway_link(&self) -> Option<IfName> {
-        let promised = &self.record.promised;
-        let bridge = promised.bridge.as_ref().filter(|_| !promised.gateways.is_empty())?;
-        match promised.flags.vlan {
-            Some(vlan) => format!("{bridge}.{vlan}").parse().ok(),
-            None => Some(bridge.clone()),
-        }
+        let want = self.record.attachment()?;
+        let gateway = want.gateway.as_ref().filter(|gateway| !gateway.addresses.is_empty())?;
+        Some(gateway.vlan.as_ref().map_or_else(|| want.bridge.name.clone(), |vlan| vlan.name.clone()))
     }
 }
 
@@ -118,19 +120,15 @@ impl Attachments {
     pub fn promises(&self) -> BTreeMap<IfName, Promise> {
         let mut promises: BTreeMap<IfName, Promise> = BTreeMap::new();
         for pod in self.live() {
-            let wanted = &pod.record.promised;
-            let Some(bridge) = &wanted.bridge else { continue };
-            let promise = promises.entry(bridge.clone()).or_default();
-            promise.vlan_filtering |= wanted.flags.vlan_filtering;
+            let Some(want) = pod.record.attachment() else { continue };
+            let promise = promises.entry(want.bridge.name.clone()).or_default();
+            promise.vlan_filtering |= want.bridge.vlan_filtering;
             promise.subnets.extend(pod.addresses().map(|address| (network_of(address), address.ip())));
             if let Some(link) = pod.gateway_link() {
-                promise.gateways.entry(link).or_default().extend(&wanted.gateways);
+                promise.gateways.entry(link).or_default().extend(pod.record.gateways());
             }
-            if wanted.flags.ip_masq {
-                let network = &pod.record.network;
-                let subnets = pod.addresses().map(network_of);
-                promise.masqueraded.extend(subnets.map(|subnet| (network.clone(), subnet)));
-            }
+            let network = &want.id.network;
+            promise.masqueraded.extend(want.masquerade.iter().map(|subnet| (network.clone(), *subnet)));
         }
         promises
     }
@@ -143,7 +141,7 @@ impl Attachments {
 
     /// Families in which the node routes for pods.
     pub fn routed(&self) -> Vec<Family> {
-        let gateways = || self.live().flat_map(|attachment| &attachment.record.promised.gateways);
+        let gateways = || self.live().flat_map(|attachment| attachment.record.gateways());
         let routed = |family: &Family| gateways().any(|gateway| Family::of(gateway.ip()) == *family);
         Family::BOTH.into_iter().filter(routed).collect()
     }
@@ -167,7 +165,7 @@ pub fn load(root: &Root) -> Result<Attachments, String> {
     }
     for record in all.iter().filter(|record| record.plugin == PORTS && record.complete) {
         let live = !is_gone(root, record);
-        found.ported.push(Ported { record: record.clone(), mappings: mappings(record), live });
+        found.ported.push(Ported { record: record.clone(), mappings: record.mappings().to_vec(), live });
     }
     Ok(found)
 }
@@ -195,23 +193,4 @@ fn visit(root: &Root, record: &Record) -> Sandbox {
         Err(OpenError::Gone(_) | OpenError::NotNamespace(_)) => Sandbox::Gone,
         Err(OpenError::Other(error)) => Sandbox::Unreadable(error.to_string()),
     }
-}
-
-/// The ports of a record: each in every family of the pod that it is meant for.
-pub fn mappings(record: &Record) -> Vec<Mapping> {
-    let pods: Vec<IpAddr> = record.promised.addresses.iter().map(|promised| promised.address.ip()).collect();
-    let mut mappings = Vec::new();
-    for pod in pods {
-        mappings.extend(record.promised.host_ports.iter().filter_map(|port| mapping(port, pod)));
-    }
-    mappings
-}
-
-fn mapping(port: &HostPort, pod: IpAddr) -> Option<Mapping> {
-    let protocol = Protocol::from_name(&port.protocol)?;
-    if port.host_ip.is_some_and(|ip| Family::of(ip) != Family::of(pod)) {
-        return None;
-    }
-    let host_ip = port.host_ip.filter(|ip| !ip.is_unspecified());
-    Some(Mapping { protocol, host_ip, host_port: port.host_port, pod, pod_port: port.container_port })
 }

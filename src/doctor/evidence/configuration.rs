@@ -17,6 +17,8 @@ use crate::host::root::Root;
 use crate::host::runtimes::Kind;
 use crate::plugins::bridge::config::Config as BridgeConfig;
 use crate::plugins::host_local::{self, RangeSet};
+use crate::plugins::portmap;
+use crate::spec::HostPorts;
 use crate::state::lease::DATA_DIR;
 
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,10 @@ pub struct ConfiguredNetwork {
     /// Names of plugins, those of address management included, in their order.
     pub types: Vec<String>,
     pub bridge: Option<String>,
+    /// What the bridge plugin is told about a pod that comes.
+    pub attaches: Option<BridgeConfig>,
+    /// What the plugin for host ports is told, without the ports of a pod.
+    pub maps: Option<HostPorts>,
     /// Where leases of ours are.
     pub data_dir: Option<PathBuf>,
     pub ranges: Vec<RangeSet>,
@@ -204,6 +210,11 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
             network.bridge = Some(bridge.bridge.to_string());
             network.hands_off |= !bridge.firewall.accept;
             network.drains |= bridge.drain;
+            network.attaches.get_or_insert(bridge);
+        }
+        if standard == Some("portmap") {
+            let rules = portmap::config::rules(plugin).map_err(|error| error.to_string())?;
+            network.maps.get_or_insert(rules);
         }
         let keeps_leases = ipam_kind
             .is_some_and(|kind| applet::plugin(&kind).is_some_and(|p| p.standard_name() == "host-local"));

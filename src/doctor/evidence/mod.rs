@@ -194,7 +194,7 @@ impl Evidence {
     /// Whether somebody holds a lease of whom no record tells.
     fn has_unknown_holders(&self) -> bool {
         let (Ok(leases), Ok(records)) = (self.leases(), self.records()) else { return false };
-        let known: HashSet<&str> = records.all.iter().map(|pod| pod.record.container_id.as_str()).collect();
+        let known: HashSet<&str> = records.all.iter().map(|pod| pod.record.id.container.as_str()).collect();
         let mut held = leases.directories.iter().flat_map(|directory| &directory.leases);
         held.any(
             |(_, lease)| matches!(lease, Lease::Held(holder) if !known.contains(holder.container.as_str())),
@@ -213,7 +213,7 @@ impl Evidence {
         }
         for attachment in self.attachments.iter().flatten().flat_map(|attachments| &attachments.all) {
             let Some(data_dir) = lease_dir(&attachment.record) else { continue };
-            let network = &attachment.record.network;
+            let network = &attachment.record.id.network;
             if !known.iter().any(|known| known.network == *network && known.data_dir == data_dir) {
                 known.push(Known { network: network.clone(), data_dir, ranges: Vec::new() });
             }
@@ -239,7 +239,7 @@ impl Evidence {
 
 /// Where the lease of an attachment is, when it is in our format.
 pub fn lease_dir(record: &crate::state::Record) -> Option<PathBuf> {
-    let ours = record.promised.ipam.as_deref().and_then(crate::applet::plugin)?;
+    let ours = record.leases.ipam.as_deref().and_then(crate::applet::plugin)?;
     (ours.standard_name() == "host-local")
-        .then(|| record.promised.data_dir.as_deref().unwrap_or(DATA_DIR).into())
+        .then(|| record.leases.data_dir.as_deref().unwrap_or(DATA_DIR).into())
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::attachments::Promise;
-use crate::datapath::hostports::Mapping;
 use crate::datapath::hostports::listeners::{self, Listener};
 use crate::datapath::survey::{self, Link, Network};
 use crate::net::{Family, IfName};
+use crate::spec::Mapping;
 
 /// Asked for wherever the node is looked at.
 const SWITCHES: [&str; 10] = [

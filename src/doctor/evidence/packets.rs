@@ -61,14 +61,12 @@ pub fn load(root: &Root, node: &Node, attachments: &Attachments, probe: bool) ->
 fn ask_from_pods(root: &Root, attachments: &Attachments) -> Vec<Reached> {
     let mut asking: Vec<(&Attachment, Netns, IpAddr, u32)> = Vec::new();
     for pod in attachments.live() {
-        let link = pod.pod().and_then(|inside| inside.link(pod.record.if_name.as_str()));
+        let link = pod.pod().and_then(|inside| inside.link(pod.record.id.if_name.as_str()));
         let Some(link) = link.filter(|link| link.up) else { continue };
-        for promised in &pod.record.promised.addresses {
-            let has = pod.pod().is_some_and(|inside| inside.addresses_of(link).contains(&promised.address));
-            let Some(gateway) = promised.gateway.filter(|_| has && !pod.record.promised.gateways.is_empty())
-            else {
-                continue;
-            };
+        for address in pod.addresses() {
+            let has = pod.pod().is_some_and(|inside| inside.addresses_of(link).contains(&address));
+            let gateway = pod.record.attachment().and_then(|want| want.gateway_of(address));
+            let Some(gateway) = gateway.filter(|_| has) else { continue };
             let path = pod.record.netns.as_deref().and_then(|path| root.locate(Path::new(path)).ok());
             if let Some(Ok(netns)) = path.map(|path| Netns::open(&path.to_string_lossy())) {
                 asking.push((pod, netns, gateway, link.mtu));

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::{Fault, table, who};
-use crate::datapath::mark::{BridgeMark, Identity};
+use crate::datapath::mark::{BridgeMark, host_veth};
 use crate::datapath::step::Step;
 use crate::doctor::checks::RECONCILE;
 use crate::net::{Family, IfName, Route};
@@ -14,10 +14,8 @@ const NAMES: u32 = 8;
 
 /// Whether the link is the host end of the subject, by the name that only this attachment derives.
 pub(super) fn is_host_end(link: &IfName, subject: &Subject) -> bool {
-    let Subject::Attachment { network, container, interface, .. } = subject else { return false };
-    let Ok(if_name) = interface.parse() else { return false };
-    let identity = Identity { network: network.clone(), container: container.clone(), if_name };
-    (0..NAMES).any(|attempt| identity.host_veth(attempt) == *link)
+    let Subject::Attachment { id, .. } = subject else { return false };
+    (0..NAMES).any(|attempt| host_veth(id, attempt) == *link)
 }
 
 fn bridge(name: &IfName) -> String {

@@ -4,33 +4,28 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::datapath::firewall::passage::{self, Traffic};
+use crate::datapath::hostports::Entry;
 use crate::datapath::hostports::plan::Step as PortStep;
-use crate::datapath::hostports::{Entry, Mapping, Protocol};
 use crate::datapath::step::Step as LinkStep;
 use crate::datapath::surplus::{Member, MemberSet, Removal};
 use crate::doctor::checks;
-use crate::net::IfName;
+use crate::net::{AttachmentId, IfName};
+use crate::spec::{Mapping, Protocol};
 
 fn link(name: &str) -> IfName {
     name.parse().unwrap()
 }
 
 fn web() -> Subject {
-    Subject::Attachment {
-        network: "smartnet".into(),
-        container: "0a1b2c3d4e5f".into(),
-        interface: "eth0".into(),
-        pod: Some("default/web-0".into()),
-    }
+    Subject::Attachment { id: id(), pod: Some("default/web-0".into()) }
+}
+
+fn id() -> AttachmentId {
+    AttachmentId { network: "smartnet".into(), container: "0a1b2c3d4e5f".into(), if_name: link("eth0") }
 }
 
 fn port() -> IfName {
-    let identity = crate::datapath::mark::Identity {
-        network: "smartnet".into(),
-        container: "0a1b2c3d4e5f".into(),
-        if_name: link("eth0"),
-    };
-    identity.host_veth(0)
+    crate::datapath::mark::host_veth(&id(), 0)
 }
 
 fn mapping() -> Mapping {
@@ -66,7 +61,7 @@ fn link_steps() -> Vec<LinkStep> {
     };
     let traffic = Traffic::of(&bridge, &[Family::V4], &[]);
     let change = passage::Change::default();
-    let mac = crate::datapath::mark::bridge_mac(&bridge);
+    let mac = crate::spec::Bridge::derived_mac(&bridge);
     let vlan = crate::net::VlanId::new(7).unwrap();
     let family = Family::V4;
     vec![
@@ -134,7 +129,7 @@ fn port_steps() -> Vec<PortStep> {
     let mut steps = vec![
         PortStep::Base(Family::V4),
         PortStep::Siblings("10.7.0.0/24".parse().unwrap()),
-        PortStep::Limits(Family::V4, crate::datapath::hostports::Limits::default()),
+        PortStep::Limits(Family::V4, crate::spec::Limits::default()),
         PortStep::PodLink(Family::V4, link("smartnet0")),
         PortStep::RouteLocalnet(link("smartnet0")),
     ];
@@ -191,7 +186,7 @@ fn whatever_is_planned_at_once_something_is_named() {
 fn of_one_cause_a_person_reads_once() {
     let bridge = link("smartnet0");
     let created = LinkStep::CreateBridge {
-        mac: crate::datapath::mark::bridge_mac(&bridge),
+        mac: crate::spec::Bridge::derived_mac(&bridge),
         name: bridge.clone(),
         mtu: None,
         vlan_filtering: false,

@@ -17,7 +17,7 @@ use super::pace::Pace;
 use crate::applet;
 use crate::datapath::alarm::{Alarm, Suspicion};
 use crate::host::root::Root;
-use crate::state::record::{self, Attachment};
+use crate::state::record;
 use crate::state::{BootId, Records};
 
 /// Longest time without a look.
@@ -234,10 +234,7 @@ impl Waiter {
             .and_then(|root| Ok(Records::at(&root, BootId::current()?).names()));
         // Where nobody knows, a look does no harm.
         let Ok(Ok(names)) = names else { return true };
-        suspicion.attachments.iter().any(|lost| {
-            let (network, container) = (lost.network.as_str(), lost.container.as_str());
-            names.contains(&Attachment { network, container, if_name: &lost.if_name })
-        })
+        suspicion.attachments.iter().any(|lost| names.contains(lost))
     }
 
     fn wait(&self, longest: Duration, listens: bool) -> io::Result<Woken> {

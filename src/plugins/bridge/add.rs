@@ -5,9 +5,9 @@
 //! from the record and the next DEL removes what there is. Failed, this run takes everything of the attachment back itself.
 
 use super::config::Config;
+use super::del::Remembered;
 use super::errors::failed_step;
 use super::ipam::Ipam;
-use super::promise;
 use super::want;
 use super::{host_needs, interfaces};
 use crate::cni::error::{Code, Context, Error, Result};
@@ -15,16 +15,16 @@ use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
 use crate::datapath::apply::apply;
-use crate::datapath::mark::Identity;
 use crate::datapath::observe;
 use crate::datapath::plan::plan;
 use crate::datapath::session::{Netns, Session};
-use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
 use crate::log;
-use crate::net::IfName;
+use crate::net::{AttachmentId, IfName};
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::{forget, hold, netns_error, node_records};
+use crate::plugins::{CallContext, forget, hold, netns_error};
+use crate::spec::Attachment;
+use crate::state::record::Want;
 use crate::state::{NetnsId, Record, Records};
 
 /// A new attachment, and its record as it is once the runtime has been told.
@@ -42,20 +42,21 @@ pub fn add(request: &Request) -> Result<Added> {
     if config.drain {
         return Err(super::draining(request).with_code(Code::TryAgainLater));
     }
-    let target = request.attachment()?;
+    let id = request.attachment_id()?;
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
+    log::stage("record");
+    let (dev, ino) = netns.identity();
+    let here = NetnsId { dev, ino };
+    let CallContext { records, mut session } = CallContext::in_pod(netns)?;
     if config.mtu_auto {
-        let mut session = Session::open(None).map_err(Error::internal)?;
         config.mtu = observe::uplink_mtu(&mut session).map_err(Error::internal)?;
     }
-    log::stage("record");
-    let records = node_records()?;
-    let identity = super::identity(request, target);
-    let lock = hold(&records, &super::attachment_of(&identity), super::PLUGIN);
-    let added = Attempt::begin(request, &config, identity.clone(), netns, &records).and_then(Attempt::finish);
-    if added.is_err() && matches!(super::record_of(&records, &identity), Ok(None)) {
+    let lock = hold(&records, &id, super::PLUGIN);
+    let added =
+        Attempt::begin(request, &config, id.clone(), here, session, &records).and_then(Attempt::finish);
+    if added.is_err() && matches!(super::record_of(&records, &id), Ok(None)) {
         forget(lock);
     }
     added
@@ -65,7 +66,7 @@ pub fn add(request: &Request) -> Result<Added> {
 struct Attempt<'a> {
     request: &'a Request,
     config: &'a Config,
-    identity: Identity,
+    id: AttachmentId,
     host_end: IfName,
     records: &'a Records,
     record: Record,
@@ -85,43 +86,43 @@ impl<'a> Attempt<'a> {
     fn begin(
         request: &'a Request,
         config: &'a Config,
-        identity: Identity,
-        netns: Netns,
+        id: AttachmentId,
+        here: NetnsId,
+        mut session: Session,
         records: &'a Records,
     ) -> Result<Self> {
-        let (dev, ino) = netns.identity();
-        let here = Some(NetnsId { dev, ino });
-        let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
-        let previous = super::record_of(records, &identity)?;
+        let here = Some(here);
+        let previous = super::record_of(records, &id)?;
         let mut unfinished = None;
         if let Some(previous) = previous {
             let is_here = previous.netns_id == here;
-            if is_here && previous.complete && super::has_pod_interface(&mut session, &identity)? {
-                return Err(already_attached(&identity, &previous));
+            if is_here && previous.complete && super::has_pod_interface(&mut session, &id)? {
+                return Err(already_attached(&previous));
             }
             // The container came back in another namespace: what it had in the old one goes first. So does all that a killed
             // run left where somebody else leases: what that run got, if anything, nobody here knows.
-            if !is_here || super::is_foreign(&previous) || previous.promised.ipam != config.ipam {
-                super::del::remove_attachment(request, records, &identity, Some(&previous), None, None)?;
+            if !is_here || super::is_foreign(&previous) || previous.leases.ipam != config.ipam {
+                super::del::remove_attachment(request, records, &mut session, &id, Some(&previous), None)?;
             } else {
                 unfinished = Some(previous);
             }
         }
-        let host_end = match unfinished.as_ref().and_then(|record| record.promised.host_if.clone()) {
-            Some(name) => name,
-            None => observe::free_host_end(&mut session, &identity).map_err(Error::internal)?,
+        let host_end = match unfinished.as_ref().and_then(Record::attachment) {
+            Some(want) => want.port.name.clone(),
+            None => observe::free_host_end(&mut session, &id).map_err(Error::internal)?,
         };
         let ipam = config.ipam.as_deref().map(|name| Ipam::new(request, name, records));
         let resumes = unfinished.is_some();
-        let mut record = unfinished.unwrap_or_else(|| {
-            super::new_record(request, records, &identity, config, host_end.clone(), here)
-        });
+        let mut record = match unfinished {
+            Some(record) => record,
+            None => super::new_record(request, records, &id, config, host_end.clone(), here)?,
+        };
         record.complete = false;
         records.write(&record).map_err(Error::internal)?;
         Ok(Self {
             request,
             config,
-            identity,
+            id,
             host_end,
             records,
             record,
@@ -163,7 +164,7 @@ impl<'a> Attempt<'a> {
         }
         // An old version of the specification may have no words for this result; better known before it is final.
         wire::render(&result, self.request.version)?;
-        promise::remember_macs(&mut self.record, &result);
+        remember_macs(&mut self.record, &result);
         Ok(result)
     }
 
@@ -172,15 +173,15 @@ impl<'a> Attempt<'a> {
         log::stage("lease");
         let leased = ipam.add(self.resumes.then_some(&self.record))?;
         (self.leased, self.unclean) = (true, leased.unclean);
-        self.record.promised.pools = leased.pools;
+        self.record.leases.pools = leased.pools;
         want::complete_addresses(self.config, leased.result)
     }
 
     /// Promises these addresses, or none yet, and makes the kernel carry them.
     fn attach(&mut self, addresses: &AddResult) -> Result<Attachment> {
-        let want = want::attachment(self.config, &self.identity, self.host_end.clone(), addresses)?;
+        let want = want::attachment(self.config, &self.id, self.host_end.clone(), addresses)?;
         log::stage("record");
-        promise::write(&mut self.record, self.config, &want, addresses);
+        self.record.want = Some(Want::Attachment(Box::new(want.clone())));
         self.records.write(&self.record).map_err(Error::internal)?;
         self.converge(&want)?;
         Ok(want)
@@ -206,7 +207,8 @@ impl<'a> Attempt<'a> {
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
     fn take_back(&mut self) {
         log::stage("undo");
-        let removed = super::del::remove_links(&mut self.session, &self.identity, &self.record, None, false);
+        let removed =
+            super::del::remove_links(&mut self.session, &Remembered::of_record(&self.record), None, false);
         if let Err(error) = removed {
             tracing::warn!("could not take everything back: {}; DEL will", error.msg);
             return;
@@ -218,18 +220,29 @@ impl<'a> Attempt<'a> {
             tracing::warn!("could not return the address: {}; DEL will", error.msg);
             return;
         }
-        if let Err(error) = self.records.remove(&super::attachment_of(&self.identity), super::PLUGIN) {
+        if let Err(error) = self.records.remove(&self.id, super::PLUGIN) {
             tracing::warn!(%error, "could not forget the attachment; DEL will");
         }
-        if !self.record.promised.gateways.is_empty() {
+        if !self.record.gateways().is_empty() {
             super::del::release(self.records, &mut self.session);
         }
     }
 }
 
-fn already_attached(identity: &Identity, record: &Record) -> Error {
-    let Identity { container, if_name, .. } = identity;
-    let host_end = record.promised.host_if.as_ref().map(IfName::as_str).unwrap_or_default();
+/// The MACs that the kernel chose, of bridge, host end and container end: what is made again must have them, because
+/// neighbours remember them.
+fn remember_macs(record: &mut Record, result: &AddResult) {
+    let mac =
+        |at: usize| result.interfaces.get(at).and_then(|interface| interface.mac.as_deref()?.parse().ok());
+    if let Some(Want::Attachment(want)) = &mut record.want {
+        want.bridge.mac = mac(0).unwrap_or(want.bridge.mac);
+        (want.port.mac, want.pod.mac) = (mac(1), mac(2));
+    }
+}
+
+fn already_attached(record: &Record) -> Error {
+    let AttachmentId { container, if_name, .. } = &record.id;
+    let host_end = record.attachment().map(|want| want.port.name.as_str()).unwrap_or_default();
     Error::internal(format!(
         "container veth name (\"{if_name}\") peer provided (\"{host_end}\") already exists"
     ))

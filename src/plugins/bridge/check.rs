@@ -3,12 +3,15 @@
 //! First the previous result against the kernel, in the order and the words of the plugin we replace; then, for what we
 //! attached ourselves, the plan of an ADD, which must have nothing for this attachment. What it has for all pods of the
 //! node (gateway address, forwarding, masquerading) is logged.
+//!
+//! What was promised is in the record. The configuration may say something else by now, which is the next pod's business:
+//! that is logged, and nothing is held against this pod for it.
 
 use ipnetwork::IpNetwork;
 
 use super::config::Config;
 use super::ipam::Ipam;
-use super::promise;
+use super::want;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::request::Request;
@@ -18,37 +21,70 @@ use crate::datapath::plan::{PodHave, plan};
 use crate::datapath::session::{Link, Netns, Session};
 use crate::net::{IfName, Route, network_of};
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::{netns_error, node_records, verdict};
+use crate::plugins::{CallContext, difference, netns_error, verdict};
+use crate::spec::Attachment;
+use crate::state::{Record, Records};
 
 pub fn check(request: &Request) -> Result<()> {
     let config = Config::parse(&request.config, &request.args).hint(CONFIGURATION)?;
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
-    if let Some(name) = &config.ipam {
-        let records = node_records()?;
-        let record = super::record_of(&records, &super::identity(request, request.attachment()?))?;
-        Ipam::new(request, name, &records).check(record.as_ref())?;
-    }
+    let CallContext { records, mut session } = CallContext::in_pod(netns)?;
+    let record = super::record_of(&records, &request.attachment_id()?)?;
+    check_leases(request, &config, &records, record.as_ref())?;
     let previous = crate::plugins::previous_result(&NetConf::decode(&request.config)?, request)?;
     let previous = previous.ok_or_else(|| Error::internal("Required prevResult missing"))?;
-    let mut session = Session::open(Some(netns)).map_err(Error::internal)?;
-    check_interfaces(&mut session, &config, request, &previous)?;
+    let want = record.as_ref().filter(|record| record.complete).and_then(Record::attachment);
+    check_interfaces(&mut session, &Expected::of(&config, want), request, &previous)?;
     check_pod(&mut session, request, &previous)?;
-    check_drift(&mut session, &config, request)
+    let Some(want) = want else { return Ok(()) };
+    difference::log(&want::differences(&config, want));
+    check_drift(&mut session, &config, &records, want)
+}
+
+/// Who leased the addresses is asked; a configuration that names another one has no words for that.
+fn check_leases(
+    request: &Request,
+    config: &Config,
+    records: &Records,
+    record: Option<&Record>,
+) -> Result<()> {
+    let complete = record.filter(|record| record.complete);
+    if let Some(changed) = complete.and_then(|record| want::ipam_difference(config, record)) {
+        difference::log(&[changed]);
+        return Ok(());
+    }
+    config.ipam.as_ref().map_or(Ok(()), |name| Ipam::new(request, name, records).check(record))
+}
+
+/// The bridge as it should be: as promised, or, where nobody remembers that, as configured.
+struct Expected<'a> {
+    bridge: &'a IfName,
+    promiscuous: bool,
+}
+
+impl<'a> Expected<'a> {
+    fn of(config: &'a Config, want: Option<&'a Attachment>) -> Self {
+        let (bridge, promiscuous) = match want {
+            Some(want) => (&want.bridge.name, want.bridge.promiscuous),
+            None => (&config.bridge, config.promiscuous),
+        };
+        Self { bridge, promiscuous }
+    }
 }
 
 /// Bridge, container end and host end of the previous result.
 fn check_interfaces(
     session: &mut Session,
-    config: &Config,
+    expected: &Expected<'_>,
     request: &Request,
     previous: &AddResult,
 ) -> Result<()> {
-    let bridge = previous.interfaces.iter().find(|interface| interface.name == config.bridge.as_str());
+    let bridge = previous.interfaces.iter().find(|interface| interface.name == expected.bridge.as_str());
     let bridge = bridge.ok_or_else(|| Error::internal("Interface name missing "))?;
     let bridge_link = host_link(session, bridge)?;
-    check_bridge(config, bridge, &bridge_link)?;
+    check_bridge(expected, bridge, &bridge_link)?;
 
     let if_name = request.attachment()?.if_name.as_str();
     let sandbox = crate::plugins::sandbox(request)?;
@@ -79,7 +115,7 @@ fn check_interfaces(
         }
         return Ok(());
     }
-    Err(Error::internal(format!("CNI veth created for bridge {} was not found", config.bridge)))
+    Err(Error::internal(format!("CNI veth created for bridge {} was not found", expected.bridge)))
 }
 
 fn host_link(session: &mut Session, interface: &Interface) -> Result<Link> {
@@ -92,7 +128,7 @@ fn host_link(session: &mut Session, interface: &Interface) -> Result<Link> {
     Ok(link)
 }
 
-fn check_bridge(config: &Config, interface: &Interface, link: &Link) -> Result<()> {
+fn check_bridge(expected: &Expected<'_>, interface: &Interface, link: &Link) -> Result<()> {
     let name = &interface.name;
     if link.kind.as_deref() != Some("bridge") {
         return Err(Error::internal(format!("Interface {name} does not have link type of bridge")));
@@ -101,10 +137,10 @@ fn check_bridge(config: &Config, interface: &Interface, link: &Link) -> Result<(
         let mac = interface.mac.as_deref().unwrap_or_default();
         return Err(Error::internal(format!("Bridge interface {name} Mac doesn't match: {mac}")));
     }
-    if link.promiscuous != config.promiscuous {
+    if link.promiscuous != expected.promiscuous {
         return Err(Error::internal(format!(
             "Bridge interface {name} configured Promisc Mode {} doesn't match current state: {} ",
-            config.promiscuous, link.promiscuous
+            expected.promiscuous, link.promiscuous
         )));
     }
     Ok(())
@@ -206,18 +242,13 @@ fn go_route(route: &Route) -> String {
     )
 }
 
-/// What an ADD would still have to do, for attachments of ours. What was promised is in the record: the configuration may say
-/// something else by now, which is the next pod's business.
-fn check_drift(session: &mut Session, config: &Config, request: &Request) -> Result<()> {
-    let identity = super::identity(request, request.attachment()?);
-    let records = node_records()?;
-    let record = super::record_of(&records, &identity)?.filter(|record| record.complete);
-    let Some(want) = record.as_ref().and_then(promise::attachment) else { return Ok(()) };
-    let needed = super::host_needs(&records, &want);
-    let have = observe::observe(session, &want, true, &needed)
+/// What an ADD would still have to do.
+fn check_drift(session: &mut Session, config: &Config, records: &Records, want: &Attachment) -> Result<()> {
+    let needed = super::host_needs(records, want);
+    let have = observe::observe(session, want, true, &needed)
         .map_err(Error::internal)?
         .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
-    let steps = plan(&want, &have);
-    let missing: Vec<_> = steps.iter().map(|step| (step.concern(&want), step.to_string())).collect();
+    let steps = plan(want, &have);
+    let missing: Vec<_> = steps.iter().map(|step| (step.concern(want), step.to_string())).collect();
     verdict::of(&missing, config.strict_check, "missing on this node")
 }

@@ -10,9 +10,9 @@ use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::json::{Json, Object};
 use crate::cni::result::Dns;
-use crate::datapath::spec::Firewall;
 use crate::net::{IfName, Mac, VlanId};
 use crate::plugins::next_move::ARGUMENTS;
+use crate::spec::Firewall;
 
 const DEFAULT_BRIDGE: &str = "cni0";
 

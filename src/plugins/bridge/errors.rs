@@ -3,8 +3,8 @@
 
 use crate::cni::error::Error;
 use crate::datapath::apply::Failure;
-use crate::datapath::spec::Attachment;
 use crate::datapath::step::Step;
+use crate::spec::Attachment;
 
 pub(super) fn failed_step(failure: &Failure, want: &Attachment) -> Error {
     let Failure { step, error } = failure;

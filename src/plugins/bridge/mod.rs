@@ -9,7 +9,6 @@ pub mod config;
 mod del;
 mod errors;
 mod ipam;
-pub mod promise;
 pub mod want;
 
 pub use add::{Added, add};
@@ -24,16 +23,15 @@ use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::{ContainerId, NetworkName, Request, Target};
-use crate::cni::result::Interface;
+use crate::cni::result::{AddResult, Interface};
 use crate::datapath::census;
-use crate::datapath::mark::Identity;
 use crate::datapath::session::Session;
-use crate::datapath::spec::Attachment;
-use crate::net::IfName;
+use crate::net::{AttachmentId, IfName};
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::node_records;
+use crate::plugins::{CallContext, node_records};
+use crate::spec::Attachment;
 use crate::state::holders;
-use crate::state::record::{self, Flags, Pod, Promised};
+use crate::state::record::{Leases, Pod, Want};
 use crate::state::{Liveness, NetnsId, Record, Records, boot};
 
 /// Whose records these are: the main plugin's, as opposed to IPAM's or portmap's.
@@ -82,29 +80,28 @@ pub fn gc(request: &Request) -> Result<()> {
     })?;
     let is_valid =
         |container: &str, if_name: &str| valid.iter().any(|(id, name)| id == container && name == if_name);
-    let records = node_records()?;
+    let CallContext { records, mut session } = CallContext::new()?;
     let network = request.network.as_str();
     let mut failures = Vec::new();
-    let mut remove = |identity: &Identity, record: Option<&Record>| {
-        let lock = del::hold_known(&records, identity);
-        match del::remove_attachment(request, &records, identity, record, None, None) {
+    let mut remove = |session: &mut Session, id: &AttachmentId, record: Option<&Record>| {
+        let lock = del::hold_known(&records, id);
+        match del::remove_attachment(request, &records, session, id, record, None) {
             Ok(()) => crate::plugins::forget(lock),
             Err(error) => failures.push(error),
         }
     };
     crate::plugins::sweep(&records, true);
     let all = records.all().map_err(Error::internal)?;
-    for record in all.iter().filter(|record| record.plugin == PLUGIN && record.network == network) {
-        if !is_valid(&record.container_id, record.if_name.as_str()) {
-            remove(&identity_of(record), Some(record));
+    for record in all.iter().filter(|record| record.plugin == PLUGIN && record.id.network == network) {
+        if !is_valid(&record.id.container, record.id.if_name.as_str()) {
+            remove(&mut session, &record.id, Some(record));
         }
     }
     // Links whose record was lost still say whose they are.
-    let mut session = Session::open(None).map_err(Error::internal)?;
     for mark in census::marked_attachments(&mut session).map_err(Error::internal)? {
-        let identity = mark.identity;
-        if identity.network == network && !is_valid(&identity.container, identity.if_name.as_str()) {
-            remove(&identity, None);
+        let id = mark.id;
+        if id.network == network && !is_valid(&id.container, id.if_name.as_str()) {
+            remove(&mut session, &id, None);
         }
     }
     if let Some(name) = config.ipam_type {
@@ -116,40 +113,15 @@ pub fn gc(request: &Request) -> Result<()> {
     }
 }
 
-fn identity(request: &Request, target: &Target) -> Identity {
-    Identity {
-        network: request.network.as_str().to_owned(),
-        container: target.container.as_str().to_owned(),
-        if_name: target.if_name.clone(),
-    }
-}
-
-fn identity_of(record: &Record) -> Identity {
-    Identity {
-        network: record.network.clone(),
-        container: record.container_id.clone(),
-        if_name: record.if_name.clone(),
-    }
-}
-
-/// The identity in the words of the state.
-fn attachment_of(identity: &Identity) -> record::Attachment<'_> {
-    record::Attachment {
-        network: &identity.network,
-        container: &identity.container,
-        if_name: &identity.if_name,
-    }
-}
-
 /// The request as if it were about that attachment, for verbs that find attachments by themselves: GC, and DEL after the
 /// network was renamed.
-fn on_behalf_of(request: &Request, attachment: &Identity) -> Result<Request> {
-    if request.target.as_ref().is_some_and(|target| identity(request, target) == *attachment) {
+fn on_behalf_of(request: &Request, id: &AttachmentId) -> Result<Request> {
+    if request.attachment_id().is_ok_and(|own| own == *id) {
         return Ok(request.clone());
     }
     let mut request = request.clone();
-    request.network = NetworkName::parse(&attachment.network)?;
-    let (container, if_name) = (ContainerId::parse(&attachment.container)?, attachment.if_name.clone());
+    request.network = NetworkName::parse(&id.network)?;
+    let (container, if_name) = (ContainerId::parse(&id.container)?, id.if_name.clone());
     for (name, value) in
         [("CNI_CONTAINERID", container.as_str()), ("CNI_IFNAME", if_name.as_str()), ("CNI_NETNS", "")]
     {
@@ -160,8 +132,8 @@ fn on_behalf_of(request: &Request, attachment: &Identity) -> Result<Request> {
     Ok(request)
 }
 
-fn record_of(records: &Records, identity: &Identity) -> Result<Option<Record>> {
-    records.read(&attachment_of(identity), PLUGIN).map_err(Error::internal)
+fn record_of(records: &Records, id: &AttachmentId) -> Result<Option<Record>> {
+    records.read(id, PLUGIN).map_err(Error::internal)
 }
 
 fn not_a_bridge(name: &IfName) -> Error {
@@ -175,46 +147,28 @@ fn not_a_bridge(name: &IfName) -> Error {
 fn new_record(
     request: &Request,
     records: &Records,
-    identity: &Identity,
+    id: &AttachmentId,
     config: &Config,
     host_end: IfName,
     here: Option<NetnsId>,
-) -> Record {
-    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), None);
+) -> Result<Record> {
+    let mut record = Record::begin(records, PLUGIN, id, None);
     // The one that is open, whatever becomes of its path.
     record.netns_id = here;
     record.netns = request.target.as_ref().and_then(|target| target.netns.clone());
     let args = Args::parse_lenient(&request.args);
     let pod = args.pod();
     record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
-    record.promised = Promised {
-        bridge: Some(config.bridge.clone()),
-        host_if: Some(host_end),
-        flags: Flags { mac_spoof_check: config.spoof_check, ..Flags::default() },
-        ipam: config.ipam.clone(),
-        data_dir: ipam::data_dir(request),
-        ..Promised::default()
-    };
-    record
-}
-
-/// Stands in for a record that was lost, or never made.
-fn lost_record(request: &Request, records: &Records, identity: &Identity) -> Record {
-    let config = RemovalConfig::read(&request.config);
-    let mut record = Record::begin(records, PLUGIN, &attachment_of(identity), None);
-    record.promised = Promised {
-        bridge: config.bridge,
-        flags: Flags { mac_spoof_check: config.spoof_check, ..Flags::default() },
-        ipam: config.ipam,
-        data_dir: ipam::data_dir(request),
-        ..Promised::default()
-    };
-    record
+    let want = want::attachment(config, id, host_end, &AddResult::default())?;
+    record.want = Some(Want::Attachment(Box::new(want)));
+    let (ipam, data_dir) = (config.ipam.clone(), ipam::data_dir(request));
+    record.leases = Leases { ipam, data_dir, ..Leases::default() };
+    Ok(record)
 }
 
 /// Whether the pod has an interface of that name.
-fn has_pod_interface(session: &mut Session, identity: &Identity) -> Result<bool> {
-    session.look_up_in_pod(&identity.if_name).map(|link| link.is_some()).map_err(Error::internal)
+fn has_pod_interface(session: &mut Session, id: &AttachmentId) -> Result<bool> {
+    session.look_up_in_pod(&id.if_name).map(|link| link.is_some()).map_err(Error::internal)
 }
 
 /// Gateways of other attachments on the same bridge that are still alive. Asked for rarely, hence a closure.
@@ -222,12 +176,11 @@ pub fn host_needs<'a>(records: &'a Records, want: &'a Attachment) -> impl Fn() -
     move || {
         let now = boot::boottime();
         let others = records.all().unwrap_or_default().into_iter().filter(|record| {
-            record.plugin == PLUGIN
-                && record.promised.bridge.as_ref() == Some(&want.bridge.name)
-                && record.attachment() != attachment_of(&want.identity)
+            record.attachment().is_some_and(|other| other.bridge.name == want.bridge.name)
+                && record.id != want.id
                 && holders::of_record(record, now) != Liveness::Dead
         });
-        others.flat_map(|record| record.promised.gateways).collect()
+        others.flat_map(|record| record.gateways().to_vec()).collect()
     }
 }
 

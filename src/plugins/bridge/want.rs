@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::config::{Config, first_address};
+use crate::applet;
 use crate::cni::error::{Error, Result};
 use crate::cni::result::{AddResult, IpConfig};
-use crate::datapath::mark::{Identity, bridge_mac};
-use crate::datapath::spec::{Attachment, Bridge, Gateway, Pod, Port, VlanGateway, Vlans};
-use crate::net::{Family, IfName, Route, VlanId, network_of, stable_hash};
+use crate::net::{AttachmentId, Family, IfName, Route, VlanId};
+use crate::plugins::difference::{self, Difference, Meaning, list};
+use crate::spec::{Attachment, Bridge, Gateway, Pod, Port, VlanGateway, Vlans, families, subnets};
+use crate::state::Record;
 
 /// `RT_SCOPE_LINK`: such a route and narrower ones (host, nowhere) have no next hop.
 const SCOPE_LINK: u8 = 253;
@@ -50,7 +52,7 @@ fn first_gateway(ips: &[IpConfig], family: Family) -> Option<IpAddr> {
 /// What the datapath has to make true. `addresses` is what [`complete_addresses`] returned, or empty in layer 2.
 pub fn attachment(
     config: &Config,
-    identity: &Identity,
+    id: &AttachmentId,
     host_end: IfName,
     addresses: &AddResult,
 ) -> Result<Attachment> {
@@ -59,11 +61,11 @@ pub fn attachment(
     let ips: Vec<_> = addresses.ips.iter().map(|ip| ip.address).collect();
     let masquerade = if config.ip_masq { subnets(&ips) } else { Vec::new() };
     Ok(Attachment {
-        identity: identity.clone(),
+        id: id.clone(),
         pod_name: config.pod_name.clone(),
         bridge: Bridge {
             name: config.bridge.clone(),
-            mac: bridge_mac(&config.bridge),
+            mac: Bridge::derived_mac(&config.bridge),
             mtu: config.mtu,
             vlan_filtering: config.vlan_filtering(),
             promiscuous: config.promiscuous,
@@ -74,10 +76,14 @@ pub fn attachment(
             mtu: config.mtu,
             hairpin: config.hairpin,
             isolated: config.port_isolation,
-            vlans: vlans(config.vlan, config.trunk.clone().unwrap_or_default(), config.preserve_default_vlan),
+            vlans: Vlans::of(
+                config.vlan,
+                config.trunk.clone().unwrap_or_default(),
+                config.preserve_default_vlan,
+            ),
         },
         pod: Pod {
-            name: identity.if_name.clone(),
+            name: id.if_name.clone(),
             mac: config.mac,
             mtu: config.mtu,
             up: !config.disable_container_interface,
@@ -90,6 +96,74 @@ pub fn attachment(
         masquerade,
         spoof_check: config.spoof_check,
         firewall: config.firewall,
+    })
+}
+
+/// What each key meant for an attachment. One that is missing here changes unseen.
+const MEANINGS: &[Meaning<Attachment>] = &[
+    ("bridge", |want| want.bridge.name.to_string()),
+    ("isGateway", |want| want.gateway.is_some().to_string()),
+    ("isDefaultGateway", |want| want.pod.routes.iter().any(Route::is_default).to_string()),
+    ("forceAddress", |want| want.gateway.as_ref().is_some_and(|gateway| gateway.force).to_string()),
+    ("ipMasq", |want| (!want.masquerade.is_empty()).to_string()),
+    ("mtu", |want| want.pod.mtu.map_or_else(|| "the kernel's".to_owned(), |mtu| mtu.to_string())),
+    ("hairpinMode", |want| want.port.hairpin.to_string()),
+    ("promiscMode", |want| want.bridge.promiscuous.to_string()),
+    ("vlan", |want| access_vlan(want).to_string()),
+    ("vlanTrunk", |want| list(want.port.vlans.as_ref().map_or(&[], |vlans| &vlans.tagged))),
+    ("preserveDefaultVlan", |want| {
+        want.port.vlans.as_ref().is_some_and(|vlans| vlans.keep_default).to_string()
+    }),
+    ("macspoofchk", |want| want.spoof_check.to_string()),
+    ("forwardAccept", |want| want.firewall.accept.to_string()),
+    ("forwardOthers", |want| (!want.firewall.guard).to_string()),
+    ("mssClamp", |want| want.firewall.clamp_mss.to_string()),
+    ("enabledad", |want| want.pod.detect_duplicates.to_string()),
+    ("disableContainerInterface", |want| (!want.pod.up).to_string()),
+    ("portIsolation", |want| want.port.isolated.to_string()),
+];
+
+/// 0 is none, as in the configuration.
+fn access_vlan(want: &Attachment) -> u16 {
+    let tagged = want.port.vlans.as_ref().filter(|vlans| !vlans.tagged.is_empty());
+    if let Some(vlan) = want.gateway.as_ref().and_then(|gateway| gateway.vlan.as_ref()) {
+        return vlan.vlan.id();
+    }
+    let native = want.port.vlans.as_ref().and_then(|vlans| vlans.native).map_or(0, VlanId::id);
+    // What a trunk without access VLAN takes.
+    if tagged.is_some() && native == 1 { 0 } else { native }
+}
+
+/// Where the configuration wants something else today for an attachment with the same addresses. What the runtime says for
+/// each pod (its MAC) is not in question, nor is a default route that address management may have given.
+pub fn differences(config: &Config, then: &Attachment) -> Vec<Difference> {
+    let ips = then.pod.addresses.iter().map(|address| IpConfig {
+        interface: None,
+        address: *address,
+        gateway: then.gateway_of(*address),
+    });
+    let routes = then.pod.routes.clone();
+    let addresses = AddResult { ips: ips.collect(), routes, ..AddResult::default() };
+    let addresses = complete_addresses(config, addresses).unwrap_or_default();
+    let now = attachment(config, &then.id, then.port.name.clone(), &addresses);
+    let Ok(mut now) = now else { return Vec::new() };
+    if config.mtu_auto {
+        now.pod.mtu = then.pod.mtu;
+    }
+    difference::between(MEANINGS, then, &now)
+}
+
+/// The same for whoever leases the addresses. Our own address management has several names.
+pub fn ipam_difference(config: &Config, then: &Record) -> Option<Difference> {
+    let (was, is) = (then.leases.ipam.as_deref(), config.ipam.as_deref());
+    let plugin_of = |name: Option<&str>| name.map(|name| applet::plugin(name).ok_or(name.to_owned()));
+    // Of a record that was written again from what the kernel carries nobody knows it.
+    let unknown = was.is_none() && !then.addresses().is_empty();
+    let words = |name: Option<&str>| name.unwrap_or("none").to_owned();
+    (!unknown && plugin_of(was) != plugin_of(is)).then(|| Difference {
+        key: "ipam.type",
+        was: words(was),
+        is: words(is),
     })
 }
 
@@ -115,41 +189,12 @@ fn gateway(config: &Config, ips: &[IpConfig]) -> Result<Option<Gateway>> {
     Ok(Some(Gateway { addresses, force: config.force_address, vlan }))
 }
 
-pub(super) fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {
-    let name = format!("{bridge}.{vlan}");
-    let name: IfName = name.parse().map_err(|error| {
+fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {
+    VlanGateway::of(bridge, vlan).map_err(|error| {
+        let name = format!("{bridge}.{vlan}");
         Error::internal(format!("failed to create vlan interface: {name:?}: {error}"))
             .with_details("a gateway in a VLAN needs an interface <bridge>.<vlan>: use a bridge name that leaves room for it")
-    })?;
-    let port = format!("veth{:08x}", stable_hash(&["vlan gateway", name.as_str()]) & 0xffff_ffff);
-    let port = port.parse().map_err(Error::internal)?;
-    Ok(VlanGateway { name, port, vlan })
-}
-
-/// A trunk without access VLAN takes VLAN 1 for untagged frames.
-pub(super) fn vlans(access: Option<VlanId>, tagged: Vec<VlanId>, keep_default: bool) -> Option<Vlans> {
-    if access.is_none() && tagged.is_empty() {
-        return None;
-    }
-    Some(Vlans { native: access.or(VlanId::new(1)), tagged, keep_default })
-}
-
-pub(super) fn families(addresses: &[IpNetwork]) -> Vec<Family> {
-    Family::BOTH
-        .into_iter()
-        .filter(|family| addresses.iter().any(|a| Family::of(a.ip()) == *family))
-        .collect()
-}
-
-pub(super) fn subnets(addresses: &[IpNetwork]) -> Vec<IpNetwork> {
-    let mut subnets = Vec::new();
-    for address in addresses {
-        let subnet = network_of(*address);
-        if !subnets.contains(&subnet) {
-            subnets.push(subnet);
-        }
-    }
-    subnets
+    })
 }
 
 /// A route without gateway goes through its family's first one, unless its scope says that it has none. Two routes that
@@ -168,131 +213,4 @@ fn next_hops(routes: &[Route], ips: &[IpConfig]) -> Vec<Route> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cni::json::{self, Json};
-
-    fn config(text: &str) -> Config {
-        let Json::Object(object) = json::parse(text.as_bytes()).unwrap() else { panic!("{text}") };
-        Config::parse(&object, "").unwrap()
-    }
-
-    fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
-        IpConfig {
-            interface: None,
-            address: address.parse().unwrap(),
-            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
-        }
-    }
-
-    fn route(dst: &str, gw: Option<&str>) -> Route {
-        Route::to(dst.parse().unwrap(), gw.map(|gw| gw.parse().unwrap()))
-    }
-
-    fn want(config: &Config, result: &AddResult) -> Attachment {
-        let identity =
-            Identity { network: "n".into(), container: "c".into(), if_name: "eth0".parse().unwrap() };
-        attachment(config, &identity, "veth1".parse().unwrap(), result).unwrap()
-    }
-
-    #[test]
-    fn ipam_without_an_address_is_an_error() {
-        let refused = complete_addresses(&config("{}"), AddResult::default()).unwrap_err();
-        assert_eq!(refused.msg, "IPAM plugin returned missing IP config");
-    }
-
-    #[test]
-    fn a_gateway_is_computed_only_for_a_gateway() {
-        let ipam = AddResult { ips: vec![ip("10.1.2.5/24", None)], ..AddResult::default() };
-        let plain = complete_addresses(&config("{}"), ipam.clone()).unwrap();
-        assert_eq!((plain.ips[0].gateway, plain.ips[0].interface), (None, Some(CONTAINER_INTERFACE)));
-        let gateway = complete_addresses(&config(r#"{"isGateway":true}"#), ipam).unwrap();
-        assert_eq!(gateway.ips[0].gateway, Some("10.1.2.1".parse().unwrap()));
-        assert_eq!(gateway.routes, vec![]);
-        let want = want(&config(r#"{"isGateway":true}"#), &gateway);
-        assert_eq!(want.gateway.unwrap().addresses, vec!["10.1.2.1/24".parse().unwrap()]);
-        assert_eq!(want.forwarding, vec![Family::V4]);
-    }
-
-    #[test]
-    fn each_family_gets_one_default_route() {
-        let ips = vec![ip("10.1.2.5/24", None), ip("10.1.3.5/24", None), ip("fd00::5/64", None)];
-        let config = config(r#"{"isDefaultGateway":true}"#);
-        let result = complete_addresses(&config, AddResult { ips, ..AddResult::default() }).unwrap();
-        assert_eq!(result.routes, vec![route("0.0.0.0/0", Some("10.1.2.1")), route("::/0", Some("fd00::1"))]);
-        let want = want(&config, &result);
-        assert_eq!(want.gateway.unwrap().addresses.len(), 3, "two gateways of one family live together");
-        assert_eq!(want.forwarding, Family::BOTH.to_vec());
-    }
-
-    #[test]
-    fn a_default_route_of_ipam_is_not_doubled() {
-        let config = config(r#"{"isDefaultGateway":true}"#);
-        let ipam = AddResult {
-            ips: vec![ip("10.1.2.5/24", None)],
-            routes: vec![route("0.0.0.0/0", None)],
-            ..AddResult::default()
-        };
-        let result = complete_addresses(&config, ipam).unwrap();
-        assert_eq!(result.routes, vec![route("0.0.0.0/0", None)]);
-        assert_eq!(want(&config, &result).pod.routes, vec![route("0.0.0.0/0", Some("10.1.2.1"))]);
-    }
-
-    #[test]
-    fn routes_inherit_the_gateway_unless_they_are_on_the_link() {
-        let on_link = Route { scope: Some(253), ..route("10.8.0.0/16", None) };
-        let routes =
-            vec![route("10.7.0.0/16", None), on_link.clone(), route("10.7.0.0/16", Some("10.1.2.1"))];
-        let result =
-            AddResult { ips: vec![ip("10.1.2.5/24", Some("10.1.2.1"))], routes, ..AddResult::default() };
-        let want = want(&config("{}"), &result);
-        assert_eq!(want.pod.routes, vec![route("10.7.0.0/16", Some("10.1.2.1")), on_link]);
-    }
-
-    #[test]
-    fn masquerading_is_per_subnet_and_not_per_address() {
-        let ips = vec![ip("10.1.2.5/24", None), ip("10.1.2.6/24", None), ip("10.9.9.9/32", None)];
-        let result = AddResult { ips, ..AddResult::default() };
-        let want = want(&config(r#"{"ipMasq":true}"#), &result);
-        assert_eq!(want.masquerade, vec!["10.1.2.0/24".parse().unwrap(), "10.9.9.9/32".parse().unwrap()]);
-    }
-
-    #[test]
-    fn a_gateway_of_the_other_family_is_refused() {
-        let result = AddResult { ips: vec![ip("10.1.2.5/24", Some("fd00::1"))], ..AddResult::default() };
-        let identity =
-            Identity { network: "n".into(), container: "c".into(), if_name: "eth0".parse().unwrap() };
-        let config = config(r#"{"isGateway":true}"#);
-        let refused = attachment(&config, &identity, "veth1".parse().unwrap(), &result).unwrap_err();
-        assert_eq!(refused.msg, "gateway fd00::1 is not of the family of 10.1.2.5/24");
-    }
-
-    #[test]
-    fn vlans_of_the_port_follow_access_and_trunk() {
-        let vlans = |text: &str| want(&config(text), &AddResult::default()).port.vlans;
-        assert_eq!(vlans("{}"), None);
-        assert_eq!(vlans(r#"{"vlanTrunk":[]}"#), None);
-        let native = |id| VlanId::new(id);
-        assert_eq!(
-            vlans(r#"{"vlan":100,"preserveDefaultVlan":true}"#),
-            Some(Vlans { native: native(100), tagged: vec![], keep_default: true })
-        );
-        assert_eq!(
-            vlans(r#"{"vlanTrunk":[{"id":7}]}"#),
-            Some(Vlans { native: native(1), tagged: vec![VlanId::new(7).unwrap()], keep_default: false })
-        );
-    }
-
-    #[test]
-    fn a_gateway_in_a_vlan_needs_a_short_bridge_name() {
-        let config = config(r#"{"isGateway":true,"vlan":1000,"bridge":"averylongname"}"#);
-        let result = AddResult { ips: vec![ip("10.1.2.5/24", Some("10.1.2.1"))], ..AddResult::default() };
-        let identity =
-            Identity { network: "n".into(), container: "c".into(), if_name: "eth0".parse().unwrap() };
-        let refused = attachment(&config, &identity, "veth1".parse().unwrap(), &result).unwrap_err();
-        assert_eq!(
-            refused.msg,
-            "failed to create vlan interface: \"averylongname.1000\": interface name is too long"
-        );
-    }
-}
+mod tests;

@@ -12,10 +12,11 @@ use super::judge::{Judge, Verdict, reclaim};
 use super::range::RangeSet;
 use super::{Ipam, resolv};
 use crate::cni::{AddResult, Context, Dns, Error, IpConfig, Request, Result};
+use crate::net::AttachmentId;
 use crate::plugins::next_move::{ADDRESS, CONFIGURATION};
 use crate::state::holders::{self, NetnsId};
 use crate::state::lease::Entered;
-use crate::state::record::{Attachment, Pool};
+use crate::state::record::Pool;
 use crate::state::{Holder, Lease, Liveness, Locked, Record, Store};
 
 /// What ADD leased.
@@ -33,15 +34,15 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
     let config = Config::decode(request).hint(CONFIGURATION)?;
     let dns = config.resolv_conf.as_deref().map_or_else(|| Ok(Dns::default()), resolv::load)?;
     let target = request.attachment()?;
-    let network = request.network.as_str();
-    let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
+    let id = request.attachment_id()?;
+    let network = id.network.as_str();
 
-    let _lock = ipam.hold(&attachment);
+    let _lock = ipam.hold(&id);
     let mut store = Store::open(&config.data_dir, network)?;
     let locked = store.lock()?;
-    let previous = ipam.previous(&attachment)?;
+    let previous = ipam.previous(&id)?;
     let Prepared { told, alone } = prepare(&locked, ipam, network)?;
-    let holder = Holder::new(attachment.container, attachment.if_name);
+    let holder = Holder::of(&id);
     let mut held = if previous.is_some() || !told { held_by(&locked, &holder)? } else { Vec::new() };
     let standing = standing(previous.as_ref(), target.netns.as_deref());
     if standing == Standing::Gone {
@@ -51,7 +52,7 @@ pub fn add(request: &Request, ipam: &Ipam<'_>) -> Result<Leased> {
     }
     let (assigned, left) = assign(&config.sets, &config.requested);
     if standing == Standing::Present {
-        refuse_duplicates(&config.sets, &assigned, &held, attachment.container)?;
+        refuse_duplicates(&config.sets, &assigned, &held, &id.container)?;
     }
 
     let mut journal = Journal::new(ipam, previous.filter(|_| standing != Standing::Gone));
@@ -117,7 +118,7 @@ fn prepare(locked: &Locked<'_>, ipam: &Ipam<'_>, network: &str) -> Result<Prepar
                 locked.release(address)?;
             }
             Lease::Held(Holder { container, if_name: Some(if_name) }) => {
-                recorded &= names.contains(&Attachment { network, container: &container, if_name: &if_name });
+                recorded &= names.contains(&AttachmentId { network: network.to_owned(), container, if_name });
             }
             Lease::Held(Holder { if_name: None, .. }) => recorded = false,
         }

@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::config::Config;
 use super::range::RangeSet;
 use super::{Ipam, PLUGIN};
 use crate::cni::args::Args;
 use crate::cni::{IpConfig, Request, Result};
 use crate::state::Record;
-use crate::state::record::{Attachment, Pod, PromisedAddress};
+use crate::state::record::{Leases, Pod, Want};
 
 /// Our own record of the attachment, when no plugin of this program keeps one. Written before the first lease.
 pub(super) struct Journal<'a> {
@@ -35,23 +37,22 @@ impl<'a> Journal<'a> {
             return Ok(());
         }
         let target = request.attachment()?;
-        let (network, container) = (request.network.as_str(), target.container.as_str());
-        let attachment = Attachment { network, container, if_name: &target.if_name };
         let own = self.previous.take().filter(|record| record.plugin == PLUGIN);
         let mut record = match &own {
             // More addresses for an attachment that is there.
             Some(own) if more => own.clone(),
-            _ => Record::begin(self.ipam.records, PLUGIN, &attachment, target.netns.as_deref()),
+            _ => Record::begin(self.ipam.records, PLUGIN, &request.attachment_id()?, target.netns.as_deref()),
         };
         self.previous = own;
         let pod = Args::parse_lenient(&request.args).pod().clone();
         record.pod = Some(Pod { namespace: pod.namespace, name: pod.name, uid: pod.uid });
-        record.promised.data_dir = Some(config.data_dir.display().to_string());
-        record.promised.ipam = Some(PLUGIN.to_owned());
-        record.promised.pools = config.sets.iter().map(RangeSet::pool).collect();
-        for address in held.iter().chain(&config.requested) {
-            remember(&mut record, PromisedAddress { address: (*address).into(), gateway: None });
-        }
+        record.leases = Leases {
+            ipam: Some(PLUGIN.to_owned()),
+            data_dir: Some(config.data_dir.display().to_string()),
+            pools: config.sets.iter().map(RangeSet::pool).collect(),
+        };
+        let asked = held.iter().chain(&config.requested).map(|address| IpNetwork::from(*address));
+        remember(&mut record, |_| true, asked);
         self.ipam.records.write(&record)?;
         self.record = Some(record);
         Ok(())
@@ -60,12 +61,7 @@ impl<'a> Journal<'a> {
     pub(super) fn finish(&mut self, ips: &[IpConfig], held: &[IpAddr]) -> Result<()> {
         let Some(record) = &mut self.record else { return Ok(()) };
         // Requested ones that were refused would have failed the call.
-        record.promised.addresses.retain(|known| {
-            held.contains(&known.address.ip()) || ips.iter().any(|ip| ip.address.ip() == known.address.ip())
-        });
-        for ip in ips {
-            remember(record, PromisedAddress { address: ip.address, gateway: ip.gateway });
-        }
+        remember(record, |known| held.contains(&known), ips.iter().map(|ip| ip.address));
         record.complete = true;
         Ok(self.ipam.records.write(record)?)
     }
@@ -74,7 +70,7 @@ impl<'a> Journal<'a> {
         let Some(record) = self.record else { return };
         let outcome = match &self.previous {
             Some(previous) => self.ipam.records.write(previous),
-            None => self.ipam.records.remove(&record.attachment(), PLUGIN),
+            None => self.ipam.records.remove(&record.id, PLUGIN),
         };
         if let Err(error) = outcome {
             tracing::warn!("the record of a failed ADD stays: {error}");
@@ -82,8 +78,13 @@ impl<'a> Journal<'a> {
     }
 }
 
-fn remember(record: &mut Record, address: PromisedAddress) {
-    let addresses = &mut record.promised.addresses;
-    addresses.retain(|known| known.address.ip() != address.address.ip());
-    addresses.push(address);
+/// Of the addresses that were promised before those that shall stay, and these.
+fn remember(record: &mut Record, stays: impl Fn(IpAddr) -> bool, these: impl Iterator<Item = IpNetwork>) {
+    let mut addresses = record.addresses().to_vec();
+    addresses.retain(|known| stays(known.ip()));
+    for address in these {
+        addresses.retain(|known| known.ip() != address.ip());
+        addresses.push(address);
+    }
+    record.want = Some(Want::Addresses(addresses));
 }

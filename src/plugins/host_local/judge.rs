@@ -11,8 +11,9 @@ use std::net::IpAddr;
 use super::Ipam;
 use super::range::RangeSet;
 use crate::cni::Result;
+use crate::net::AttachmentId;
 use crate::state::holders::{self, GRACE};
-use crate::state::record::{Attachment, PromisedAddress};
+use crate::state::record::Want;
 use crate::state::{Holder, Lease, Liveness, Locked, Record};
 
 /// The name of the records kept about suspects.
@@ -37,8 +38,8 @@ impl<'a> Judge<'a> {
     pub(super) fn load(ipam: &'a Ipam<'a>, network: &'a str) -> Result<Self> {
         let mut records: HashMap<String, Vec<Record>> = HashMap::new();
         for record in ipam.records.all()? {
-            if record.network == network {
-                records.entry(record.container_id.clone()).or_default().push(record);
+            if record.id.network == network {
+                records.entry(record.id.container.clone()).or_default().push(record);
             }
         }
         Ok(Self { ipam, network, records })
@@ -46,7 +47,7 @@ impl<'a> Judge<'a> {
 
     fn records(&self, holder: &Holder) -> impl Iterator<Item = &Record> {
         let records = self.records.get(&holder.container).into_iter().flatten();
-        records.filter(|record| holder.if_name.as_ref().is_none_or(|if_name| *if_name == record.if_name))
+        records.filter(|record| holder.if_name.as_ref().is_none_or(|if_name| *if_name == record.id.if_name))
     }
 
     pub(super) fn verdict(&self, address: IpAddr, holder: &Holder) -> Verdict {
@@ -71,15 +72,14 @@ impl<'a> Judge<'a> {
         // Host-local that writes no interface name is of 2018 at the latest; none of it runs beside us.
         let Some(if_name) = &holder.if_name else { return Ok(true) };
         let suspects = self.ipam.records.suspects();
-        let attachment = Attachment { network: self.network, container: &holder.container, if_name };
-        let known = suspects.read(&attachment, SUSPECT)?;
-        if let Some(known) =
-            known.filter(|known| known.promised.addresses.iter().any(|known| known.address.ip() == address))
-        {
+        let (network, container) = (self.network.to_owned(), holder.container.clone());
+        let id = AttachmentId { network, container, if_name: if_name.clone() };
+        let known = suspects.read(&id, SUSPECT)?;
+        if let Some(known) = known.filter(|known| known.ips().any(|known| known == address)) {
             return Ok(self.ipam.now >= known.created() + GRACE);
         }
-        let mut suspect = Record::begin(&suspects, SUSPECT, &attachment, None);
-        suspect.promised.addresses.push(PromisedAddress { address: address.into(), gateway: None });
+        let mut suspect = Record::begin(&suspects, SUSPECT, &id, None);
+        suspect.want = Some(Want::Addresses(vec![address.into()]));
         suspects.write(&suspect)?;
         Ok(false)
     }

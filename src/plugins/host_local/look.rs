@@ -4,25 +4,24 @@ use std::path::Path;
 
 use super::add::held_by;
 use super::config::Config;
+use super::remove::data_dirs;
 use super::{Ipam, PLUGIN};
 use crate::cni::{Code, Context, Error, Request, Result};
 use crate::plugins::next_move::CONFIGURATION;
 use crate::state::lease::Glance;
-use crate::state::record::Attachment;
-use crate::state::{Holder, Lease, Store};
+use crate::state::{Holder, Lease, Record, Store};
 
 /// Succeeds when the attachment has a lease, whichever.
 pub fn check(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
-    let config = Config::decode(request).hint(CONFIGURATION)?;
-    let target = request.attachment()?;
-    let network = request.network.as_str();
-    let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
-    let holder = Holder::new(attachment.container, attachment.if_name);
-    let previous = ipam.previous(&attachment)?;
-    if let Some(mut store) = Store::existing(&config.data_dir, network)? {
+    Config::decode(request).hint(CONFIGURATION)?;
+    let id = request.attachment_id()?;
+    let holder = Holder::of(&id);
+    let previous = ipam.previous(&id)?;
+    for data_dir in data_dirs(request, previous.as_ref())? {
+        let Some(mut store) = Store::existing(&data_dir, &id.network)? else { continue };
         let locked = store.lock()?;
-        for promised in previous.iter().flat_map(|record| &record.promised.addresses) {
-            if let Some(Lease::Held(found)) = locked.lease(promised.address.ip())?
+        for address in previous.iter().flat_map(Record::ips) {
+            if let Some(Lease::Held(found)) = locked.lease(address)?
                 && found.covers(&holder)
             {
                 return Ok(());
@@ -32,10 +31,7 @@ pub fn check(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::internal(format_args!(
-        "{PLUGIN}: Failed to find address added by container {}",
-        attachment.container
-    )))
+    Err(Error::internal(format_args!("{PLUGIN}: Failed to find address added by container {}", id.container)))
 }
 
 /// Refuses with code 50 when leases cannot be written here. Makes and locks nothing.

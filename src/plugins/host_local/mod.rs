@@ -19,8 +19,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cni::{Error, Result};
+use crate::net::AttachmentId;
 use crate::state::lock::RecordLock;
-use crate::state::record::Attachment;
 use crate::state::{self, Carried, Record, Records};
 
 pub use add::{Leased, add};
@@ -83,13 +83,13 @@ pub struct Ipam<'a> {
 
 impl Ipam<'_> {
     /// What is recorded of the attachment from before this call.
-    fn previous(&self, attachment: &Attachment<'_>) -> Result<Option<Record>> {
+    fn previous(&self, id: &AttachmentId) -> Result<Option<Record>> {
         match self.caller {
             Caller::Plugin { previous } => Ok(previous.cloned()),
             Caller::Runtime => {
-                let mut records = self.records.of_attachment(attachment)?;
+                let mut records = self.records.of_attachment(id)?;
                 // Ours first; then any that tells of addresses, such as the one of our bridge plugin.
-                records.retain(|record| record.plugin == PLUGIN || !record.promised.addresses.is_empty());
+                records.retain(|record| record.plugin == PLUGIN || !record.addresses().is_empty());
                 records.sort_by_key(|record| record.plugin != PLUGIN);
                 Ok(records.into_iter().next())
             }
@@ -101,8 +101,8 @@ impl Ipam<'_> {
     }
 
     /// The lock of the attachment's record, where it is ours.
-    fn hold(&self, attachment: &Attachment<'_>) -> Option<RecordLock> {
-        self.keeps_record().then(|| super::hold(self.records, attachment, PLUGIN)).flatten()
+    fn hold(&self, id: &AttachmentId) -> Option<RecordLock> {
+        self.keeps_record().then(|| super::hold(self.records, id, PLUGIN)).flatten()
     }
 }
 

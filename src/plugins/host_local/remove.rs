@@ -16,7 +16,6 @@ use crate::plugins::forget;
 use crate::plugins::next_move::CONFIGURATION;
 use crate::state::holders::GRACE;
 use crate::state::lease::DATA_DIR;
-use crate::state::record::Attachment;
 use crate::state::{Holder, Lease, Locked, Record, Records, Store};
 
 /// The addresses that are leased to the attachment now, without changing anything or waiting for anybody: nobody else gives
@@ -29,13 +28,11 @@ pub fn held_addresses(request: &Request, ipam: &Ipam<'_>) -> Result<Vec<IpAddr>>
 
 /// Removes the leases of the attachment. One that is unknown is fine.
 pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
-    let target = request.attachment()?;
-    let (network, container) = (request.network.as_str(), target.container.as_str());
-    let attachment = Attachment { network, container, if_name: &target.if_name };
-    let lock = ipam.hold(&attachment);
+    let id = request.attachment_id()?;
+    let lock = ipam.hold(&id);
     each_held(request, ipam, Store::existing, release, sweep)?;
     if ipam.keeps_record() {
-        ipam.records.remove(&attachment, PLUGIN)?;
+        ipam.records.remove(&id, PLUGIN)?;
         forget(lock);
     }
     Ok(())
@@ -46,23 +43,25 @@ pub fn del(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
 pub fn del_recorded(records: &Records, record: &Record) -> Result<()> {
     release_promised(record)?;
     if record.plugin == PLUGIN {
-        records.remove(&record.attachment(), PLUGIN)?;
+        records.remove(&record.id, PLUGIN)?;
     }
     Ok(())
 }
 
 /// The directory that an ADD of the record leased in.
 pub fn data_dir_of(record: &Record) -> PathBuf {
-    let said = record.promised.data_dir.as_ref().filter(|text| !text.is_empty());
+    let said = record.leases.data_dir.as_ref().filter(|text| !text.is_empty());
     said.map_or_else(|| DATA_DIR.into(), PathBuf::from)
 }
 
 /// The addresses of the record that are leased to it now, whoever keeps the record.
 pub fn held_recorded(record: &Record) -> Result<Vec<IpAddr>> {
-    let Some(glance) = Store::glance(&data_dir_of(record), &record.network)? else { return Ok(Vec::new()) };
-    let holder = Holder::new(&record.container_id, &record.if_name);
+    let Some(glance) = Store::glance(&data_dir_of(record), &record.id.network)? else {
+        return Ok(Vec::new());
+    };
+    let holder = Holder::of(&record.id);
     let mut held = Vec::new();
-    for address in record.promised.addresses.iter().map(|promised| promised.address.ip()) {
+    for address in record.ips() {
         if names(glance.lease(address)?.as_ref(), &holder) {
             held.push(address);
         }
@@ -71,11 +70,10 @@ pub fn held_recorded(record: &Record) -> Result<Vec<IpAddr>> {
 }
 
 fn release_promised(record: &Record) -> Result<()> {
-    let Some(mut store) = Store::existing(&data_dir_of(record), &record.network)? else { return Ok(()) };
+    let Some(mut store) = Store::existing(&data_dir_of(record), &record.id.network)? else { return Ok(()) };
     let locked = store.lock()?;
-    let holder = Holder::new(&record.container_id, &record.if_name);
-    for promised in &record.promised.addresses {
-        let address = promised.address.ip();
+    let holder = Holder::of(&record.id);
+    for address in record.ips() {
         if names(locked.lease(address)?.as_ref(), &holder) {
             release(&locked, address);
         }
@@ -91,13 +89,11 @@ fn each_held(
     mut each: impl FnMut(&Locked<'_>, IpAddr),
     after: impl Fn(&Locked<'_>),
 ) -> Result<()> {
-    let target = request.attachment()?;
-    let network = request.network.as_str();
-    let attachment = Attachment { network, container: target.container.as_str(), if_name: &target.if_name };
-    let previous = ipam.previous(&attachment)?;
-    let holder = Holder::new(attachment.container, attachment.if_name);
+    let id = request.attachment_id()?;
+    let previous = ipam.previous(&id)?;
+    let holder = Holder::of(&id);
     for data_dir in data_dirs(request, previous.as_ref())? {
-        let Some(mut store) = open(&data_dir, network)? else { continue };
+        let Some(mut store) = open(&data_dir, &id.network)? else { continue };
         let locked = store.lock()?;
         for address in held(&locked, &holder, previous.as_ref())? {
             each(&locked, address);
@@ -108,9 +104,9 @@ fn each_held(
 }
 
 /// Where the configuration says, and where an ADD under an older configuration has put them.
-fn data_dirs(request: &Request, previous: Option<&Record>) -> Result<Vec<PathBuf>> {
+pub(super) fn data_dirs(request: &Request, previous: Option<&Record>) -> Result<Vec<PathBuf>> {
     let configured = data_dir(&request.config)?;
-    let recorded = previous.and_then(|record| record.promised.data_dir.as_ref()).map(PathBuf::from);
+    let recorded = previous.and_then(|record| record.leases.data_dir.as_ref()).map(PathBuf::from);
     let mut dirs: Vec<PathBuf> = configured.into_iter().chain(recorded).collect();
     dirs.dedup();
     if dirs.is_empty() {
@@ -127,8 +123,7 @@ fn names(lease: Option<&Lease>, holder: &Holder) -> bool {
 /// The addresses that the holder has: those in files that name exactly this interface, and of those that name its container
 /// alone what it was promised. Where neither is known, all of the latter.
 fn held(locked: &Locked<'_>, holder: &Holder, previous: Option<&Record>) -> Result<Vec<IpAddr>> {
-    let promised = previous.iter().flat_map(|record| &record.promised.addresses);
-    let promised: Vec<IpAddr> = promised.map(|promised| promised.address.ip()).collect();
+    let promised: Vec<IpAddr> = previous.into_iter().flat_map(Record::ips).collect();
     let is_held = |address: &IpAddr| match locked.lease(*address) {
         Ok(Some(Lease::Held(found))) => {
             found == *holder || promised.contains(address) && found.covers(holder)
@@ -180,9 +175,9 @@ pub fn gc(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
     if ipam.keeps_record() {
         crate::plugins::sweep(ipam.records, true);
         for record in ipam.records.all()? {
-            let ours = record.plugin == PLUGIN && record.network == network;
-            if ours && !is_valid(&record.container_id, Some(&record.if_name)) {
-                let lock = ipam.hold(&record.attachment());
+            let ours = record.plugin == PLUGIN && record.id.network == network;
+            if ours && !is_valid(&record.id.container, Some(&record.id.if_name)) {
+                let lock = ipam.hold(&record.id);
                 del_recorded(ipam.records, &record)?;
                 forget(lock);
             }
@@ -194,10 +189,10 @@ pub fn gc(request: &Request, ipam: &Ipam<'_>) -> Result<()> {
 /// An ADD that runs beside this GC is not yet on the runtime's list.
 fn young(ipam: &Ipam<'_>, network: &str) -> Result<Vec<(String, IfName)>> {
     let running = |record: &Record| {
-        record.network == network && !record.complete && ipam.now < record.created() + GRACE
+        record.id.network == network && !record.complete && ipam.now < record.created() + GRACE
     };
     let records = ipam.records.all()?.into_iter().filter(running);
-    Ok(records.map(|record| (record.container_id, record.if_name)).collect())
+    Ok(records.map(|record| (record.id.container, record.id.if_name)).collect())
 }
 
 fn collect_leases(

@@ -21,9 +21,9 @@ pub enum Lost {
 
 /// What is lost of the leases of a record. Locks and makes nothing.
 pub fn lost(record: &Record) -> Result<Vec<Lost>> {
-    let glance = Store::glance(&data_dir_of(record), &record.network)?;
+    let glance = Store::glance(&data_dir_of(record), &record.id.network)?;
     let mut lost = Vec::new();
-    for address in promised(record) {
+    for address in record.ips() {
         let lease = match &glance {
             Some(glance) => glance.lease(address)?,
             None => None,
@@ -33,33 +33,25 @@ pub fn lost(record: &Record) -> Result<Vec<Lost>> {
     Ok(lost)
 }
 
-fn promised(record: &Record) -> impl Iterator<Item = IpAddr> {
-    record.promised.addresses.iter().map(|promised| promised.address.ip())
-}
-
 fn judged(record: &Record, address: IpAddr, lease: Option<Lease>) -> Option<Lost> {
     match lease {
-        Some(Lease::Held(found)) if found.covers(&holder(record)) => None,
+        Some(Lease::Held(found)) if found.covers(&Holder::of(&record.id)) => None,
         Some(Lease::Held(found)) => Some(Lost::Taken(address, found)),
         None | Some(Lease::Damaged) => Some(Lost::Free(address)),
     }
 }
 
-fn holder(record: &Record) -> Holder {
-    Holder::new(&record.container_id, &record.if_name)
-}
-
 /// Makes the leases of the record again that nobody has; returns which. Whoever calls holds the record's lock.
 pub fn restore(record: &Record, boot: &BootId) -> Result<Vec<IpAddr>> {
-    let mut store = Store::open(&data_dir_of(record), &record.network)?;
+    let mut store = Store::open(&data_dir_of(record), &record.id.network)?;
     let locked = store.lock()?;
     locked.enter(boot, |_, holder| {
-        holders::of_cache(Path::new(LIBCNI_RESULTS), &record.network, holder) == Liveness::Alive
+        holders::of_cache(Path::new(LIBCNI_RESULTS), &record.id.network, holder) == Liveness::Alive
     })?;
     let mut made = Vec::new();
-    for address in promised(record) {
+    for address in record.ips() {
         if let Some(Lost::Free(_)) = judged(record, address, locked.lease(address)?)
-            && locked.reserve(address, &holder(record))?
+            && locked.reserve(address, &Holder::of(&record.id))?
         {
             made.push(address);
         }

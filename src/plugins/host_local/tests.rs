@@ -157,7 +157,7 @@ fn a_pod_gets_an_address_of_each_set() {
     node.check("a").unwrap();
     let record = node.records.of_container("a").unwrap().remove(0);
     assert!(record.complete);
-    assert_eq!(record.promised.addresses.len(), 2);
+    assert_eq!(record.addresses().len(), 2);
     node.del("a");
     assert!(node.leases().is_empty() && node.records.all().unwrap().is_empty());
     assert_eq!(node.check("a").unwrap_err(), "host-local: Failed to find address added by container a");
@@ -265,7 +265,7 @@ fn an_add_that_was_killed_is_carried_on() {
     node.add("a").unwrap();
     let mut record = node.records.of_container("a").unwrap().remove(0);
     record.complete = false;
-    record.promised.addresses.clear();
+    record.want = None;
     node.records.write(&record).unwrap();
     assert_eq!(node.add("a").unwrap(), ["10.1.2.2/29"]);
     assert_eq!(node.leases(), ["10.1.2.2"]);
@@ -476,9 +476,9 @@ fn inside_another_plugin_no_record_is_written() {
     assert_eq!(call(None).unwrap(), "10.1.2.2/29");
     assert!(node.records.all().unwrap().is_empty());
     let request = node.request(Verb::Add, "a", "");
-    let target = request.target.unwrap();
-    let attachment = Attachment { network: "net", container: "a", if_name: &target.if_name };
-    let mut record = Record::begin(&node.records, "bridge", &attachment, target.netns.as_deref());
+    let id = request.attachment_id().unwrap();
+    let netns = request.target.unwrap().netns;
+    let mut record = Record::begin(&node.records, "bridge", &id, netns.as_deref());
     node.records.write(&record).unwrap();
     assert_eq!(call(Some(&record)).unwrap(), "10.1.2.2/29");
     record.complete = true;

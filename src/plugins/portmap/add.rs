@@ -1,7 +1,7 @@
 //! ADD: the pod's ports are open when it returns, or nothing of it is left.
 
 use super::config::{Config, HostIp};
-use super::{attachment, del, judge, lock, new_record, wanted};
+use super::{del, judge, lock, new_record, pod_of, want};
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
@@ -9,12 +9,13 @@ use crate::cni::wire;
 use crate::datapath::hostports::flows::Stale;
 use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Conflict, plan};
-use crate::datapath::hostports::{HostPorts, Owner, apply, listeners};
+use crate::datapath::hostports::{apply, listeners};
 use crate::datapath::session::Session;
 use crate::log;
 use crate::net::{Family, IfName};
+use crate::plugins::CallContext;
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::node_records;
+use crate::spec::{HostPorts, Owner};
 use crate::state::{Record, Records};
 
 /// So often the rules are looked at again when they vanish while they are changed.
@@ -22,44 +23,39 @@ const ATTEMPTS: usize = 3;
 
 pub fn add(request: &Request) -> Result<AddResult> {
     let mut config = Config::parse(request).context("failed to parse config").hint(CONFIGURATION)?;
-    let target = request.attachment()?;
+    let id = request.attachment_id()?;
     let previous = config.previous.take().ok_or_else(|| {
         Error::internal("must be called as chained plugin")
             .with_details("list it in \"plugins\" behind the plugin that attaches the pod")
     })?;
     // An old version of the specification may have no words for this result; better known before anything is done.
     wire::render(&previous, request.version)?;
-    let want = wanted(&config, request, target);
+    let want = want::host_ports(&config, &id.container, &pod_of(request));
     warn(&config, &want);
     if want.mappings.is_empty() {
         return Ok(previous);
     }
     refuse_listeners(&config, &want)?;
-    let records = node_records()?;
+    let CallContext { records, mut session } = CallContext::new()?;
     log::stage("lock");
     let lock = lock()?;
     log::stage("record");
     let mut stale = Stale::default();
     // A repeated or an interrupted ADD: what it promised then may be something else now.
-    if let Some(earlier) =
-        records.read(&attachment(request, target), super::PLUGIN).map_err(Error::internal)?
-    {
-        stale.join(del::remove_locked(&records, &earlier)?);
+    if let Some(earlier) = records.read(&id, super::PLUGIN).map_err(Error::internal)? {
+        stale.join(del::remove_locked(&records, &mut session, &earlier)?);
     }
-    let mut record = new_record(request, target, &records, &config);
+    let mut record = new_record(request, &records, &id, &want);
     records.write(&record).map_err(Error::internal)?;
-    let opened = open(&records, &record, &want).and_then(|(pod_link, left)| {
+    let opened = open(&records, &mut session, &record, &want).and_then(|(pod_link, left)| {
         stale.join(left);
         log::stage("record");
-        record.complete = true;
-        if let Some(rules) = &mut record.promised.port_rules {
-            rules.pod_link = pod_link;
-        }
+        (record.complete, record.pod_link) = (true, pod_link);
         records.write(&record).map_err(Error::internal)
     });
     if opened.is_err() {
         log::stage("undo");
-        match del::remove_locked(&records, &record) {
+        match del::remove_locked(&records, &mut session, &record) {
             Ok(left) => stale.join(left),
             Err(left) => tracing::warn!("could not take everything back: {}; DEL will", left.msg),
         }
@@ -70,19 +66,23 @@ pub fn add(request: &Request) -> Result<AddResult> {
 }
 
 /// The kernel comes to carry what is wanted. Returns the interface that leads to the pod, and what is left behind.
-fn open(records: &Records, record: &Record, want: &HostPorts) -> Result<(Option<IfName>, Stale)> {
+fn open(
+    records: &Records,
+    session: &mut Session,
+    record: &Record,
+    want: &HostPorts,
+) -> Result<(Option<IfName>, Stale)> {
     let failed = |error: crate::datapath::session::Error| {
         Error::internal(format!("unable to set up nftables rules for port mappings: {error}"))
     };
-    let mut session = Session::open(None).map_err(failed)?;
-    let judge = judge(records, record.attachment());
+    let judge = judge(records, &record.id);
     let mut attempt = 0;
     loop {
         log::stage("observe");
-        let have = observe::observe(&mut session, want, Way::Ask, &judge).map_err(failed)?;
+        let have = observe::observe(session, want, Way::Ask, &judge).map_err(failed)?;
         log::stage("apply");
         let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
-        match apply::apply(&mut session, &steps) {
+        match apply::apply(session, &steps) {
             Ok(stale) => return Ok((have.pod_link.map(|link| link.name), stale)),
             // Somebody flushed the rule set between the look and the change.
             Err(error) if error.is_missing() && attempt < ATTEMPTS => attempt += 1,

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::conditions;
 use crate::cni::address::parse_ip;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
@@ -15,9 +14,9 @@ use crate::cni::json::Object;
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
 use crate::cni::wire;
-use crate::datapath::hostports::limits::{Condition, Pattern};
-use crate::datapath::hostports::{Limits, Protocol};
 use crate::net::{Family, IfName};
+use crate::spec::limits::{Condition, Pattern};
+use crate::spec::{HostPorts, Limits, Owner, Protocol, conditions};
 
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of the plugin's configuration")]
@@ -101,6 +100,21 @@ impl Config {
             previous,
         })
     }
+}
+
+/// What a network says about host ports, before any pod asks for one.
+pub fn rules(document: &Object) -> Result<HostPorts> {
+    let keys = Keys::decode(document)?;
+    keys.refuse_contradictions()?;
+    keys.refuse_wrong_backend()?;
+    Ok(HostPorts {
+        owner: Owner { container: String::new(), pod: None },
+        mappings: Vec::new(),
+        pods: Vec::new(),
+        snat: keys.snat,
+        masq_all: keys.masq_all,
+        limits: keys.limits()?,
+    })
 }
 
 /// The ports of a request whose other words may be wrong: removal takes what it can read.

@@ -8,32 +8,33 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::promise::{mappings, mappings_of};
+use super::want::mappings;
 use super::{PLUGIN, config, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::flows::Stale;
 use crate::datapath::hostports::plan::{Step, plan_removal};
-use crate::datapath::hostports::{Mapping, apply, observe};
+use crate::datapath::hostports::{apply, observe};
 use crate::datapath::session::Session;
 use crate::log;
-use crate::net::IfName;
-use crate::plugins::{node_records, sweep};
+use crate::net::AttachmentId;
+use crate::plugins::{CallContext, sweep};
+use crate::spec::Mapping;
 use crate::state::record::Kept;
 use crate::state::{Record, Records};
 
 pub fn del(request: &Request) -> Result<()> {
-    let target = request.attachment()?;
-    let container = target.container.as_str();
-    let records = node_records()?;
-    let kept = records.kept_of(container).map_err(Error::internal)?;
+    let id = request.attachment_id()?;
+    let CallContext { records, mut session } = CallContext::new()?;
+    let kept = records.kept_of(&id.container).map_err(Error::internal)?;
     sweep(&records, kept.leftovers);
-    if remove_known(&records, &kept, container, &target.if_name)? {
+    if remove_known(&records, &mut session, &kept, &id)? {
         return Ok(());
     }
     let ports = config::ports_leniently(&request.config);
     if ports.is_empty() {
-        return if kept.records.is_empty() { remove_claimed(container, &[]) } else { Ok(()) };
+        let is_forgotten = kept.records.is_empty();
+        return if is_forgotten { remove_claimed(&mut session, &id.container, &[]) } else { Ok(()) };
     }
     // Keys of elements do not say where they lead.
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
@@ -41,7 +42,7 @@ pub fn del(request: &Request) -> Result<()> {
     log::stage("lock");
     let lock = lock()?;
     log::stage("ports");
-    let stale = remove(container, &listed, &[])?;
+    let stale = remove(&mut session, &id.container, &listed, &[])?;
     drop(lock);
     forget(stale);
     Ok(())
@@ -49,22 +50,27 @@ pub fn del(request: &Request) -> Result<()> {
 
 /// Removes what the container's records for that interface promise, in whatever network they were made; whether there were
 /// any. Also for the plugin that made the interface: a configuration may have lost this one meanwhile.
-pub fn remove_recorded(records: &Records, container: &str, if_name: &IfName) -> Result<bool> {
-    let kept = records.kept_of(container).map_err(Error::internal)?;
-    remove_known(records, &kept, container, if_name)
+pub fn remove_recorded(records: &Records, session: &mut Session, id: &AttachmentId) -> Result<bool> {
+    let kept = records.kept_of(&id.container).map_err(Error::internal)?;
+    remove_known(records, session, &kept, id)
 }
 
 /// As [`remove_recorded`], for whoever has read what is kept of the container. Where some of it cannot be read, the tables
 /// say what is the container's.
-pub fn remove_known(records: &Records, kept: &Kept, container: &str, if_name: &IfName) -> Result<bool> {
+pub fn remove_known(
+    records: &Records,
+    session: &mut Session,
+    kept: &Kept,
+    id: &AttachmentId,
+) -> Result<bool> {
     let ours = |record: &&Record| record.plugin == PLUGIN;
     let (these, others): (Vec<_>, Vec<_>) =
-        kept.records.iter().filter(ours).partition(|record| record.if_name == *if_name);
-    let known = remove_records(records, these)?;
+        kept.records.iter().filter(ours).partition(|record| record.id.if_name == id.if_name);
+    let known = remove_records(records, session, these)?;
     let unread: Vec<_> = kept.unread.iter().filter(|unread| unread.plugin() == PLUGIN).collect();
     if !unread.is_empty() {
-        let spared = others.iter().flat_map(|record| &record.promised.addresses);
-        remove_claimed(container, &spared.map(|promised| promised.address.ip()).collect::<Vec<_>>())?;
+        let spared = others.iter().flat_map(|record| record.ips());
+        remove_claimed(session, &id.container, &spared.collect::<Vec<_>>())?;
     }
     for unread in &unread {
         if let Err(error) = records.remove_unread(unread) {
@@ -76,19 +82,19 @@ pub fn remove_known(records: &Records, kept: &Kept, container: &str, if_name: &I
 
 /// Removes all that names the container, but for what leads to the `spared` addresses. Reads every element there is: for
 /// containers that nothing is remembered of.
-pub fn remove_claimed(container: &str, spared: &[IpAddr]) -> Result<()> {
-    let mut session = Session::open(None).map_err(|error| failed(&error))?;
-    let mut claimed =
-        || observe::observe_claimed(&mut session, container, spared).map_err(|error| failed(&error));
+pub fn remove_claimed(session: &mut Session, container: &str, spared: &[IpAddr]) -> Result<()> {
+    let claimed = |session: &mut Session| {
+        observe::observe_claimed(session, container, spared).map_err(|error| failed(&error))
+    };
     log::stage("ports");
-    if claimed()?.elements.is_empty() {
+    if claimed(session)?.elements.is_empty() {
         return Ok(());
     }
     log::stage("lock");
     let lock = lock()?;
     log::stage("ports");
-    let steps = plan_removal(&claimed()?);
-    let stale = apply::apply_removal(&mut session, &steps).map_err(|error| failed(&error))?;
+    let steps = plan_removal(&claimed(session)?);
+    let stale = apply::apply_removal(session, &steps).map_err(|error| failed(&error))?;
     drop(lock);
     forget(stale);
     Ok(())
@@ -100,21 +106,21 @@ fn failed(error: &crate::datapath::session::Error) -> Error {
 }
 
 /// What [`remove_record`] would tell the kernel.
-pub fn planned_removal(record: &Record) -> Result<Vec<Step>> {
-    let (mappings, addresses) = mappings_of(record);
-    let mut session = Session::open(None).map_err(Error::internal)?;
-    let remains = observe::observe_remains(&mut session, &record.container_id, &mappings, &addresses)
+pub fn planned_removal(session: &mut Session, record: &Record) -> Result<Vec<Step>> {
+    let addresses: Vec<_> = record.ips().collect();
+    let remains = observe::observe_remains(session, &record.id.container, record.mappings(), &addresses)
         .map_err(Error::internal)?;
     Ok(plan_removal(&remains))
 }
 
-pub fn remove_record(records: &Records, record: &Record) -> Result<()> {
-    remove_records(records, [record]).map(drop)
+pub fn remove_record(records: &Records, session: &mut Session, record: &Record) -> Result<()> {
+    remove_records(records, session, [record]).map(drop)
 }
 
 /// Of several attachments: goes on after a failure, and returns the first one. Flows are looked for when all ports are closed.
 pub(super) fn remove_records<'a>(
     records: &Records,
+    session: &mut Session,
     these: impl IntoIterator<Item = &'a Record>,
 ) -> Result<bool> {
     let (mut any, mut failure, mut stale) = (false, None, Stale::default());
@@ -123,7 +129,7 @@ pub(super) fn remove_records<'a>(
         log::stage("lock");
         let removed = lock().and_then(|_lock| {
             log::stage("ports");
-            remove_locked(records, record)
+            remove_locked(records, session, record)
         });
         match removed {
             Ok(left) => stale.join(left),
@@ -137,10 +143,10 @@ pub(super) fn remove_records<'a>(
 /// Elements first, the record last: a removal that fails is repeated. Flows come behind the record, and without the lock: a
 /// repair that finds the record would open the ports again, and what is left of flows when this is killed goes with the
 /// pod's address, or with the next pod that gets the port.
-pub(super) fn remove_locked(records: &Records, record: &Record) -> Result<Stale> {
-    let (mappings, addresses) = mappings_of(record);
-    let stale = remove(&record.container_id, &mappings, &addresses)?;
-    if let Err(error) = records.remove(&record.attachment(), PLUGIN) {
+pub(super) fn remove_locked(records: &Records, session: &mut Session, record: &Record) -> Result<Stale> {
+    let addresses: Vec<_> = record.ips().collect();
+    let stale = remove(session, &record.id.container, record.mappings(), &addresses)?;
+    if let Err(error) = records.remove(&record.id, PLUGIN) {
         // A disk that takes no changes has no memory worth keeping: the record is void with the next boot.
         tracing::warn!(%error, "could not forget the port mappings");
     }
@@ -155,12 +161,16 @@ pub(super) fn forget(stale: Stale) {
     }
 }
 
-fn remove(container: &str, mappings: &[Mapping], addresses: &[IpAddr]) -> Result<Stale> {
+fn remove(
+    session: &mut Session,
+    container: &str,
+    mappings: &[Mapping],
+    addresses: &[IpAddr],
+) -> Result<Stale> {
     if mappings.is_empty() {
         return Ok(Stale::default());
     }
-    let mut session = Session::open(None).map_err(|error| failed(&error))?;
-    let remains = observe::observe_remains(&mut session, container, mappings, addresses)
-        .map_err(|error| failed(&error))?;
-    apply::apply_removal(&mut session, &plan_removal(&remains)).map_err(|error| failed(&error))
+    let remains =
+        observe::observe_remains(session, container, mappings, addresses).map_err(|error| failed(&error))?;
+    apply::apply_removal(session, &plan_removal(&remains)).map_err(|error| failed(&error))
 }

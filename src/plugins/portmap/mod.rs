@@ -6,28 +6,28 @@
 
 mod add;
 mod check;
-mod conditions;
 pub mod config;
 mod del;
-pub mod promise;
+pub mod want;
 
 pub use add::add;
 pub use check::check;
 pub use del::{del, planned_removal, remove_claimed, remove_known, remove_record, remove_recorded};
 
 use self::config::Config;
-use self::promise::mappings_of;
 use crate::cni::args::Args;
 use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
-use crate::cni::request::{Request, Target};
+use crate::cni::request::Request;
+use crate::datapath::hostports::observe;
 use crate::datapath::hostports::plan::Holder;
-use crate::datapath::hostports::{HostPorts, Mapping, Owner, observe};
 use crate::datapath::session::Session;
+use crate::net::AttachmentId;
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::node_records;
+use crate::plugins::{CallContext, node_records};
+use crate::spec::{HostPorts, Mapping, Owner};
 use crate::state::lock::NodeLock;
-use crate::state::record::{self, Pod};
+use crate::state::record::{Pod, Want};
 use crate::state::{Record, Records, holders};
 
 /// Whose records these are.
@@ -55,15 +55,15 @@ pub fn gc(request: &Request) -> Result<()> {
             "an empty list frees every attachment of the network; leaving the list out frees none",
         )
     })?;
-    let records = node_records()?;
+    let CallContext { records, mut session } = CallContext::new()?;
     let stays = |record: &Record| {
-        valid.iter().any(|(id, name)| *id == record.container_id && name == record.if_name.as_str())
+        valid.iter().any(|(id, name)| *id == record.id.container && name == record.id.if_name.as_str())
     };
     crate::plugins::sweep(&records, true);
     let all = records.all().map_err(Error::internal)?;
     let ours = all.iter().filter(|record| record.plugin == PLUGIN);
-    let gone = ours.filter(|record| record.network == request.network.as_str() && !stays(record));
-    del::remove_records(&records, gone)
+    let gone = ours.filter(|record| record.id.network == request.network.as_str() && !stays(record));
+    del::remove_records(&records, &mut session, gone)
         .map(drop)
         .map_err(|error| error.context("GC could not free everything"))
 }
@@ -73,19 +73,6 @@ fn lock() -> Result<NodeLock> {
     NodeLock::take().map_err(Error::internal)
 }
 
-fn attachment<'a>(request: &'a Request, target: &'a Target) -> record::Attachment<'a> {
-    record::Attachment {
-        network: request.network.as_str(),
-        container: target.container.as_str(),
-        if_name: &target.if_name,
-    }
-}
-
-/// What the configuration asks for, where the pod has an address for it.
-fn wanted(config: &Config, request: &Request, target: &Target) -> HostPorts {
-    promise::wanted(config, target.container.as_str(), &pod_of(request))
-}
-
 fn pod_of(request: &Request) -> Pod {
     let args = Args::parse_lenient(&request.args);
     let pod = args.pod();
@@ -93,36 +80,31 @@ fn pod_of(request: &Request) -> Pod {
 }
 
 /// What is about to be done, before it is.
-fn new_record(request: &Request, target: &Target, records: &Records, config: &Config) -> Record {
-    let mut record = Record::begin(records, PLUGIN, &attachment(request, target), target.netns.as_deref());
+fn new_record(request: &Request, records: &Records, id: &AttachmentId, want: &HostPorts) -> Record {
+    let netns = request.target.as_ref().and_then(|target| target.netns.as_deref());
+    let mut record = Record::begin(records, PLUGIN, id, netns);
     record.pod = Some(pod_of(request));
-    promise::write(&mut record, config);
+    record.want = Some(Want::HostPorts(want.clone()));
     record
 }
 
 /// Whose mapping is it? Answered from records, which are read only when a port is taken. Death must be proven: without
 /// records to look at, everybody lives.
-pub fn judge<'a>(
-    records: &'a Records,
-    ours: record::Attachment<'a>,
-) -> impl Fn(&Mapping, &str) -> Holder + 'a {
+pub fn judge<'a>(records: &'a Records, ours: &'a AttachmentId) -> impl Fn(&Mapping, &str) -> Holder + 'a {
     move |mapping, comment| {
-        let promises = |record: &Record| {
-            record.plugin == PLUGIN && mappings_of(record).0.iter().any(|m| m.same_port(mapping))
-        };
-        if Owner::is_named_by(ours.container, comment) {
-            let leads_there =
-                |record: &Record| record.promised.addresses.iter().any(|a| a.address.ip() == mapping.pod);
-            let of_container = records.of_container(ours.container).unwrap_or_default();
+        let promises = |record: &Record| record.mappings().iter().any(|m| m.same_port(mapping));
+        if Owner::is_named_by(&ours.container, comment) {
+            let leads_there = |record: &Record| record.ips().any(|ip| ip == mapping.pod);
+            let of_container = records.of_container(&ours.container).unwrap_or_default();
             let other = of_container
                 .iter()
-                .any(|record| record.attachment() != ours && promises(record) && leads_there(record));
+                .any(|record| record.id != *ours && promises(record) && leads_there(record));
             return if other { Holder::SameContainer } else { Holder::Ours };
         }
         let Ok(all) = records.all() else { return Holder::Alive };
         let lives = all
             .iter()
-            .filter(|record| Owner::is_named_by(&record.container_id, comment) && promises(record))
+            .filter(|record| Owner::is_named_by(&record.id.container, comment) && promises(record))
             .any(|record| !holders::is_gone(record));
         if lives { Holder::Alive } else { Holder::Dead }
     }

@@ -5,21 +5,16 @@ use crate::datapath::step::Step as LinkStep;
 use crate::net::Family;
 
 fn web() -> Subject {
-    Subject::Attachment {
-        network: "smartnet".into(),
-        container: "0a1b2c3d4e5f60718293a4b5c6d7e8f9".into(),
-        interface: "eth0".into(),
-        pod: Some("default/web-0".into()),
-    }
+    Subject::named(&id(), Some("default/web-0".into()))
+}
+
+fn id() -> AttachmentId {
+    let container = "0a1b2c3d4e5f60718293a4b5c6d7e8f9".into();
+    AttachmentId { network: "smartnet".into(), container, if_name: "eth0".parse().unwrap() }
 }
 
 fn nameless() -> Subject {
-    Subject::Attachment {
-        network: "smartnet".into(),
-        container: "0a1b2c3d4e5f60718293a4b5c6d7e8f9".into(),
-        interface: "eth0".into(),
-        pod: None,
-    }
+    Subject::named(&id(), None)
 }
 
 fn report() -> Report {

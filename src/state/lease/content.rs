@@ -1,6 +1,6 @@
 //! What stands in a lease file. Pure.
 
-use crate::net::IfName;
+use crate::net::{AttachmentId, IfName};
 
 /// To whom an address is promised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +11,10 @@ pub struct Holder {
 }
 
 impl Holder {
+    pub fn of(id: &AttachmentId) -> Self {
+        Self::new(&id.container, &id.if_name)
+    }
+
     pub fn new(container: &str, if_name: &IfName) -> Self {
         Self { container: container.to_owned(), if_name: Some(if_name.clone()) }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::version_1::Version1;
 use super::{BootId, Record, VERSION, container_part};
 
 /// Why a file is no record for this program.
@@ -30,16 +31,25 @@ impl fmt::Display for Reason {
 /// `None` for one of another boot, which is void whatever it says.
 pub(super) fn parse(bytes: &[u8], boot: Option<&BootId>) -> Result<Option<Record>, Reason> {
     let of_this_boot = |its: &BootId| boot.is_none_or(|boot| its == boot);
-    match serde_json::from_slice::<Record>(bytes) {
-        Ok(record) if !of_this_boot(&record.boot_id) => Ok(None),
-        Ok(record) if record.version <= VERSION => Ok(Some(record)),
-        Ok(record) => Err(Reason::Newer(record.version)),
-        Err(error) => match serde_json::from_slice::<Stamp>(bytes) {
-            Ok(Stamp { boot_id: Some(its), .. }) if !of_this_boot(&its) => Ok(None),
-            Ok(Stamp { version, .. }) if version > VERSION => Err(Reason::Newer(version)),
-            _ => Err(Reason::Damaged(error.to_string())),
+    let damaged = |error: serde_json::Error| Reason::Damaged(error.to_string());
+    let record = match serde_json::from_slice::<Record>(bytes) {
+        Ok(record) if record.version == VERSION => record,
+        other => match serde_json::from_slice::<Stamp>(bytes).map_err(damaged)? {
+            Stamp { boot_id: Some(its), .. } if !of_this_boot(&its) => return Ok(None),
+            Stamp { version, .. } if version > VERSION => return Err(Reason::Newer(version)),
+            Stamp { version, .. } if version < VERSION => {
+                serde_json::from_slice::<Version1>(bytes).map_err(damaged)?.into()
+            }
+            _ => other.map_err(damaged)?,
         },
+    };
+    if !of_this_boot(&record.boot_id) {
+        return Ok(None);
     }
+    if !record.is_consistent() {
+        return Err(Reason::Damaged("what it promises is promised to another attachment".to_owned()));
+    }
+    Ok(Some(record))
 }
 
 /// What every version begins with.

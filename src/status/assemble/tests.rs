@@ -3,25 +3,76 @@
 use std::path::Path;
 
 use super::*;
-use crate::state::record::{HostPort as Port, PromisedAddress};
+use crate::spec::{Attachment as Place, Bridge, Firewall, Pod, Port, Protocol};
+use crate::state::record::Want;
 use crate::state::{BootId, Records};
 
-fn record(plugin: &str, container: &str, address: &str) -> Record {
-    let if_name = "eth0".parse().unwrap();
-    let attachment = record::Attachment { network: "net", container, if_name: &if_name };
+fn id(network: &str, container: &str, if_name: &str) -> AttachmentId {
+    let (network, container) = (network.to_owned(), container.to_owned());
+    AttachmentId { network, container, if_name: if_name.parse().unwrap() }
+}
+
+fn record(plugin: &str, id: &AttachmentId, want: Want) -> Record {
     let records = Records::at(Path::new("/nowhere"), BootId::current().unwrap());
-    let mut record = Record::begin(&records, plugin, &attachment, None);
-    (record.complete, record.created_boottime) = (true, 1000);
-    record.promised.addresses = vec![PromisedAddress { address: address.parse().unwrap(), gateway: None }];
+    let mut record = Record::begin(&records, plugin, id, None);
+    (record.complete, record.created_boottime, record.want) = (true, 1000, Some(want));
     record
 }
 
 fn bridged(container: &str, address: &str, host_if: &str) -> Record {
-    let mut record = record("bridge", container, address);
-    record.promised.bridge = Some("br0".parse().unwrap());
-    record.promised.host_if = Some(host_if.parse().unwrap());
-    record.promised.pools = vec![record::Pool { ranges: "10.1.2.1-10.1.2.6".into(), size: 5 }];
+    bridged_in("net", container, address, host_if)
+}
+
+fn bridged_in(network: &str, container: &str, address: &str, host_if: &str) -> Record {
+    let id = id(network, container, "eth0");
+    let name = "br0".parse().unwrap();
+    let want = Place {
+        id: id.clone(),
+        pod_name: None,
+        bridge: Bridge {
+            mac: Bridge::derived_mac(&name),
+            name,
+            mtu: None,
+            vlan_filtering: false,
+            promiscuous: false,
+        },
+        port: Port {
+            name: host_if.parse().unwrap(),
+            mac: None,
+            mtu: None,
+            hairpin: false,
+            isolated: false,
+            vlans: None,
+        },
+        pod: Pod {
+            name: id.if_name.clone(),
+            mac: None,
+            mtu: None,
+            up: true,
+            addresses: vec![address.parse().unwrap()],
+            routes: Vec::new(),
+            detect_duplicates: false,
+        },
+        gateway: None,
+        forwarding: Vec::new(),
+        masquerade: Vec::new(),
+        spoof_check: false,
+        firewall: Firewall::default(),
+    };
+    let mut record = record("bridge", &id, Want::Attachment(Box::new(want)));
+    record.leases.pools = vec![record::Pool { ranges: "10.1.2.1-10.1.2.6".into(), size: 5 }];
     record
+}
+
+fn mapping(host_port: u16, host_ip: Option<&str>, pod: &str) -> Mapping {
+    let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+    Mapping { protocol: Protocol::Tcp, host_ip, host_port, pod: pod.parse().unwrap(), pod_port: 80 }
+}
+
+/// A record of host ports of container `c1`.
+fn ported(if_name: &str, pods: &[&str], mappings: Vec<Mapping>) -> Record {
+    let pods = pods.iter().map(|pod| pod.parse().unwrap()).collect();
+    record("portmap", &id("net", "c1", if_name), Want::Mappings { mappings, pods })
 }
 
 fn link(index: u32, name: &str, master: Option<u32>, alias: &str) -> Link {
@@ -39,7 +90,7 @@ fn link(index: u32, name: &str, master: Option<u32>, alias: &str) -> Link {
 fn facts(records: Vec<Record>) -> Facts {
     let mut facts = Facts { now: Duration::from_secs(61), ..Facts::default() };
     for record in records {
-        facts.records.entry(key_of(&record)).or_default().push(record);
+        facts.records.entry(record.id.clone()).or_default().push(record);
     }
     facts
 }
@@ -56,21 +107,22 @@ fn states(view: &View) -> Vec<(String, State)> {
 
 #[test]
 fn the_records_of_one_attachment_are_one_row() {
-    let mut ports = record("portmap", "c1", "10.1.2.2/29");
-    let port = |host_ip: Option<&str>| Port {
-        protocol: "tcp".into(),
-        host_port: 8080,
-        container_port: 80,
-        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
-    };
-    ports.promised.host_ports = vec![port(None), port(Some("0.0.0.0"))];
+    let mappings = vec![
+        mapping(8080, None, "10.1.2.2"),
+        mapping(8080, None, "fd00::2"),
+        mapping(8081, None, "10.1.2.2"),
+        mapping(8082, Some("192.0.2.1"), "10.1.2.2"),
+    ];
+    let ports = ported("eth0", &["10.1.2.2/29", "fd00::2/64"], mappings);
     let view = assemble(&facts(vec![ports, bridged("c1", "10.1.2.2/29", "veth1")]), None);
     let rows = &view.networks[0].attachments;
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
     assert_eq!((row.addresses.as_slice(), row.since_seconds), (&["10.1.2.2".to_owned()][..], Some(60)));
-    assert_eq!((row.host_interface.as_deref(), row.host_ports.len()), (Some("veth1"), 2));
-    assert_eq!(row.host_ports[1].host_ip, Some("0.0.0.0".parse().unwrap()), "IPv4 alone is not everything");
+    assert_eq!((row.host_interface.as_deref(), row.host_ports.len()), (Some("veth1"), 3));
+    let at: Vec<_> = row.host_ports.iter().map(|port| port.host_ip.map(|ip| ip.to_string())).collect();
+    let expected = [None, Some("0.0.0.0".to_owned()), Some("192.0.2.1".to_owned())];
+    assert_eq!(at, expected, "IPv4 alone is not everything");
     assert_eq!(view.networks[0].bridge.as_deref(), Some("br0"));
 }
 
@@ -78,7 +130,7 @@ fn the_records_of_one_attachment_are_one_row() {
 fn the_kernel_says_what_became_of_an_attachment() {
     let mut all =
         facts(["a", "b", "c", "d", "e"].map(|id| bridged(id, "10.1.2.2/29", &format!("veth{id}"))).to_vec());
-    let own = |id: &str| ("net".to_owned(), id.to_owned(), "eth0".to_owned());
+    let own = |container: &str| id("net", container, "eth0");
     all.gone.insert(own("d"));
     all.records.get_mut(&own("e")).unwrap()[0].complete = false;
     assert!(states(&assemble(&all, None)).iter().filter(|(_, state)| *state == State::Attached).count() == 3);
@@ -118,8 +170,7 @@ fn pools_are_counted_from_leases() {
 
 #[test]
 fn one_network_is_shown_alone() {
-    let mut other = bridged("c2", "10.1.3.2/29", "veth2");
-    other.network = "other".into();
+    let other = bridged_in("other", "c2", "10.1.3.2/29", "veth2");
     let all = facts(vec![bridged("c1", "10.1.2.2/29", "veth1"), other]);
     let names = |filter| assemble(&all, filter).networks.into_iter().map(|n| n.name).collect::<Vec<_>>();
     assert_eq!(names(None), ["net", "other"]);
@@ -137,26 +188,18 @@ fn ranges_are_read_back() {
 
 #[test]
 fn a_host_port_stands_where_it_leads() {
-    let port = |host_port, host_ip: Option<&str>| Port {
-        protocol: "tcp".into(),
-        host_port,
-        container_port: 80,
-        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
-    };
-    let mut first = record("portmap", "c1", "10.1.2.2/29");
-    first.promised.host_ports = vec![port(8080, None), port(8081, Some("fd00::1"))];
-    let mut second = record("portmap", "c1", "10.9.9.2/29");
-    second.if_name = "net1".parse().unwrap();
+    let to = |pod: &str, ports: [u16; 2]| ports.map(|port| mapping(port, None, pod)).to_vec();
+    let first = ported("eth0", &["10.1.2.2/29"], to("10.1.2.2", [8080, 8081]));
+    let mut second = ported("net1", &["10.9.9.2/29"], to("10.9.9.2", [8080, 9090]));
     second.created_boottime = 2000;
-    second.promised.host_ports = vec![port(8080, None), port(9090, None)];
     let shown = |records: Vec<Record>| {
         let view = assemble(&facts(records), None);
         let rows = view.networks.into_iter().flat_map(|network| network.attachments);
         let ports = |row: Attachment| row.host_ports.iter().map(|port| port.host_port).collect::<Vec<_>>();
         rows.map(|row| (row.interface.clone().unwrap(), ports(row))).collect::<Vec<_>>()
     };
-    // IPv6 alone, and the pod has none; and what the first interface has, the second has not.
-    let expected = [("eth0".to_owned(), vec![8080]), ("net1".to_owned(), vec![9090])];
+    // What the first interface has, the second has not.
+    let expected = [("eth0".to_owned(), vec![8080, 8081]), ("net1".to_owned(), vec![9090])];
     assert_eq!(shown(vec![first, second.clone()]), expected);
     assert_eq!(shown(vec![second]), [("net1".to_owned(), vec![8080, 9090])], "the first is gone");
 }

@@ -10,7 +10,6 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use smarter_cni::net::IfName;
-use smarter_cni::plugins::{bridge, portmap};
 use smarter_cni::state::host::HostChanges;
 use smarter_cni::state::lease::{Glance, Holder, Lease};
 use smarter_cni::state::record::{Record, Records};
@@ -45,7 +44,9 @@ fuzz_target!(|input: &[u8]| {
         let boot = BootId::parse(&"0".repeat(36)).expect("a boot");
         let records = Records::at(root, boot.clone());
         let _ = records.damaged();
-        let _ = records.all_kept();
+        for record in records.all_kept().map(|kept| kept.records).unwrap_or_default() {
+            kept(&record);
+        }
         if let Ok(record) = serde_json::from_slice::<Record>(input) {
             kept(&record);
         }
@@ -69,9 +70,8 @@ fn kept(record: &Record) {
     let again: Record = serde_json::from_slice(&bytes).expect("what was written can be read");
     assert_eq!(*record, again);
     let _ = record.display_name();
-    let _ = bridge::promise::attachment(record);
-    let _ = portmap::promise::mappings_of(record);
-    if let Some(ports) = portmap::promise::host_ports(record) {
+    let _ = (record.attachment(), record.mappings(), record.gateways());
+    if let Some(ports) = record.host_ports() {
         let comment = ports.owner.comment();
         let _ = comment.len();
     }

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use smarter_cni::cni::address::{parse_cidr, parse_ip};
 use smarter_cni::cni::args::Args;
-use smarter_cni::datapath::hostports::Owner;
+use smarter_cni::spec::Owner;
 use smarter_cni::doctor::evidence::dropins::TextFile;
 use smarter_cni::doctor::evidence::{pattern, sysctls};
 use smarter_cni::net::{IfName, Mac};

@@ -132,7 +132,22 @@ fn a_configuration_that_changed_is_no_drift() {
         let pod = Netns::new("pod");
         let attached = network().add(&pod);
         let now = network().with(&json!({"hairpinMode": false, "mtu": 1300, "portIsolation": true}));
-        now.with(&json!({"prevResult": attached.result})).call("CHECK", &pod).succeed();
+        let now = now.with(&json!({"bridge": "br9", "promiscMode": true, "prevResult": attached.result}));
+        let said = now.call("CHECK", &pod).env("SMARTER_CNI_LOG", "info").succeed().stderr;
+        for change in [
+            "bridge is br9 now, and was br0 when the pod came: takes effect with the next ADD",
+            "hairpinMode is false now, and was true",
+            "mtu is 1300 now, and was ",
+            "portIsolation is true now, and was false",
+            "promiscMode is true now, and was false",
+        ] {
+            assert!(said.contains(change), "{change}: {said}");
+        }
+        assert_eq!(attached.call("CHECK").env("SMARTER_CNI_LOG", "info").succeed().stderr, "");
+        // Who leases is somebody else now, and cannot answer for the addresses.
+        let now = network().with(&json!({"ipam": {"type": "nobody"}, "prevResult": attached.result}));
+        let said = now.call("CHECK", &pod).env("SMARTER_CNI_LOG", "info").succeed().stderr;
+        assert!(said.contains("ipam.type is nobody now, and was host-local"), "{said}");
     });
 }
 

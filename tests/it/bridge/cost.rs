@@ -130,6 +130,34 @@ fn a_pod_takes_few_system_calls() {
     });
 }
 
+/// What a call has found out once it knows: which boot this is, and who holds the leases.
+#[test]
+fn a_call_asks_for_the_boot_once_and_locks_the_leases_once() {
+    sandboxed(|| {
+        let resident = inhabited();
+        let mut see = |what: &str, _: &Budget, call: Plugin| {
+            let (answer, _) = system_calls(call);
+            let trace = fs::read_to_string(TRACE).expect("strace's file");
+            let count = |words: &str| trace.lines().filter(|line| line.contains(words)).count();
+            assert_eq!(count("\"/proc/sys/kernel/random/boot_id\""), 1, "{what}:\n{trace}");
+            // That of the leases is everybody's to read, the node's is not.
+            let locks =
+                trace.lines().filter(|line| line.contains("\"lock\", O_RD") && line.contains(", 0750)"));
+            assert_eq!(locks.count(), usize::from(what.starts_with("bridge")), "{what}:\n{trace}");
+            answer
+        };
+        let pod = Pod::new("pod");
+        pod.live(18_003, &mut see);
+        // The last one of the node, behind which forwarding is given back.
+        let attached = pod.bridge("ADD", &Value::Null).succeed().json;
+        let mapped = pod.portmap("ADD", 18_003, &attached).succeed().json;
+        see("bridge CHECK", &BRIDGE_ADD, pod.bridge("CHECK", &attached));
+        see("portmap CHECK", &PORTMAP_ADD, pod.portmap("CHECK", 18_003, &mapped));
+        pod.network.call("DEL", &resident.netns).succeed();
+        see("bridge DEL", &BRIDGE_DEL, pod.bridge("DEL", &attached));
+    });
+}
+
 /// The budget is that of the binary that is shipped; of what `cargo test` built for itself, a multiple of it.
 #[test]
 fn a_pod_touches_few_pages() {

@@ -222,7 +222,7 @@ fn plant(texts: &[&str]) {
     write("/etc/cni/net.d/60-corpus.conflist", &json(document.clone()));
     write("/etc/cni/net.d/61-corpus.conf", &texts.join("\n"));
     write("/var/lib/cni/results/corpus-c-eth0", &json(document));
-    let record = serde_json::json!({"version": 1, "pod": {"name": texts}, "promised": {"data_dir": texts, "more": texts}});
+    let record = serde_json::json!({"version": 2, "pod": {"name": texts}, "leases": {"data_dir": texts, "more": texts}});
     write("/run/smarter-cni/attachments/corpus.bridge.json", &json(record));
     write("/etc/os-release", &format!("ID=test\nPRETTY_NAME=\"Test\"\n{}\n", texts.join("\n")));
 }

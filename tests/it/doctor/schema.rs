@@ -75,7 +75,8 @@ fn a_wrong_document_is_refused() {
             "id": "x", "group": "host", "title": "t", "severity": "broken", "status": "ok", "object": "", "found": "", "fix": ""
         });
         row[key] = value;
-        let summary = serde_json::json!({"ok": 1, "broken": 0, "warnings": 0, "skipped": 0, "unknown": 0});
+        let summary =
+            serde_json::json!({"ok": 1, "broken": 0, "warnings": 0, "notes": 0, "skipped": 0, "unknown": 0});
         serde_json::json!({"version": 1, "findings": [row], "summary": summary})
     };
     validate(&row("id", "x-1".into()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use smarter_cni::datapath::switches;
+use smarter_cni::state::BootId;
 
 use super::{get, network, pod, set};
 use crate::lab::{self, Netns, Node, Place};
@@ -116,12 +117,12 @@ fn everything_is_given_back_but_what_somebody_turned_since() {
         let _pod = pod("pod", &dual_stack());
         assert_eq!(get("net/ipv4/ip_forward"), "1");
         set("net/ipv6/conf/up0/accept_ra", "0");
-        switches::undo().unwrap();
+        switches::undo(&BootId::current().unwrap()).unwrap();
         assert_eq!(get("net/ipv4/ip_forward"), "0");
         assert_eq!(get("net/ipv6/conf/all/forwarding"), "0");
         assert_eq!(get("net/ipv6/conf/up0/accept_ra"), "0");
         assert!(!std::path::Path::new("/run/smarter-cni/host.json").exists());
-        switches::undo().unwrap();
+        switches::undo(&BootId::current().unwrap()).unwrap();
     });
 }
 
@@ -130,7 +131,7 @@ fn what_was_on_is_not_ours_to_switch_off() {
     sandboxed(|| {
         set("net/ipv4/ip_forward", "1");
         let _pod = pod("pod", &network(&json!({})));
-        switches::undo().unwrap();
+        switches::undo(&BootId::current().unwrap()).unwrap();
         assert_eq!(get("net/ipv4/ip_forward"), "1");
     });
 }

@@ -42,7 +42,7 @@ fn del_needs_only_the_container() {
             let all = lab::files("/run/smarter-cni/attachments");
             let own = all.iter().find(|name| {
                 let text = std::fs::read_to_string(format!("/run/smarter-cni/attachments/{name}")).unwrap();
-                name.contains(".portmap.") && text.contains("\"container_id\":\"web\"")
+                name.contains(".portmap.") && text.contains("\"container\":\"web\"")
             });
             std::fs::remove_file(format!("/run/smarter-cni/attachments/{}", own.unwrap())).unwrap();
             let mut config = bare(NETWORK);
@@ -74,7 +74,7 @@ fn record_of(container: &str) -> String {
     let mut paths = all.map(|name| format!("/run/smarter-cni/attachments/{name}"));
     let own = |path: &String| {
         let text = std::fs::read_to_string(path).unwrap();
-        path.contains(".portmap.") && text.contains(&format!("\"container_id\":\"{container}\""))
+        path.contains(".portmap.") && text.contains(&format!("\"container\":\"{container}\""))
     };
     paths.find(own).expect("a record")
 }
@@ -128,7 +128,7 @@ fn a_record_of_a_newer_version_is_no_reason_to_guess() {
         let pod = Pod::mapped("web", two_ports());
         let record = record_of("web");
         let text = std::fs::read_to_string(&record).unwrap();
-        std::fs::write(&record, text.replacen("\"version\":1", "\"version\":99", 1)).unwrap();
+        std::fs::write(&record, text.replacen("\"version\":2", "\"version\":99", 1)).unwrap();
         fails_with(&pod.portmap("ADD", two_ports()).run(), "it is of version 99");
         pod.gone(json!({}));
         assert_eq!((elements().as_str(), records()), ("", 0));

@@ -33,8 +33,8 @@ fn port() -> Link {
     }
 }
 
-fn identity() -> Identity {
-    Identity { network: "smartnet".into(), container: "c1".into(), if_name: "eth0".parse().unwrap() }
+fn id() -> AttachmentId {
+    AttachmentId { network: "smartnet".into(), container: "c1".into(), if_name: "eth0".parse().unwrap() }
 }
 
 fn foreign() -> Link {
@@ -71,7 +71,7 @@ fn certain() -> Suspicion {
 }
 
 fn of_the_pod() -> Suspicion {
-    Suspicion { certain: false, attachments: vec![identity()] }
+    Suspicion { certain: false, attachments: vec![id()] }
 }
 
 fn ip(text: &str) -> IpAddr {

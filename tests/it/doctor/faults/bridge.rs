@@ -9,18 +9,14 @@ fn isolated() -> Kind {
 }
 
 /// As if the pod had been promised that, which this kernel may not be able to do.
-fn promise(pod: &str, flag: &str) {
-    promise_value(pod, flag, &true.into());
-}
-
-fn promise_value(pod: &str, flag: &str, value: &serde_json::Value) {
+fn promise(pod: &str, part: &str, key: &str, value: &serde_json::Value) {
     let files = crate::lab::files("/run/smarter-cni/attachments");
     for name in files.iter().filter(|name| name.ends_with(".bridge.json")) {
         let path = format!("/run/smarter-cni/attachments/{name}");
         let mut record: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        if record["container_id"] == pod {
-            record["promised"]["flags"][flag] = value.clone();
+        if record["id"]["container"] == pod {
+            record["want"]["attachment"][part][key] = value.clone();
             std::fs::write(&path, record.to_string()).unwrap();
         }
     }
@@ -31,7 +27,7 @@ fn promise_value(pod: &str, flag: &str, value: &serde_json::Value) {
 fn a_port_is_not_in_its_vlan() {
     crate::sandbox::sandboxed(|| {
         let lab = Lab::new(&Kind::default(), 2);
-        promise_value("web-0", "trunk", &json!([7]));
+        promise("web-0", "port", "vlans", &json!({"native": 1, "tagged": [7], "keep_default": false}));
         let found = crate::doctor::diagnose("--only port-vlan");
         assert_eq!(
             found.problems(),
@@ -119,6 +115,6 @@ faults! {
     };
     a_bridge_does_not_filter_vlans [by_hand: false]: [("bridge-vlan", "bridge smartnet0"), ("kernel-vlan", "module bridge")] => 1, |_| {
         // The kernel of the usual test machine lacks it; where it has it, only the bridge is to blame.
-        promise("web-0", "vlan_filtering");
+        promise("web-0", "bridge", "vlan_filtering", &true.into());
     };
 }

@@ -1,7 +1,40 @@
+use std::collections::BTreeSet;
 use std::fs;
 
-use super::faults;
-use crate::doctor::node::{CONFLIST, Kind, conflist, write};
+use super::{diagnose, faults};
+use crate::doctor::node::{CONFLIST, Kind, Lab, conflist, write};
+
+/// It is the next pod's: those that run are as they were promised to be.
+#[test]
+fn a_configuration_that_changed_is_a_note() {
+    crate::sandbox::sandboxed(|| {
+        let lab = Lab::new(&Kind::default(), 2);
+        let mut list: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(CONFLIST).unwrap()).unwrap();
+        let hairpin = list["plugins"][0]["hairpinMode"].as_bool().unwrap_or_default();
+        list["plugins"][0]["hairpinMode"] = (!hairpin).into();
+        list["plugins"][0]["mtu"] = 1300.into();
+        fs::write(CONFLIST, list.to_string()).unwrap();
+        let found = diagnose("--strict");
+        assert_eq!((found.status, found.problems()), (0, BTreeSet::new()), "{}", found.words());
+        let notes: Vec<_> = found.rows("note").collect();
+        assert!(
+            notes.iter().all(|row| row["id"] == "conflist-changed" && row["severity"] == "info"),
+            "{notes:?}"
+        );
+        let says = |words: &str| notes.iter().any(|row| row["found"].as_str().unwrap().contains(words));
+        assert!(says(&format!(
+            "hairpinMode is {} now, and 2 running pods (pod default/web-0 and others)",
+            !hairpin
+        )));
+        assert!(
+            says("mtu is 1300 now") && says("takes effect with the next ADD") && notes.len() == 2,
+            "{notes:?}"
+        );
+        assert_eq!(found.json["summary"]["notes"], 2);
+        drop(lab);
+    });
+}
 
 faults! {
     there_is_no_configuration: [("conflist-missing", "directory /etc/cni/net.d")] => 1, |_| fs::remove_file(CONFLIST).unwrap();

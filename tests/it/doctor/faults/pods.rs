@@ -30,7 +30,7 @@ faults! {
     ] => 0, |_| sh("rm -r /run/smarter-cni");
     a_record_does_not_say_what_was_promised: [("pod-repair", "pod default/web-1")] => 0, |_| {
         sh("for file in /run/smarter-cni/attachments/*.bridge.json; do
-              if grep -q '\"container_id\":\"web-1\"' $file; then sed -i 's/\"host_if\":\"[a-z0-9]*\"/\"host_if\":null/' $file; fi
+              if grep -q '\"container\":\"web-1\"' $file; then sed -i 's/\"want\":{\"attachment\":{.*}},\"leases\"/\"want\":null,\"leases\"/' $file; fi
             done");
     };
     a_pods_port_is_gone: [("pod-port", "pod default/web-0")] => 1, |lab: &Lab| sh(&format!("ip link del {}", lab.port(0)));

@@ -6,14 +6,30 @@
 use std::fmt;
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use crate::net::{Family, IfName, network_of, stable_hash};
 
 /// `eth0`, or every name that begins with the letters before the `*`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pattern {
     name: IfName,
     prefix: bool,
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text, '*').ok_or_else(|| format!("{text:?} is no pattern of interface names"))
+    }
 }
 
 impl Pattern {
@@ -43,7 +59,8 @@ impl fmt::Display for Pattern {
 }
 
 /// What must hold of a packet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Match {
     /// Where it comes in. A packet of the node itself comes in nowhere.
     Interface(Pattern),
@@ -52,7 +69,7 @@ pub enum Match {
     To(Vec<IpNetwork>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Condition {
     pub negated: bool,
     pub matches: Match,
@@ -68,7 +85,7 @@ impl fmt::Display for Condition {
         };
         let family = networks.first().map_or(Family::V4, |network| Family::of(network.ip()));
         let names: Vec<_> = networks.iter().map(|network| network_of(*network).to_string()).collect();
-        write!(f, "{} {field} {not}", super::family_words(family))?;
+        write!(f, "{} {field} {not}", family_words(family))?;
         match names.as_slice() {
             [one] => f.write_str(one),
             several => write!(f, "{{ {} }}", several.join(", ")),
@@ -76,14 +93,19 @@ impl fmt::Display for Condition {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Limits {
     /// Only through these interfaces of the node; empty: through all. Pods and the node itself always may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Pattern>,
     /// Never through these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Pattern>,
     /// All of them, in IPv4; they hold for the node itself too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub v4: Vec<Condition>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub v6: Vec<Condition>,
 }
 
@@ -98,7 +120,7 @@ impl Limits {
         if self.allowed.is_empty() && self.denied.is_empty() && conditions.is_empty() {
             return None;
         }
-        let mut words: Vec<String> = vec![super::family_words(family).to_owned()];
+        let mut words: Vec<String> = vec![family_words(family).to_owned()];
         words.extend(self.allowed.iter().map(|pattern| format!("allow {pattern}")));
         words.extend(self.denied.iter().map(|pattern| format!("deny {pattern}")));
         words.extend(conditions.iter().map(ToString::to_string));
@@ -106,6 +128,11 @@ impl Limits {
         let hash = stable_hash(&words);
         Some(format!("{CHAIN}{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff)))
     }
+}
+
+/// The nft family of ours.
+pub fn family_words(family: Family) -> &'static str {
+    if family == Family::V4 { "ip" } else { "ip6" }
 }
 
 /// How such chains begin.

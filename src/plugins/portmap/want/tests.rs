@@ -1,4 +1,4 @@
-//! What a configuration asks for is what its record wants.
+//! What a configuration asks for is what its record keeps.
 
 use std::path::Path;
 
@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cni::request::{self, Call};
-use crate::state::record;
-use crate::state::{BootId, Records};
+use crate::net::AttachmentId;
+use crate::state::record::Want;
+use crate::state::{BootId, Record, Records};
 
 fn config(keys: &Value) -> Config {
     let variables = [
@@ -31,13 +32,11 @@ fn config(keys: &Value) -> Config {
     Config::parse(&request).unwrap_or_else(|error| panic!("{keys}: {}", error.msg))
 }
 
-fn promised(config: &Config, pod: &Pod) -> Record {
-    let if_name = "eth0".parse().unwrap();
-    let attachment = record::Attachment { network: "net", container: "c1", if_name: &if_name };
+fn recorded(want: &HostPorts) -> Record {
+    let id = AttachmentId { network: "net".into(), container: "c1".into(), if_name: "eth0".parse().unwrap() };
     let records = Records::at(Path::new("/nowhere"), BootId::current().unwrap());
-    let mut record = Record::begin(&records, "portmap", &attachment, None);
-    record.pod = Some(pod.clone());
-    write(&mut record, config);
+    let mut record = Record::begin(&records, "portmap", &id, None);
+    record.want = Some(Want::HostPorts(want.clone()));
     serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap()
 }
 
@@ -45,8 +44,8 @@ fn assert_round_trip(keys: &Value) {
     let config = config(keys);
     let named = Pod { namespace: Some("shop".into()), name: Some("web-0".into()), uid: None };
     for pod in [named, Pod::default()] {
-        let want = wanted(&config, "c1", &pod);
-        assert_eq!(host_ports(&promised(&config, &pod)), Some(want), "{keys}");
+        let want = host_ports(&config, "c1", &pod);
+        assert_eq!(recorded(&want).host_ports(), Some(&want), "{keys}");
     }
 }
 
@@ -55,7 +54,7 @@ fn mapped(port: &Value) -> Value {
 }
 
 #[test]
-fn what_a_configuration_asks_for_is_what_its_record_wants() {
+fn what_a_configuration_asks_for_is_what_its_record_keeps() {
     for keys in [
         json!({}),
         json!({"snat": false}),
@@ -72,28 +71,11 @@ fn what_a_configuration_asks_for_is_what_its_record_wants() {
     }
 }
 
-#[test]
-fn an_older_record_opens_nothing() {
-    let mut record = promised(&config(&mapped(&json!({"hostPort": 1, "containerPort": 1}))), &Pod::default());
-    assert!(host_ports(&record).is_some());
-    record.promised.port_rules = None;
-    assert_eq!(host_ports(&record), None);
-    assert_eq!(mappings_of(&record).0.len(), 2, "what is to be removed is known all the same");
-}
-
-#[test]
-fn a_record_with_unknown_words_opens_nothing() {
-    let mut record = promised(&config(&json!({})), &Pod::default());
-    let rules = record.promised.port_rules.as_mut().unwrap();
-    rules.conditions_v4 = vec!["ct state new".into()];
-    assert_eq!(host_ports(&record), None);
-}
-
 proptest! {
     #[test]
     fn no_limit_is_lost(
         allowed in proptest::collection::vec("[a-z]{1,8}[0-9*]?", 0..3), denied in proptest::collection::vec("[a-z]{1,8}[*]?", 0..3),
-        network in any::<Ipv4Addr>(), prefix in 0_u8..=32, negated in any::<bool>(), snat in any::<bool>(),
+        network in any::<std::net::Ipv4Addr>(), prefix in 0_u8..=32, negated in any::<bool>(), snat in any::<bool>(),
     ) {
         let not = if negated { "!= " } else { "" };
         let condition = format!("ip saddr {not}{network}/{prefix}");

@@ -2,17 +2,17 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::datapath::hostports::limits::{Condition, Match, Pattern};
+use super::limits::{Condition, Match, Pattern};
 use crate::net::{Family, network_of};
 
 /// Which program's words these are; `None` when there are none.
-pub(super) fn is_iptables(words: Option<&[String]>) -> Option<bool> {
+pub fn is_iptables(words: Option<&[String]>) -> Option<bool> {
     let first = words?.first().filter(|word| !word.is_empty())?;
     Some(first.starts_with(['-', '!']))
 }
 
 /// The error is the word that was not understood, in a sentence.
-pub(super) fn parse(family: Family, words: &[String]) -> Result<Vec<Condition>, String> {
+pub fn parse(family: Family, words: &[String]) -> Result<Vec<Condition>, String> {
     match is_iptables(Some(words)) {
         None => Ok(Vec::new()),
         Some(iptables) => {
