@@ -66,7 +66,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("dns", &["net", "text", "file", "state", "datapath"]),
-    ("status", &["dns", "net", "text", "spec", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"]),
+    (
+        "status",
+        &["dns", "net", "text", "spec", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"],
+    ),
     // Its throw-away world is made of links that no plugin would make.
     (
         "selftest",
@@ -85,6 +88,7 @@ const SPEAKERS: &[&str] = &[
     "session",
     "rules",
     "loopback",
+    "names",
     "census",
     "ground/observe",
     "survey",

@@ -204,8 +204,11 @@ class TheChart(unittest.TestCase):
             self.assertEqual(list(rules.complaints(objects)), [])
 
     def test_renders_the_network_alone_when_names_are_not_wanted(self):
-        found = by_identity(engines.rendered({"names": {"enabled": False}}))
-        self.assertEqual(found, by_identity(obj for obj in plain() if not rules.is_the_name_server(obj)))
+        found = engines.rendered({"names": {"enabled": False}})
+        self.assertNotIn("dns", one("ConfigMap", found)["data"])
+        one("ConfigMap", found)["data"]["dns"] = "169.254.0.2"
+        one("DaemonSet", found)["spec"]["template"]["metadata"].pop("annotations")
+        self.assertEqual(by_identity(found), by_identity(obj for obj in plain() if not rules.is_the_name_server(obj)))
         self.assertNotIn("cluster-dns", engines.notes({"names": {"enabled": False}}))
 
     def test_is_in_the_namespace_of_the_release(self):
@@ -220,7 +223,8 @@ class TheChart(unittest.TestCase):
 
 class Values(unittest.TestCase):
     def test_every_setting_reaches_the_program(self):
-        self.assertEqual(data(everything()), {setting: text for _, setting, text in SETTINGS.values()})
+        wanted = {setting: text for _, setting, text in SETTINGS.values()}
+        self.assertEqual(data(everything()), wanted | {"dns": NAMES["address"][0]})
 
     def test_every_setting_reaches_the_name_server(self):
         found = of_names("ConfigMap", engines.rendered(everything()))["data"]
@@ -252,7 +256,8 @@ class Values(unittest.TestCase):
             self.assertRegex(text, rf"\b{setting.upper()}\b")
 
     def test_what_is_not_said_is_left_to_the_program(self):
-        self.assertEqual(set(data()), {"subnet", "gateway"})
+        self.assertEqual(set(data()), {"subnet", "gateway", "dns"})
+        self.assertEqual(set(data({"names": {"address": "fd00::2"}})), {"subnet", "gateway"}, "the program takes IPv4 alone")
         silent = {value: None for value in SETTINGS if value not in ("subnet", "hostPortInterfaces", "denyHostPortInterfaces")}
         self.assertEqual(data({"configuration": silent}), data())
 

@@ -136,7 +136,9 @@ class ThePlainManifest(unittest.TestCase):
         source = (engines.ROOT / "src/conflist.rs").read_text()
         subnet = re.search(r'pub const SUBNET: &str = "([^"]+)"', source)[1]
         gateway = re.sub(r"0/\d+$", "1", subnet)
-        self.assertEqual(one("ConfigMap", plain())["data"], {"subnet": subnet, "gateway": gateway})
+        self.assertEqual(one("ConfigMap", plain())["data"], {
+            "subnet": subnet, "gateway": gateway, "dns": of_names("ConfigMap", plain())["data"]["CLUSTER_DNS"],
+        })
 
     def test_shows_all_of_the_host(self):
         volumes = rules.pod(one("DaemonSet", plain()))["volumes"]
@@ -201,7 +203,8 @@ class Variants(unittest.TestCase):
 
     def test_can_leave_the_names_away(self):
         for name in (".", *VARIANTS):
-            kept = [obj for obj in variant(name) if not rules.is_the_name_server(obj)]
+            kept = copy.deepcopy([obj for obj in variant(name) if not rules.is_the_name_server(obj)])
+            one("ConfigMap", kept)["data"].pop("dns")
             self.assertEqual(by_identity(with_component("without-names", name, engines.kustomized)), by_identity(kept), name)
 
     def test_mount_what_they_need_and_not_all_of_the_host(self):
@@ -331,7 +334,9 @@ class TheDocumentation(unittest.TestCase):
         self.assertIn("SYS_ADMIN", watch["securityContext"]["capabilities"]["add"])
         self.assertEqual([obj for obj in self.build(without_names) if rules.is_the_name_server(obj)], [])
         objects = self.build(combined)
-        self.assertEqual(one("ConfigMap", objects)["data"], {"subnet": "10.38.0.0/16", "gateway": "10.38.0.1"})
+        self.assertEqual(one("ConfigMap", objects)["data"], {
+            "subnet": "10.38.0.0/16", "gateway": "10.38.0.1", "dns": "169.254.0.2",
+        })
         spec = rules.pod(one("DaemonSet", objects))
         self.assertEqual(spec["nodeSelector"]["smarter.cni"], "enabled")
         self.assertIn("/opt/cni", [volume["hostPath"]["path"] for volume in spec["volumes"]])

@@ -157,13 +157,13 @@ pub(super) fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
     named(&chain.table, &chain.name)
 }
 
-/// `None` for the family of bridges, whose chains see no packet that is forwarded.
+/// `None` for the families whose chains see no packet that is forwarded.
 pub(super) fn named(table: &Table, chain: &str) -> Option<ChainName> {
     let family = match table.family {
         TableFamily::Inet => None,
         TableFamily::Ip => Some(Family::V4),
         TableFamily::Ip6 => Some(Family::V6),
-        TableFamily::Bridge => return None,
+        TableFamily::Arp | TableFamily::Bridge => return None,
     };
     Some(ChainName { family, table: table.name.clone(), chain: chain.to_owned() })
 }

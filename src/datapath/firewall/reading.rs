@@ -57,7 +57,7 @@ fn known_family(family: TableFamily) -> Option<Family> {
     match family {
         TableFamily::Ip => Some(Family::V4),
         TableFamily::Ip6 => Some(Family::V6),
-        TableFamily::Inet | TableFamily::Bridge => None,
+        TableFamily::Inet | TableFamily::Arp | TableFamily::Bridge => None,
     }
 }
 
@@ -108,7 +108,10 @@ impl Reader {
             Instruction::Conntrack { .. } | Instruction::Fib { .. } | Instruction::Immediate { .. } => {
                 self.load(Loaded::Unknown);
             }
-            Instruction::Counter | Instruction::RouteMss { .. } | Instruction::ToNetworkOrder { .. } => {}
+            Instruction::Counter
+            | Instruction::NoTrack
+            | Instruction::RouteMss { .. }
+            | Instruction::ToNetworkOrder { .. } => {}
             Instruction::SetMeta { .. } | Instruction::WriteMss { .. } => self.loaded.clear(),
             Instruction::Bitwise { mask, xor, .. } => {
                 if let Some((_, operation)) = self.loaded.last_mut() {

@@ -49,13 +49,13 @@ impl Known {
         if !record.complete || record.plugin != PLUGIN {
             return None;
         }
-        let promised = &record.promised;
+        let want = record.attachment();
+        let gateways = want.and_then(|want| want.gateway.as_ref());
+        let gateways = gateways.map(|gateway| gateway.addresses.as_slice()).unwrap_or_default();
         let label = |text: &Option<String>| text.as_deref().and_then(Label::parse);
         let pod = record.pod.as_ref();
         let mut ranges = Vec::new();
-        for address in
-            promised.addresses.iter().map(|promised| promised.address).chain(promised.gateways.clone())
-        {
+        for address in record.addresses().iter().chain(gateways).copied() {
             let [v4, v6] = WIDEST;
             let range = network_of(address);
             if range.prefix() >= if range.is_ipv4() { v4 } else { v6 } && !ranges.contains(&range) {
@@ -63,14 +63,14 @@ impl Known {
             }
         }
         Some(Self {
-            container: record.container_id.clone(),
+            container: record.id.container.clone(),
             uid: pod.and_then(|pod| pod.uid.clone()),
-            host_if: promised.host_if.as_ref().map(ToString::to_string),
+            host_if: want.map(|want| want.port.name.to_string()),
             namespace: pod.and_then(|pod| label(&pod.namespace)),
             name: pod.and_then(|pod| label(&pod.name)),
-            addresses: promised.addresses.iter().map(|promised| promised.address.ip()).collect(),
+            addresses: record.addresses().iter().map(IpNetwork::ip).collect(),
             ranges,
-            gateways: promised.gateways.iter().map(IpNetwork::ip).collect(),
+            gateways: gateways.iter().map(IpNetwork::ip).collect(),
             found: None,
         })
     }

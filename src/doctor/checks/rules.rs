@@ -18,6 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         missing,
     ),
     G::Rules.planned("table-incomplete", "our tables have all their rules", Broken, PLAN_OF_RULES),
+    G::Rules.planned("dns-guard", "only this node's pods learn of its name server", Warning, PLAN_OF_RULES),
     G::Rules.planned("masquerade-missing", "pods leave with the node's address", Broken, PLAN_OF_RULES),
     G::Rules.planned(
         "spoof-check-missing",

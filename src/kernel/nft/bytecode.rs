@@ -86,6 +86,8 @@ pub enum Instruction {
         port: u32,
     },
     Counter,
+    /// The packet gets no connection.
+    NoTrack,
     /// NFT_RT_TCPMSS.
     RouteMss {
         register: u32,
@@ -176,6 +178,7 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
         ],
         Expr::ClampMss => clamp_mss(),
         Expr::Counter => vec![Instruction::Counter],
+        Expr::NoTrack => vec![Instruction::NoTrack],
         Expr::Masquerade => vec![Instruction::Masquerade],
         Expr::Accept => verdict(VERDICT_ACCEPT, None),
         Expr::Drop => verdict(VERDICT_DROP, None),
@@ -199,6 +202,8 @@ fn load(field: Field, register: u32) -> Instruction {
         Field::Address(Family::V4, Side::Destination) => payload(NETWORK_HEADER, 16, 4),
         Field::Address(Family::V6, Side::Source) => payload(NETWORK_HEADER, 8, 16),
         Field::Address(Family::V6, Side::Destination) => payload(NETWORK_HEADER, 24, 16),
+        // RFC 826 with Ethernet and IPv4: the address that is asked for comes last.
+        Field::ArpTarget => payload(NETWORK_HEADER, 24, 4),
         Field::Ether(Side::Source) => payload(LINK_HEADER, 6, 6),
         Field::Ether(Side::Destination) => payload(LINK_HEADER, 0, 6),
         Field::Port(Side::Source) => payload(TRANSPORT_HEADER, 0, 2),
@@ -229,7 +234,7 @@ fn load_all(family: TableFamily, fields: &[Field]) -> Vec<Instruction> {
 /// Tables that see more than one network layer must ask which one a packet has before they look into its header.
 fn network_layer(family: TableFamily, of: Family) -> Vec<Instruction> {
     let (key, data) = match (family, of) {
-        (TableFamily::Ip | TableFamily::Ip6, _) => return Vec::new(),
+        (TableFamily::Ip | TableFamily::Ip6 | TableFamily::Arp, _) => return Vec::new(),
         (TableFamily::Inet, Family::V4) => (META_NFPROTO, vec![NFPROTO_IPV4]),
         (TableFamily::Inet, Family::V6) => (META_NFPROTO, vec![NFPROTO_IPV6]),
         (TableFamily::Bridge, Family::V4) => (META_PROTOCOL, ETHERTYPE_IPV4.to_be_bytes().to_vec()),

@@ -201,6 +201,8 @@ fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool)
                     _ => return None,
                 },
                 point: match hook.get_num().ok()? {
+                    0 if family == TableFamily::Arp => HookPoint::Input,
+                    1 if family == TableFamily::Arp => HookPoint::Output,
                     0 => HookPoint::Prerouting,
                     1 => HookPoint::Input,
                     2 => HookPoint::Forward,

@@ -42,13 +42,15 @@ impl TableFamily {
         match self {
             Self::Inet => 1,
             Self::Ip => 2,
+            Self::Arp => 3,
             Self::Bridge => 7,
             Self::Ip6 => 10,
         }
     }
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6].into_iter().find(|family| family.number() == number)
+        let all = [Self::Inet, Self::Ip, Self::Arp, Self::Bridge, Self::Ip6];
+        all.into_iter().find(|family| family.number() == number)
     }
 }
 
@@ -138,6 +140,8 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
             .nested_hook()
             .push_num(match hook.point {
                 HookPoint::Prerouting => 0,
+                // NF_ARP_IN, linux/netfilter_arp.h: this family numbers hooks of its own.
+                HookPoint::Input if table.family == TableFamily::Arp => 0,
                 HookPoint::Input => 1,
                 HookPoint::Forward => 2,
                 HookPoint::Output => 3,

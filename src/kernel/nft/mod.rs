@@ -39,6 +39,7 @@ pub(super) use loss::{GENERIC_HEADER, NEWGEN, loss};
 pub enum TableFamily {
     Inet,
     Ip,
+    Arp,
     Bridge,
     Ip6,
 }

@@ -47,6 +47,7 @@ impl fmt::Display for TableFamily {
         f.write_str(match self {
             Self::Inet => "inet",
             Self::Ip => "ip",
+            Self::Arp => "arp",
             Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
         })

@@ -41,6 +41,10 @@ app.kubernetes.io/component: {{ index . 2 }}
 {{- $_ := set $settings $setting (join "," .) -}}
 {{- end -}}
 {{- end -}}
+{{- /* The program takes IPv4 alone: of IPv6 pods ask the gateway. */ -}}
+{{- if and .Values.names.enabled (contains "." .Values.names.address) -}}
+{{- $_ := set $settings "dns" .Values.names.address -}}
+{{- end -}}
 {{- toYaml $settings -}}
 {{- end }}
 

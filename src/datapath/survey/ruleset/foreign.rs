@@ -91,7 +91,7 @@ pub(super) fn port(placed: &PlacedRule) -> Option<ForeignPort> {
         family: match placed.table.family {
             TableFamily::Ip => Some(Family::V4),
             TableFamily::Ip6 => Some(Family::V6),
-            TableFamily::Inet | TableFamily::Bridge => None,
+            TableFamily::Inet | TableFamily::Arp | TableFamily::Bridge => None,
         },
         place: format!("{} {}", placed.table, placed.chain),
     })
