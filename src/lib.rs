@@ -15,7 +15,8 @@
 //! `census`, `ground::observe`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules, settled}`, `hostports::{observe, apply, flows, missing,
 //! tables}` and `surplus::{observe, apply}` know the kernel; `mark`, `ground`, `plan`, `removal`, `surplus`, `step`, `firewall`,
 //! `hostports`, `hostports::plan` and what `alarm` makes of events are pure, as are all of `spec` and `cni`, every `config.rs` and every `want.rs`, the
-//! installer's decisions and the checks of the doctor. A test reads the arrows off the source.
+//! installer's decisions, the checks of the doctor, and names, zone, messages and cache of the name server. A test reads the
+//! arrows off the source.
 //!
 //! # The walk of one ADD
 //!

@@ -10,6 +10,7 @@ mod memory;
 mod ports;
 mod remains;
 mod report;
+mod sandboxes;
 mod step;
 
 use std::collections::{BTreeSet, HashSet};
@@ -22,9 +23,11 @@ pub use report::{Action, Change, Failure, Note, Report, Subject};
 pub use step::{Obstacle, Step};
 
 use rustix::io::Errno;
+use sandboxes::Sandboxes;
 
 use crate::Outcome;
 use crate::datapath::census;
+use crate::datapath::hostports::flows::Stale;
 use crate::datapath::session::Session;
 use crate::host::enter::enter;
 use crate::host::root::Root;
@@ -59,6 +62,9 @@ struct Options {
     /// Print one JSON object: {"version":1,"dry_run",…,"changes":[…],"failures":[…],"notes":[…]}
     #[arg(long)]
     json: bool,
+    /// What an ADD or DEL starts on a node with many flows: forget those of their host ports, and do nothing else
+    #[arg(long = portmap::ONLY_FLOWS.trim_start_matches('-'), hide = true, exclusive = true)]
+    only_flows: bool,
 }
 
 /// The options, for whoever describes them.
@@ -103,6 +109,8 @@ impl fmt::Display for Unable {
 
 impl std::error::Error for Unable {}
 
+const BUSY: &str = "an ADD or a DEL of it runs right now; left to that";
+
 /// Wrong words on the command line, and what could not run.
 const COULD_NOT_RUN: u8 = 2;
 
@@ -116,6 +124,9 @@ pub fn run(arguments: &[OsString]) -> Outcome {
     };
     if !rustix::process::geteuid().is_root() {
         return unable(&"smarter-cni reconcile: only root can look into pods; run it with sudo\n");
+    }
+    if options.only_flows {
+        return only_flows();
     }
     if let Err(why) = enter(&options.root) {
         return unable(&format_args!("smarter-cni reconcile: {why}\n"));
@@ -133,6 +144,16 @@ pub fn run(arguments: &[OsString]) -> Outcome {
             Outcome { status: error.status(), ..outcome }.logged(entry)
         }
     }
+}
+
+/// Behind whatever else the node has to do.
+fn only_flows() -> Outcome {
+    let _ = rustix::process::nice(10);
+    match boot() {
+        Ok(boot) => portmap::settle(&Records::at(Path::new(record::ROOT), boot)),
+        Err(error) => return unable(&format_args!("smarter-cni reconcile: {error}\n")),
+    }
+    Outcome::default()
 }
 
 fn unable(words: &dyn fmt::Display) -> Outcome {
@@ -153,7 +174,7 @@ pub fn plan_all(root: &Root) -> Result<Report, Unable> {
         located.map_or_else(|_| path.to_owned(), |here| here.to_string_lossy().into_owned())
     };
     let records = Records::at(&directory, boot()?).seen(seen);
-    Ok(pass_over(&scope, &records)?.with_paths_of_the_host(root))
+    Ok(pass_over(&scope, &records, root)?.with_paths_of_the_host(root))
 }
 
 /// One reconcile, for the command line and for whoever watches. Needs CAP_NET_ADMIN; without the right to enter pods'
@@ -162,14 +183,14 @@ pub fn pass(scope: &Scope) -> Result<Report, Unable> {
     if is_elsewhere() {
         return Err(Unable::Run(format!("nothing is done from here: {COME_HERE} reconcile")));
     }
-    pass_over(scope, &Records::at(Path::new(record::ROOT), boot()?))
+    pass_over(scope, &Records::at(Path::new(record::ROOT), boot()?), &Root::at("/"))
 }
 
 fn boot() -> Result<BootId, Unable> {
     BootId::current().map_err(|error| Unable::Run(format!("which boot is this? {error}")))
 }
 
-fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
+fn pass_over(scope: &Scope, records: &Records, root: &Root) -> Result<Report, Unable> {
     let session = Session::open(None).map_err(|error| Unable::Run(error.to_string()))?;
     let mut session = session.of_boot(records.boot());
     let all = records.all().map_err(|error| match error.errno() {
@@ -190,8 +211,12 @@ fn pass_over(scope: &Scope, records: &Records) -> Result<Report, Unable> {
         alone: None,
         recalled: Vec::new(),
         beside: false,
+        stale: Stale::default(),
+        root: root.clone(),
+        sandboxes: Sandboxes::default(),
     };
     pass.walk(all);
+    pass.forget_flows();
     Ok(pass.report)
 }
 
@@ -227,6 +252,11 @@ struct Pass<'a> {
     recalled: Vec<Record>,
     /// Another one has it, and does not end.
     beside: bool,
+    /// Of ports that were opened again.
+    stale: Stale,
+    /// Where the host's `/` is, and with it its runtimes.
+    root: Root,
+    sandboxes: Sandboxes,
 }
 
 /// What an attachment is to a repair.
@@ -236,6 +266,8 @@ enum Standing {
     Dead,
     /// Its ADD runs, or was interrupted: the runtime was never told of it, and will send another ADD or a DEL.
     Unfinished,
+    /// No runtime knows it: if that is still so at a later look, it is dead.
+    Abandoned,
     /// Left alone, and why.
     Unclear(String),
 }
@@ -252,6 +284,7 @@ impl Pass<'_> {
                 Standing::Living => living.push(record),
                 Standing::Dead => dead.push(record),
                 Standing::Unfinished => self.note_interrupted(&record),
+                Standing::Abandoned => self.report.abandoned(&Subject::of(&record)),
                 Standing::Unclear(why) => {
                     self.report.note(&Subject::of(&record), format!("left alone: {why}"));
                 }
@@ -283,8 +316,11 @@ impl Pass<'_> {
 
     fn standing(&mut self, record: &Record) -> Standing {
         match holders::whereabouts(record) {
-            Whereabouts::Here if record.complete => Standing::Living,
-            Whereabouts::Here => Standing::Unfinished,
+            Whereabouts::Here => self.abandoned(record).unwrap_or(if record.complete {
+                Standing::Living
+            } else {
+                Standing::Unfinished
+            }),
             Whereabouts::Unclear(_) if !record.complete => Standing::Unfinished,
             Whereabouts::Unclear(why) => Standing::Unclear(why),
             Whereabouts::Gone if self.now < record.created() + GRACE => Standing::Unfinished,
@@ -296,16 +332,45 @@ impl Pass<'_> {
         }
     }
 
-    /// A first look, without a lock: `None` when there is nothing to do and nothing to say. What it finds wrong may be what a
-    /// DEL does just now: it is forgotten, and counts only if it is still so with the record's lock and the record read again.
-    fn glance<T>(&mut self, look: impl FnOnce(&mut Self) -> Option<Vec<T>>) -> Option<Vec<T>> {
+    /// A first look, without a lock: false when there is nothing to do and nothing to say. What it finds wrong may be what a
+    /// DEL does just now: it is forgotten, and counts only if it is still so with the record's lock and the record read again,
+    /// or in a dry run [`Self::beside_verbs`].
+    fn glance<T>(&mut self, look: impl FnOnce(&mut Self) -> Option<Vec<T>>) -> bool {
         let known = self.report.failures.len();
         let found = look(self);
         let is_troubled = self.report.failures.len() > known;
-        if !self.scope.dry_run {
+        self.report.failures.truncate(known);
+        is_troubled || found.is_some_and(|steps| !steps.is_empty())
+    }
+
+    /// The second look of a dry run, which holds no lock: `None` when a verb works on the attachment, or did since the first
+    /// one. What verbs change under the record's lock is not theirs any more if after the look nobody has that lock and the
+    /// record is still there: a DEL forgets it last. Ports are changed under the node's lock alone, which is waited for.
+    fn beside_verbs<T>(
+        &mut self,
+        record: &Record,
+        standing: &Standing,
+        look: impl FnOnce(&mut Self, &Record) -> Option<Vec<T>>,
+    ) -> Option<Vec<T>> {
+        let _node = match (record.plugin == portmap::PLUGIN).then(|| self.records.beside_node()) {
+            Some(Err(_)) => {
+                self.report.note(&Subject::of(record), BUSY);
+                return None;
+            }
+            held => held,
+        };
+        let again = self.read_again(record, standing)?;
+        let known = self.report.failures.len();
+        let found = look(self, &again);
+        let busy = self.records.is_locked(&again.id, &again.plugin);
+        if busy || self.read_again(&again, standing).is_none() {
             self.report.failures.truncate(known);
+            if busy {
+                self.report.note(&Subject::of(record), BUSY);
+            }
+            return None;
         }
-        found.or_else(|| is_troubled.then(Vec::new)).filter(|steps| is_troubled || !steps.is_empty())
+        found
     }
 
     /// The record's lock and the record as it is then, for a change. `None` when there is nothing to change any more, or a
@@ -318,7 +383,7 @@ impl Pass<'_> {
         let lock = match self.records.try_lock(&record.id, &record.plugin) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
-                self.report.note(&subject, "an ADD or a DEL of it runs right now; left to that");
+                self.report.note(&subject, BUSY);
                 return None;
             }
             Err(error) => {
@@ -332,7 +397,12 @@ impl Pass<'_> {
 
     /// The record as it is now, if it still stands as it did.
     fn read_again(&mut self, record: &Record, standing: &Standing) -> Option<Record> {
-        let again = self.records.read(&record.id, &record.plugin).ok().flatten()?;
+        let again = self.records.read(&record.id, &record.plugin).ok().flatten();
+        let recalled = || {
+            let is_it = |known: &&Record| known.id == record.id && known.plugin == record.plugin;
+            self.recalled.iter().find(is_it).cloned()
+        };
+        let again = again.or_else(recalled)?;
         (self.standing(&again) == *standing).then_some(again)
     }
 
@@ -363,6 +433,15 @@ impl Pass<'_> {
             }
         }
         !self.beside
+    }
+
+    /// Of all ports together, and without a lock; with what ADDs and DELs left to be done.
+    fn forget_flows(&mut self) {
+        if !self.scope.dry_run {
+            self.alone = None;
+            std::mem::take(&mut self.stale).forget();
+            portmap::settle(self.records);
+        }
     }
 
     /// Steps of a dry run; what was listed for another attachment already is left out.

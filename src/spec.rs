@@ -61,6 +61,16 @@ impl Attachment {
         near.or_else(of_family).map(IpNetwork::ip)
     }
 
+    /// Whether frames of the one reach the other: on one bridge, in one VLAN, and not isolated from each other.
+    pub fn may_reach(&self, other: &Self) -> bool {
+        // A port without VLANs of its own is in the bridge's default one.
+        let untagged = |port: &Port| port.vlans.as_ref().and_then(|vlans| vlans.native).map_or(1, VlanId::id);
+        self.bridge.name == other.bridge.name
+            && untagged(&self.port) == untagged(&other.port)
+            && self.port.name != other.port.name
+            && !(self.port.isolated && other.port.isolated)
+    }
+
     /// Whether any IPv6 address is wanted; without one nothing of IPv6 is touched in the pod.
     pub fn has_ipv6(&self) -> bool {
         self.pod.addresses.iter().any(IpNetwork::is_ipv6)

@@ -19,7 +19,7 @@ use super::{names, rules};
 use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use crate::kernel::route::RouteEntry;
 use crate::kernel::vlan::PortVlan;
-use crate::kernel::{self, address, conntrack, link, neighbour, route, sysctl, vlan};
+use crate::kernel::{self, address, conntrack, link, neighbour, netconf, route, sysctl, vlan};
 use crate::net::{IfName, Mac, Route};
 
 /// As long as the plugins we replace wait for the host end, and for duplicate address detection.
@@ -180,6 +180,10 @@ fn run_in_pod(pod: &mut PodSide, step: &Step) -> kernel::Result<()> {
         Step::PodSysctl { key, value, required } => {
             let written = pod.visit(|| sysctl::write(key, value))?;
             if *required { optional(written) } else { written.or_else(ignore) }
+        }
+        Step::PodArpNotify { link } => {
+            let index = pod.side.index(link)?;
+            netconf::notify_arp(&mut pod.side.route, index, link.as_str()).or_else(ignore)
         }
         Step::PodAddress { link, address } => {
             let index = pod.side.index(link)?;

@@ -8,6 +8,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::mark::VethMark;
 use super::session::Session;
 use crate::kernel::link::Link;
@@ -101,6 +103,21 @@ fn other_end_in(netns: &Netns, port: &MarkedPort) -> kernel::Result<bool> {
     Ok(link.is_some_and(|link| link.kind.as_deref() == Some("veth") && link.peer == Some(port.index)))
 }
 
+/// Device and inode of every network namespace in which a process lives. One that is only mounted, or held open, is not among
+/// them. `NotAll` also where the processes of the node are not seen.
+pub fn inhabited() -> Result<HashSet<(u64, u64)>, NotAll> {
+    let mut inhabited = HashSet::new();
+    for path in processes() {
+        match rustix::fs::stat(&path) {
+            Ok(stat) => _ = inhabited.insert((stat.st_dev, stat.st_ino)),
+            // Ended meanwhile, or a zombie.
+            Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(_) => return Err(NotAll),
+        }
+    }
+    if inhabited.is_empty() { Err(NotAll) } else { Ok(inhabited) }
+}
+
 /// Every address that some network namespace carries: those pinned by a mount and those of any process.
 pub fn carried_addresses() -> HashSet<IpAddr> {
     let mut seen = HashSet::new();
@@ -124,11 +141,16 @@ fn addresses_in(netns: &Netns) -> kernel::Result<Vec<IpAddr>> {
 }
 
 fn namespace_paths() -> Vec<PathBuf> {
-    let entries =
-        |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let pinned = PINNED.iter().flat_map(|directory| entries(directory));
-    let processes = entries("/proc").filter(|path| path.file_name().is_some_and(is_number));
-    pinned.chain(processes.map(|process| process.join("ns/net"))).collect()
+    PINNED.iter().flat_map(|directory| entries(directory)).chain(processes()).collect()
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let numbers = entries("/proc").filter(|path| path.file_name().is_some_and(is_number));
+    numbers.map(|process| process.join("ns/net"))
+}
+
+fn entries(directory: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn is_number(name: &std::ffi::OsStr) -> bool {

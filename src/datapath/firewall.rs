@@ -5,6 +5,7 @@
 //! out where forwarding was off before us.
 
 pub mod accepts;
+pub mod flows;
 pub mod guard;
 pub mod legacy;
 pub mod observe;
@@ -25,6 +26,7 @@ use super::plan::Have;
 use super::step::Step;
 use crate::net::{Family, IfName};
 use crate::spec::Attachment;
+use crate::text::typed;
 
 /// What the kernel has. `observe` fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,14 +72,17 @@ impl ChainName {
         format!("{program}{flavour}{table}")
     }
 
-    /// `inet firewalld`
+    /// `inet firewalld`, as it is typed: whoever made the table could call it as they liked.
     pub fn table_words(&self) -> String {
-        let family = match self.family {
+        format!("{} {}", self.family_word(), typed(&self.table))
+    }
+
+    fn family_word(&self) -> &'static str {
+        match self.family {
             None => "inet",
             Some(Family::V4) => "ip",
             Some(Family::V6) => "ip6",
-        };
-        format!("{family} {}", self.table)
+        }
     }
 
     pub fn sees(&self, family: Family) -> bool {
@@ -87,7 +92,7 @@ impl ChainName {
 
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.table_words(), self.chain)
+        write!(f, "{} {} {}", self.family_word(), self.table, self.chain)
     }
 }
 

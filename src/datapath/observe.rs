@@ -13,7 +13,7 @@ use super::{firewall, switches};
 use super::{names, rules};
 use crate::kernel::link::{Link, OperState};
 use crate::kernel::nft::Listing;
-use crate::kernel::{self, address, link, route, sysctl, vlan};
+use crate::kernel::{self, address, link, netconf, route, vlan};
 use crate::net::{AttachmentId, Family, IfName, Mac, Route, network_of};
 use crate::spec::{Attachment, Gateway, Pod};
 
@@ -57,7 +57,7 @@ pub fn observe(
     };
     // A pod may give itself another MAC; it was promised one.
     let pod_mac = want.pod.mac.or_else(|| pod.as_ref().filter(|_| connected).and_then(|pod| pod.mac));
-    let forwarding = observe_forwarding(&want.forwarding)?;
+    let forwarding = observe_forwarding(&mut session.node, &want.forwarding)?;
     let listing = &mut Listing::default();
     let firewall = observe_firewall(session, listing, want, &forwarding, complete)?;
     let have = Have {
@@ -135,18 +135,13 @@ fn observe_bridge(
         mtu: link.mtu,
         up: link.up,
         promiscuous: link.promiscuous,
-        accepts_advertisements: accepts_advertisements(&want.bridge.name)?,
+        // A node without IPv6 takes none.
+        accepts_advertisements: link.accept_ra.is_some_and(|accepts| accepts != 0),
         alias: link.alias,
         mac_changed: false,
         addresses,
         needed: if strange { needed() } else { Vec::new() },
     })
-}
-
-/// A node without IPv6 takes none.
-fn accepts_advertisements(bridge: &IfName) -> kernel::Result<bool> {
-    let value = sysctl::read(&format!("net/ipv6/conf/{bridge}/accept_ra"))?;
-    Ok(value.is_some_and(|value| value != "0"))
 }
 
 fn is_link_local(address: IpNetwork) -> bool {
@@ -269,10 +264,10 @@ fn as_route(entry: &route::RouteEntry) -> Route {
     }
 }
 
-fn observe_forwarding(families: &[Family]) -> kernel::Result<Vec<Family>> {
+fn observe_forwarding(node: &mut Side, families: &[Family]) -> kernel::Result<Vec<Family>> {
     let mut on = Vec::new();
     for family in families {
-        if sysctl::read(forwarding_key(*family))?.as_deref() == Some("1") {
+        if netconf::forwards(&mut node.route, *family)? {
             on.push(*family);
         }
     }

@@ -384,7 +384,7 @@ fn plan_sysctls(want: &Attachment, steps: &mut Vec<Step>) {
         }
         set(format!("net/ipv6/conf/{name}/ndisc_notify"), "1", false);
     }
-    set(format!("net/ipv4/conf/{name}/arp_notify"), "1", false);
+    steps.push(Step::PodArpNotify { link: name.clone() });
 }
 
 impl PodHave {

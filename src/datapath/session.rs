@@ -1,9 +1,10 @@
 //! The sockets and namespaces of one run: the node's side always, the pod's side where there is a pod.
 //!
 //! Opened once, because a netlink socket stays in the namespace where it was opened: one visit to the pod's namespace
-//! serves all link, address and route work. Remembers the links it has seen, and nothing else.
+//! serves all link, address and route work. Remembers the links it has seen, and which chains of
+//! others need nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 pub use crate::kernel::Error;
 pub use crate::kernel::link::Link;
@@ -76,6 +77,9 @@ pub struct Session {
     pub pod: Option<PodSide>,
     netfilter: Option<Socket>,
     boot: Option<BootId>,
+    /// Chains of others that were read in this session and need nothing, as they look from afar. Of a hundred pods the first
+    /// reads ten thousand rules, and the others do not.
+    pub(super) settled: HashSet<u64>,
 }
 
 #[derive(Debug)]
@@ -103,7 +107,7 @@ impl Session {
     pub fn open(netns: Option<Netns>) -> kernel::Result<Self> {
         let node = Side::new(Socket::route()?);
         let pod = netns.map(PodSide::open).transpose()?;
-        Ok(Self { node, pod, netfilter: None, boot: None })
+        Ok(Self { node, pod, netfilter: None, boot: None, settled: HashSet::new() })
     }
 
     /// For whoever knows which boot this is: then nobody asks again.

@@ -139,6 +139,10 @@ pub enum Step {
         value: &'static str,
         required: bool,
     },
+    /// The kernel tells the neighbours when an address comes up: before one does.
+    PodArpNotify {
+        link: IfName,
+    },
     PodAddress {
         link: IfName,
         address: IpNetwork,
@@ -227,6 +231,7 @@ impl Step {
             self,
             Self::CreateVeth { .. }
                 | Self::PodSysctl { .. }
+                | Self::PodArpNotify { .. }
                 | Self::PodAddress { .. }
                 | Self::PodUp { .. }
                 | Self::PodSettle { .. }
@@ -242,6 +247,7 @@ impl Step {
         matches!(
             self,
             Self::PodSysctl { .. }
+                | Self::PodArpNotify { .. }
                 | Self::PodAddress { .. }
                 | Self::PodUp { .. }
                 | Self::PodSettle { .. }
@@ -331,6 +337,7 @@ impl Step {
             | Self::SpoofCheck { .. }
             | Self::RemoveSpoofCheck { .. }
             | Self::PodSysctl { .. }
+            | Self::PodArpNotify { .. }
             | Self::PodAddress { .. }
             | Self::PodUp { .. }
             | Self::PodRoute { .. }

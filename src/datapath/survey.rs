@@ -8,7 +8,6 @@ pub mod ruleset;
 pub mod trial;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
@@ -23,7 +22,7 @@ pub use crate::kernel::address::Address;
 pub use crate::kernel::link::{Link, OperState};
 pub use crate::kernel::neighbour::Neighbour;
 pub use crate::kernel::netns::OpenError;
-pub use crate::kernel::route::{MAIN, RouteEntry};
+pub use crate::kernel::route::{MAIN, Question, Refusal, RouteEntry, Way};
 pub use crate::kernel::rule::{Action, PolicyRule};
 
 /// Links, addresses, routes and neighbours of one network namespace.
@@ -119,16 +118,22 @@ impl Network {
     }
 }
 
-/// Through which link the kernel would send a packet of the node to each address, rules and all tables considered.
-pub fn ways_to(addresses: &[IpAddr]) -> kernel::Result<Vec<Option<u32>>> {
-    let mut socket = Socket::route()?;
-    addresses.iter().map(|address| route::link_towards(&mut socket, *address)).collect()
+/// What the kernel would do with each packet, rules and all tables considered; in a pod's namespace, or in that of whoever
+/// asks.
+pub fn look_up(netns: Option<&Netns>, questions: &[Question]) -> kernel::Result<Vec<Way>> {
+    if questions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut socket = match netns {
+        Some(netns) => netns.visit(Socket::route)??,
+        None => Socket::route()?,
+    };
+    questions.iter().map(|question| route::look_up(&mut socket, question)).collect()
 }
 
-/// What `iptables-legacy -S` prints of the filter table; `None` where that table is not loaded.
-pub fn legacy_listing(family: Family) -> Option<kernel::Result<String>> {
-    let loaded = legacy::is_loaded(filter::loaded_tables(family), "filter");
-    loaded.then(|| legacy::run(filter::program(family), &["-S".to_owned()]))
+/// What `iptables-legacy -S` prints of a table, which must be loaded: being asked for one the program loads it.
+pub fn legacy_listing(family: Family, table: &str) -> kernel::Result<String> {
+    legacy::run(filter::program(family), &["-t".to_owned(), table.to_owned(), "-S".to_owned()])
 }
 
 /// A switch of the kernel by its path below `/proc/sys`, such as `net/ipv4/ip_forward`; `None` where it has none.

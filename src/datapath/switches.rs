@@ -53,7 +53,7 @@ pub fn listeners(node: &mut Side, want: &Attachment) -> kernel::Result<Vec<IfNam
         if ours || name.as_str() == "lo" || firewall::inside(want).contains(&name) {
             continue;
         }
-        if sysctl::read(&format!("net/ipv6/conf/{name}/accept_ra"))?.as_deref() == Some("1") {
+        if link.accept_ra == Some(1) {
             found.push(name);
         }
     }

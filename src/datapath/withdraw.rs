@@ -59,6 +59,7 @@ fn family_word(family: TableFamily) -> &'static str {
         TableFamily::Arp => "arp",
         TableFamily::Bridge => "bridge",
         TableFamily::Inet => "inet",
+        TableFamily::Netdev => "netdev",
     }
 }
 

@@ -1,9 +1,13 @@
 //! What fuzz targets reach of this room: messages, names, the zone.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::cache::Cache;
+use super::forward::reply::{Asked, judge};
 use super::message::{self, DATAGRAM, Query, Told};
 use super::name::{Label, Name};
+use super::upstreams::resolv_conf;
 use super::zone::{Contents, Look, Pod, Zone};
 
 /// A client's message. Whatever is answered is a message of the same number, and fits.
@@ -40,6 +44,29 @@ pub fn answer(bytes: &[u8]) {
         message::cut(&mut cut, limit);
         assert!(cut.len() <= limit, "{} bytes", cut.len());
     }
+}
+
+/// What an upstream says to a question of ours, and what a predecessor hands over. What is taken is taken again when it is
+/// handed over once more.
+pub fn upstream(bytes: &[u8]) {
+    let question = bytes.get(12..).and_then(|rest| {
+        let name = rest.iter().position(|byte| *byte == 0)?;
+        rest.get(..name + 5)
+    });
+    if let Some(question) = question {
+        let id = u16::from_be_bytes([bytes[0], bytes[1]]);
+        for (edns, dnssec) in [(false, false), (true, false), (true, true)] {
+            let _ = judge(bytes, &Asked { id, question, edns, dnssec });
+        }
+    }
+    let now = Duration::from_hours(1000);
+    let mut first = Cache::new(1 << 20, Duration::from_hours(72));
+    first.import(bytes, now);
+    let exported = first.export(now);
+    let mut second = Cache::new(1 << 20, Duration::from_hours(72));
+    second.import(&exported, now);
+    assert_eq!(second.export(now), exported);
+    let _ = resolv_conf(&String::from_utf8_lossy(bytes));
 }
 
 fn zone() -> Zone {

@@ -137,21 +137,34 @@ pub(crate) struct Addresses<'z> {
 
 impl<'z> Addresses<'z> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = IpAddr> + 'z {
-        let [v4, v6] = [self.v4, self.v6].map(|wanted| if wanted { usize::MAX } else { 0 });
-        let of = move |group: &'z Group| {
-            let fours = group.v4.iter().take(v4).copied().map(IpAddr::V4);
-            fours.chain(group.v6.iter().take(v6).copied().map(IpAddr::V6))
-        };
-        let count = self.count();
+        let all = self.in_order();
+        let count = all.clone().count();
         let first = self.turn.checked_rem(count).unwrap_or(0);
-        self.groups.iter().flat_map(of).cycle().skip(first).take(count)
+        all.cycle().skip(first).take(count)
     }
 
-    fn count(&self) -> usize {
-        let of = |group: &Group| {
-            (if self.v4 { group.v4.len() } else { 0 }) + (if self.v6 { group.v6.len() } else { 0 })
-        };
-        self.groups.iter().map(of).sum()
+    /// Each once, also where pods of two namespaces are said to have it.
+    fn in_order(&self) -> impl Iterator<Item = IpAddr> + Clone + 'z {
+        let groups = self.groups;
+        let [v4, v6] = [self.v4, self.v6].map(|wanted| if wanted { usize::MAX } else { 0 });
+        groups.iter().enumerate().flat_map(move |(at, group)| {
+            let before = groups.get(..at).unwrap_or_default();
+            let fours = group
+                .v4
+                .iter()
+                .take(v4)
+                .filter(move |own| !before.iter().any(|other| other.v4.contains(own)));
+            let sixes = group
+                .v6
+                .iter()
+                .take(v6)
+                .filter(move |own| !before.iter().any(|other| other.v6.contains(own)));
+            fours.copied().map(IpAddr::V4).chain(sixes.copied().map(IpAddr::V6))
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_order().next().is_none()
     }
 }
 
@@ -208,7 +221,7 @@ impl Zone {
                 // RFC 8482: any of them is an answer to the question for all.
                 let (v4, v6) = (kind != Rtype::AAAA, kind != Rtype::A);
                 let addresses = Addresses { groups, v4, v6, turn };
-                if addresses.count() == 0 { Records::None } else { Records::Addresses(addresses) }
+                if addresses.is_empty() { Records::None } else { Records::Addresses(addresses) }
             }
             _ => Records::None,
         };

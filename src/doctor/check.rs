@@ -125,10 +125,12 @@ pub enum Need {
     Runtime,
     /// What `reconcile` would do.
     Plan,
+    /// Rules and routes on the way of pods' packets.
+    Flows,
 }
 
 impl Need {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Scratch,
         Self::Network,
         Self::Filter,
@@ -139,6 +141,7 @@ impl Need {
         Self::Packets,
         Self::Runtime,
         Self::Plan,
+        Self::Flows,
     ];
 }
 

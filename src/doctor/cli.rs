@@ -63,7 +63,7 @@ pub(super) struct Options {
     /// Where plugins are, as often as there are places; otherwise where the runtimes look for them
     #[arg(long, value_name = "DIR")]
     pub(super) bin_dir: Vec<PathBuf>,
-    /// Also send packets from inside the pods: do their gateways answer, and packets that fill the MTU?
+    /// Also send packets between pods, node and router (TCP, UDP, ICMP), of which some fill the MTU
     #[arg(long)]
     pub(super) probe: bool,
     /// The range that the cluster gave this node (podCIDR)

@@ -83,6 +83,8 @@ pub(super) fn faults(plan: &Report, gone: &[Family]) -> Vec<Fault> {
     for failure in &plan.failures {
         faults.extend(obstacle(failure, gone));
     }
+    let abandoned = plan.notes.iter().filter(|note| note.abandoned);
+    faults.extend(abandoned.map(|note| remains::abandoned(&note.subject)));
     faults
 }
 

@@ -180,10 +180,11 @@ impl Report {
                 Err(Pass::Unknown(why)) => rows.push(row("unknown", "", why, "")),
                 Ok(findings) if findings.is_empty() => rows.push(row("ok", "", "", "")),
                 Ok(findings) => rows.extend(findings.iter().map(|finding| match finding {
-                    Finding::Problem { object, found, fix } if check.severity == Severity::Info => {
-                        row("note", object, found, fix)
+                    Finding::Problem { object, found, fix } => {
+                        let status = if check.severity == Severity::Info { "note" } else { "problem" };
+                        // What is so on a healthy node would say the opposite here.
+                        Row { title: found, ..row(status, object, found, fix) }
                     }
-                    Finding::Problem { object, found, fix } => row("problem", object, found, fix),
                     Finding::Unknown { object, why } => row("unknown", object, why, ""),
                 })),
             }

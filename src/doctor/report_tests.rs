@@ -107,8 +107,8 @@ fn a_machine_gets_every_check_with_its_status() {
         concat!(
             r#"{"findings":["#,
             r#"{"fix":"","found":"","group":"kernel","id":"kernel-veth","object":"","severity":"broken","status":"ok","title":"the kernel makes veth pairs"},"#,
-            r#"{"fix":"sysctl -w net.ipv4.ip_forward=1","found":"net.ipv4.ip_forward is 0: pods reach nothing beyond the node","group":"host","id":"forwarding","object":"sysctl net.ipv4.ip_forward","severity":"broken","status":"problem","title":"the node forwards for its pods"},"#,
-            r#"{"fix":"add this line to /etc/dhcpcd.conf\ndenyinterfaces veth*","found":"dhcpcd takes it for an uplink: /etc/dhcpcd.conf has no denyinterfaces that names it","group":"host","id":"manager-dhcpcd","object":"interface veth*","severity":"warning","status":"problem","title":"dhcpcd leaves pods' interfaces alone"},"#,
+            r#"{"fix":"sysctl -w net.ipv4.ip_forward=1","found":"net.ipv4.ip_forward is 0: pods reach nothing beyond the node","group":"host","id":"forwarding","object":"sysctl net.ipv4.ip_forward","severity":"broken","status":"problem","title":"net.ipv4.ip_forward is 0: pods reach nothing beyond the node"},"#,
+            r#"{"fix":"add this line to /etc/dhcpcd.conf\ndenyinterfaces veth*","found":"dhcpcd takes it for an uplink: /etc/dhcpcd.conf has no denyinterfaces that names it","group":"host","id":"manager-dhcpcd","object":"interface veth*","severity":"warning","status":"problem","title":"dhcpcd takes it for an uplink: /etc/dhcpcd.conf has no denyinterfaces that names it"},"#,
             r#"{"fix":"","found":"no address was leased since the boot","group":"leases","id":"lease-dead","object":"","severity":"warning","status":"skipped","title":"no lease belongs to a pod that is gone"},"#,
             r#"{"fix":"","found":"enter a network namespace: operation not permitted","group":"pods","id":"pod-address","object":"pod default/web-0","severity":"broken","status":"unknown","title":"every pod has its addresses"}],"#,
             r#""summary":{"broken":1,"notes":0,"ok":1,"skipped":1,"unknown":1,"warnings":1},"version":1}"#,

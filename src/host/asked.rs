@@ -1,12 +1,13 @@
-//! The runtimes of the host, and where those that run look by their own word. Files can mislead: other files may have been
+//! The runtimes of the host: where those that run look by their own word, and which sandboxes they have. Files can mislead: other files may have been
 //! named on the command line, or two releases make different things of the same ones.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cri::{self, Cni};
 use super::root::Root;
-use super::runtimes::{self, Found, Places, Runtime};
+use super::runtimes::{self, Found, Kind, Places, Runtime};
 
 /// Looks the host over, and asks each runtime that listens; `patience` is for one of them.
 pub fn find(root: &Root, patience: Duration) -> Found {
@@ -19,6 +20,15 @@ pub fn find(root: &Root, patience: Duration) -> Found {
         }
     }
     found
+}
+
+/// What each runtime of the host that has a socket says which sandboxes it has; `patience` is for one of them.
+pub fn sandboxes(root: &Root, patience: Duration) -> Vec<(Kind, Result<HashSet<String>, cri::Error>)> {
+    let listed = |runtime: Runtime| {
+        let socket = root.locate(&runtime.socket).ok().filter(|socket| socket.exists())?;
+        Some((runtime.kind, cri::sandboxes(&socket, patience)))
+    };
+    runtimes::find(root).runtimes.into_iter().filter_map(listed).collect()
 }
 
 /// Of the places that its files can mean the one in which it looks, if that is any of them.
@@ -53,7 +63,6 @@ fn as_it_says(runtime: Runtime, said: &Cni, same: &dyn Fn(&Path, &Path) -> bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::runtimes::Kind;
 
     fn runtime() -> Runtime {
         Runtime {

@@ -1,7 +1,7 @@
-//! What a container runtime says of itself over CRI, the interface of kubelet: whether it is ready, and which networks it has
-//! loaded from where.
+//! What a container runtime says of itself over CRI, the interface of kubelet: whether it is ready, which networks it has
+//! loaded from where, and which sandboxes it has.
 //!
-//! For installation and doctor; nothing on the way of a pod comes here. Asks and never changes anything.
+//! For installation, doctor and reconcile; nothing on the way of a pod comes here. Asks and never changes anything.
 
 mod connection;
 mod frame;
@@ -11,6 +11,7 @@ mod message;
 mod reply;
 mod verbose;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +20,10 @@ use prost::Message as _;
 
 use connection::Connection;
 pub use loaded::{Loaded, Wanted, network_loaded};
-use message::{RuntimeCondition, StatusRequest, StatusResponse, VersionRequest, VersionResponse};
+use message::{
+    ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, RuntimeCondition, StatusRequest,
+    StatusResponse, VersionRequest, VersionResponse,
+};
 use reply::Answer;
 pub use verbose::{Cni, Network};
 
@@ -138,7 +142,14 @@ pub fn status(socket: &Path, patience: Duration) -> Result<Status, Error> {
     ask(socket, patience).map_err(|reason| Error { socket: socket.to_owned(), reason })
 }
 
-/// The same, of whoever is at the other end of a stream: for fuzz targets, which are both ends.
+/// The IDs of all sandboxes that the runtime at `socket` knows, also of those that run no more. One that is being made is not
+/// among them: containerd and CRI-O list a sandbox once it is complete.
+pub fn sandboxes(socket: &Path, patience: Duration) -> Result<HashSet<String>, Error> {
+    let listed = Connection::open(socket, patience).and_then(|mut connection| list(&mut connection));
+    listed.map_err(|reason| Error { socket: socket.to_owned(), reason })
+}
+
+/// The same as [`status`], of whoever is at the other end of a stream: for fuzz targets, which are both ends.
 #[cfg(fuzzing)]
 pub fn status_over(stream: std::os::unix::net::UnixStream, patience: Duration) -> Result<Status, Reason> {
     questions(Connection::over(stream, std::time::Instant::now() + patience, patience)?)
@@ -150,20 +161,32 @@ fn ask(socket: &Path, patience: Duration) -> Result<Status, Reason> {
 
 fn questions(mut connection: Connection) -> Result<Status, Reason> {
     let request = StatusRequest { verbose: true }.encode_to_vec();
+    let (service, message) = answered(&mut connection, "Status", &request)?;
+    let status = of(StatusResponse::decode(&message[..]).map_err(|_| nonsense("status"))?)?;
+    let (name, version) = version(&mut connection, &service).unwrap_or_default();
+    Ok(Status { name, version, ..status })
+}
+
+fn list(connection: &mut Connection) -> Result<HashSet<String>, Reason> {
+    let (_, message) = answered(connection, "ListPodSandbox", &ListPodSandboxRequest {}.encode_to_vec())?;
+    let listed = ListPodSandboxResponse::decode(&message[..]).map_err(|_| nonsense("list of sandboxes"))?;
+    let id = |item: &Vec<u8>| {
+        let sandbox = PodSandbox::decode(&item[..]).ok().filter(|sandbox| !sandbox.id.is_empty());
+        sandbox.map(|sandbox| sandbox.id).ok_or_else(|| nonsense("list of sandboxes"))
+    };
+    listed.items.iter().map(id).collect()
+}
+
+/// The answer to a question, and the name of the service that knew it.
+fn answered(connection: &mut Connection, method: &str, request: &[u8]) -> Result<(String, Vec<u8>), Reason> {
     let mut nobody = String::new();
     for package in PACKAGES {
         let service = format!("{package}.RuntimeService");
-        let message = match connection.call(&format!("{service}/Status"), &request)? {
-            Answer::Message(message) => message,
-            Answer::Refusal { code: UNIMPLEMENTED, message } => {
-                nobody = message;
-                continue;
-            }
+        match connection.call(&format!("{service}/{method}"), request)? {
+            Answer::Message(message) => return Ok((service, message)),
+            Answer::Refusal { code: UNIMPLEMENTED, message } => nobody = message,
             Answer::Refusal { code, message } => return Err(Reason::Refused { code, message }),
-        };
-        let status = of(StatusResponse::decode(&message[..]).map_err(|_| nonsense())?)?;
-        let (name, version) = version(&mut connection, &service).unwrap_or_default();
-        return Ok(Status { name, version, ..status });
+        }
     }
     Err(Reason::NotCri(nobody))
 }
@@ -183,7 +206,7 @@ fn version(connection: &mut Connection, service: &str) -> Option<(String, String
 fn of(response: StatusResponse) -> Result<Status, Reason> {
     let conditions = response.status.unwrap_or_default().conditions;
     let condition = |bytes: &Vec<u8>| {
-        let condition = RuntimeCondition::decode(&bytes[..]).map_err(|_| nonsense())?;
+        let condition = RuntimeCondition::decode(&bytes[..]).map_err(|_| nonsense("status"))?;
         let RuntimeCondition { kind, status: met, reason, message } = condition;
         Ok(Condition { kind, met, reason, message })
     };
@@ -191,6 +214,6 @@ fn of(response: StatusResponse) -> Result<Status, Reason> {
     Ok(Status { conditions, cni: verbose::cni(&response.info), ..Status::default() })
 }
 
-fn nonsense() -> Reason {
-    garbage("its status makes no sense")
+fn nonsense(what: &str) -> Reason {
+    Reason::Garbage(format!("its {what} makes no sense"))
 }

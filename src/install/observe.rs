@@ -42,6 +42,7 @@ pub(super) fn observe(
         damaged_cache: damaged_cache(root, network)?,
         ..Have::default()
     };
+    leftovers_in(root, Path::new(installation::DIRECTORY), &mut have.leftovers)?;
     for path in resolved(root, bin_dirs)? {
         let dir = bin_dir(root, program, path, &mut have.leftovers)?;
         have.bin_dirs.push(dir);

@@ -10,6 +10,7 @@ pub mod legacy;
 pub mod link;
 mod modules;
 pub mod neighbour;
+pub mod netconf;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
@@ -18,6 +19,7 @@ pub mod route;
 pub mod rule;
 pub mod scratch;
 pub mod sysctl;
+pub mod token;
 pub mod vlan;
 
 pub use error::{Error, Result};

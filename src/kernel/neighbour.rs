@@ -21,6 +21,7 @@ const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
+const NUD_PERMANENT: u16 = 0x80;
 
 /// Whom the kernel asked for an IP address, and what it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Neighbour {
     pub ip: IpAddr,
     /// `None` while nobody has answered.
     pub mac: Option<Mac>,
+    /// Set by hand, and never verified.
+    pub permanent: bool,
 }
 
 /// `ip neigh show`, of both families.
@@ -53,7 +56,7 @@ fn parse(answer: Answer<'_>) -> Option<Neighbour> {
     }
     // An entry that failed keeps the address that it had.
     let mac = mac.filter(|_| state & (NUD_INCOMPLETE | NUD_FAILED) == 0);
-    Some(Neighbour { index, ip: ip?, mac })
+    Some(Neighbour { index, ip: ip?, mac, permanent: state & NUD_PERMANENT != 0 })
 }
 
 /// `ip neigh replace <ip> lladdr <mac> dev <link> nud reachable`: the entry ages and is verified like a learned one.
@@ -116,8 +119,10 @@ mod tests {
             bytes.extend([8, 0, 1, 0, 10, 1, 2, 5, 10, 0, 2, 0, 2, 0, 0, 0, 0, 9, 0, 0]);
             parse(Answer { kind: RTM_NEWNEIGH, payload: &bytes }).unwrap()
         };
-        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac: Some(Mac([2, 0, 0, 0, 0, 9])) };
+        let mac = Some(Mac([2, 0, 0, 0, 0, 9]));
+        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac, permanent: false };
         assert_eq!(entry(0x04), known);
+        assert_eq!(entry(NUD_PERMANENT), Neighbour { permanent: true, ..known.clone() });
         assert_eq!(entry(NUD_FAILED), Neighbour { mac: None, ..known });
         assert_eq!(parse(Answer { kind: RTM_NEWNEIGH, payload: &[0; 8] }), None);
     }

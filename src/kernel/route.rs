@@ -20,7 +20,7 @@ use super::error::Result;
 use super::netlink::{Answer, NLM_F_CREATE, Socket, encoded};
 use crate::net::Family;
 
-pub use lookup::link_towards;
+pub use lookup::{Question, Refusal, Way, link_towards, look_up};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;

@@ -18,8 +18,12 @@ impl Pass<'_> {
     /// The kernel comes to carry what the record promises.
     pub(super) fn mend_links(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let Some(steps) = self.glance(|pass| pass.missing(&subject, record)) else { return };
+        if !self.glance(|pass| pass.missing(&subject, record)) {
+            return;
+        }
         if self.scope.dry_run {
+            let look = |pass: &mut Self, record: &Record| pass.missing(&subject, record);
+            let steps = self.beside_verbs(record, &Standing::Living, look).unwrap_or_default();
             return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Link).collect());
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
@@ -164,18 +168,20 @@ impl Pass<'_> {
     /// They are made again.
     pub(super) fn mend_leases(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let Some(free) = self.glance(|pass| pass.lost(&subject, record)) else { return };
+        if !self.glance(|pass| pass.lost(&subject, record)) {
+            return;
+        }
         let place = host_local::data_dir_of(record).join(&record.id.network);
         let file = |address: &IpAddr| -> PathBuf { place.join(address.to_string()) };
         let leases =
             |addresses: &[IpAddr]| addresses.iter().map(|address| Step::Lease(file(address))).collect();
         if self.scope.dry_run {
+            let look = |pass: &mut Self, record: &Record| pass.lost(&subject, record);
+            let free = self.beside_verbs(record, &Standing::Living, look).unwrap_or_default();
             return self.plan(&subject, Action::Repair, leases(&free));
         }
         let Some((_lock, record)) = self.lock(record, &Standing::Living) else { return };
-        if self.lost(&subject, &record).is_none_or(|lost| lost.is_empty()) {
-            return;
-        }
+        let Some(free) = self.lost(&subject, &record).filter(|free| !free.is_empty()) else { return };
         match host_local::restore(&record, self.records.boot()) {
             Ok(made) => self.report.change(&subject, Action::Repair, leases(&made)),
             Err(error) => {

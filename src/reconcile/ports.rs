@@ -11,8 +11,12 @@ use crate::state::lock::NodeLock;
 impl Pass<'_> {
     pub(super) fn mend_ports(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        let Some(steps) = self.glance(|pass| pass.missing_ports(&subject, record)) else { return };
+        if !self.glance(|pass| pass.missing_ports(&subject, record)) {
+            return;
+        }
         if self.scope.dry_run {
+            let look = |pass: &mut Self, record: &Record| pass.missing_ports(&subject, record);
+            let steps = self.beside_verbs(record, &Standing::Living, look).unwrap_or_default();
             return self.plan(&subject, Action::Repair, steps.into_iter().map(Step::Port).collect());
         }
         if !self.be_alone() {
@@ -28,7 +32,7 @@ impl Pass<'_> {
         match apply::apply(&mut self.session, &steps) {
             Ok(stale) => {
                 drop(lock);
-                stale.forget();
+                self.stale.join(stale);
                 let made = steps.into_iter().map(Step::Port).collect();
                 self.report.change(&subject, Action::Repair, made);
             }

@@ -34,22 +34,20 @@ impl Pass<'_> {
         })
     }
 
-    /// Removes everything of an attachment whose namespace is gone, as GC does.
+    /// Removes everything of an attachment that is gone, as GC does.
     pub(super) fn bury(&mut self, record: &Record) {
         let subject = Subject::of(record);
-        // From outside: what is in the pod goes with it.
-        if let Err(error) = self.session.turn_to(None) {
-            return self.report.failure(&subject, None, Obstacle::Refused, error);
-        }
-        let planned = match planned_removal(&mut self.session, record) {
-            Ok(planned) => planned,
-            Err(reason) => return self.report.failure(&subject, None, Obstacle::Refused, reason),
+        let planned = if self.scope.dry_run {
+            let look = |pass: &mut Self, record: &Record| pass.planned_removal(&subject, record);
+            self.beside_verbs(record, &Standing::Dead, look)
+        } else {
+            self.planned_removal(&subject, record)
         };
+        let Some(planned) = planned else { return };
         let foreign = bridge::is_foreign(record);
         if foreign {
             let ipam = record.leases.ipam.as_deref().unwrap_or_default();
-            let text =
-                format!("its namespace is gone; its address belongs to {ipam}, which only a DEL can tell");
+            let text = format!("it is gone; its address belongs to {ipam}, which only a DEL can tell");
             self.report.note(&subject, text);
         }
         if planned.is_empty() {
@@ -66,6 +64,9 @@ impl Pass<'_> {
         };
         match removed {
             Ok(()) => {
+                if self.records.of_attachment(&record.id).is_ok_and(|left| left.is_empty()) {
+                    self.clear(&record);
+                }
                 self.report.change(&subject, Action::Remove, planned);
                 if !foreign {
                     lock.forget();
@@ -73,6 +74,16 @@ impl Pass<'_> {
             }
             Err(error) => self.report.failure(&subject, None, Obstacle::Refused, error.msg),
         }
+    }
+
+    fn planned_removal(&mut self, subject: &Subject, record: &Record) -> Option<Vec<Step>> {
+        // From outside: what is in the pod goes with it.
+        if let Err(error) = self.session.turn_to(None) {
+            self.report.failure(subject, None, Obstacle::Refused, error);
+            return None;
+        }
+        let planned = planned_removal(&mut self.session, record);
+        planned.map_err(|reason| self.report.failure(subject, None, Obstacle::Refused, reason)).ok()
     }
 
     /// Host ends with our mark that no record speaks of, and whose pod is gone.

@@ -95,6 +95,9 @@ pub struct Failure {
 pub struct Note {
     pub subject: Subject,
     pub text: String,
+    /// For whoever explains it: no runtime knows the pod any more, and it goes if that stays so.
+    #[serde(skip)]
+    pub abandoned: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -158,8 +161,14 @@ impl Report {
         }
     }
 
+    pub(super) fn abandoned(&mut self, subject: &Subject) {
+        let text = "no runtime lists its sandbox, and no process lives in its namespace: what is left of it goes when that \
+                    is still so in a minute";
+        self.notes.push(Note { subject: subject.clone(), text: text.to_owned(), abandoned: true });
+    }
+
     pub(super) fn note(&mut self, subject: &Subject, text: impl Into<String>) {
-        self.notes.push(Note { subject: subject.clone(), text: text.into() });
+        self.notes.push(Note { subject: subject.clone(), text: text.into(), abandoned: false });
     }
 
     /// How many were made, or are to be made.
@@ -186,7 +195,7 @@ impl Report {
             let step = step.as_ref().map(|step| format!(": {step}")).unwrap_or_default();
             let _ = writeln!(text, "FAILED {subject}{step}: {reason}");
         }
-        for Note { subject, text: note } in &self.notes {
+        for Note { subject, text: note, .. } in &self.notes {
             let _ = writeln!(text, "note   {subject}: {note}");
         }
         let looked = counted(self.attachments, "attachment");

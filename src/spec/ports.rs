@@ -42,6 +42,10 @@ impl Protocol {
         }
     }
 
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.number() == number)
+    }
+
     /// A flow of such a protocol goes on after the port changed hands, because nothing ends it: TCP resets itself.
     pub fn keeps_flows(self) -> bool {
         self != Self::Tcp

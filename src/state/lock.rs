@@ -36,6 +36,16 @@ impl NodeLock {
         Self::take_at(Path::new(ROOT), "reconcile.lock", PATIENCE_WITH_REPAIR)
     }
 
+    /// As [`Self::take`], for whoever only looks: makes no file. `None` where there never was one, or it may not be opened:
+    /// then nobody is waited for.
+    pub fn beside(records: &Path) -> Result<Option<Self>> {
+        let Some(directory) = Directory::existing(records)? else { return Ok(None) };
+        let Ok(file) = directory.open("lock", OFlags::RDONLY, 0) else { return Ok(None) };
+        let place = records.join("lock");
+        lock::exclusive(&file, &place, PATIENCE).map_err(|error| Error::new("lock", &place, error))?;
+        Ok(Some(Self(file)))
+    }
+
     fn take_at(directory: &Path, name: &str, patience: Duration) -> Result<Self> {
         let place = directory.join(name);
         let file = Directory::create(directory, 0o700)?.open(name, OFlags::RDONLY | OFlags::CREATE, 0o600)?;
@@ -66,6 +76,13 @@ impl RecordLock {
     /// `None` while somebody else holds it.
     pub(super) fn try_take(directory: &Path, name: &str) -> Result<Option<Self>> {
         Self::take_by(directory, name, |file, _| lock::try_exclusive(file))
+    }
+
+    /// Whether somebody holds it now. Makes no file; one that may not be opened is held by nobody.
+    pub(super) fn is_held(directory: &Path, name: &str) -> bool {
+        let file = Directory::existing(directory).ok().flatten();
+        let file = file.and_then(|directory| directory.open(name, OFlags::RDONLY, 0).ok());
+        file.is_some_and(|file| matches!(lock::try_exclusive(&file), Ok(false)))
     }
 
     fn take_by(
@@ -122,6 +139,8 @@ mod tests {
         let path = directory.path().join("locks");
         let first = RecordLock::take(&path, "one").unwrap();
         assert!(RecordLock::try_take(&path, "one").unwrap().is_none());
+        assert!(RecordLock::is_held(&path, "one") && !RecordLock::is_held(&path, "two"));
+        assert!(!path.join("two").exists(), "whoever only looks makes nothing");
         let other = RecordLock::try_take(&path, "two").unwrap().expect("another record");
         let waiting = thread::spawn({
             let path = path.clone();

@@ -12,6 +12,7 @@ pub mod holders;
 pub mod host;
 pub mod lease;
 pub mod lock;
+pub mod owed;
 pub mod record;
 pub mod results;
 pub mod settled;

@@ -22,7 +22,8 @@ use super::directory::Directory;
 use super::error::{Error, Result};
 use super::holders::NetnsId;
 use super::lease::DATA_DIR;
-use super::lock::RecordLock;
+use super::lock::{NodeLock, RecordLock};
+use super::owed::Owed;
 use crate::net::{AttachmentId, IfName, stable_hash};
 
 pub use unread::Unread;
@@ -181,6 +182,11 @@ impl Records {
         Self::of(self.directory.with_file_name("suspects"), self.boot.clone())
     }
 
+    /// Flows that are to be forgotten when nobody waits for it.
+    pub fn owed(&self) -> Owed {
+        Owed::at(self.directory.with_file_name("flows"), self.boot.clone())
+    }
+
     /// The lock of a record, whether there is one or not; waits some seconds for whoever has it.
     pub fn lock(&self, id: &AttachmentId, plugin: &str) -> Result<RecordLock> {
         RecordLock::take(&self.locks(), &stem(id, plugin))
@@ -189,6 +195,16 @@ impl Records {
     /// As [`Self::lock`], without waiting: `None` while somebody else has it.
     pub fn try_lock(&self, id: &AttachmentId, plugin: &str) -> Result<Option<RecordLock>> {
         RecordLock::try_take(&self.locks(), &stem(id, plugin))
+    }
+
+    /// Whether an ADD, a DEL or a repair of it runs. Changes nothing.
+    pub fn is_locked(&self, id: &AttachmentId, plugin: &str) -> bool {
+        RecordLock::is_held(&self.locks(), &stem(id, plugin))
+    }
+
+    /// The node's lock, for whoever only looks: see [`NodeLock::beside`].
+    pub fn beside_node(&self) -> Result<Option<NodeLock>> {
+        self.directory.parent().map_or(Ok(None), NodeLock::beside)
     }
 
     fn locks(&self) -> PathBuf {

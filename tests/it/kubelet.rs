@@ -24,7 +24,9 @@ pub(crate) fn objects(path: &Path) -> Vec<Value> {
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonSet {
     pub(crate) name: String,
-    spec: Value,
+    /// Of its pods.
+    pub(crate) labels: Value,
+    pub(crate) spec: Value,
     config: BTreeMap<String, Value>,
 }
 
@@ -33,8 +35,13 @@ impl DaemonSet {
         let kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind).cloned();
         let config = kind("ConfigMap").map(|map| (text(&map["metadata"]["name"]), map["data"].clone()));
         let set = kind("DaemonSet").next().expect("a DaemonSet");
-        let spec = set["spec"]["template"]["spec"].clone();
-        Self { name: text(&set["metadata"]["name"]), spec, config: config.collect() }
+        let template = &set["spec"]["template"];
+        Self {
+            name: text(&set["metadata"]["name"]),
+            labels: template["metadata"]["labels"].clone(),
+            spec: template["spec"].clone(),
+            config: config.collect(),
+        }
     }
 
     /// The same with another image in all containers.

@@ -7,6 +7,7 @@ mod faults;
 mod remains;
 mod repeat;
 mod rights;
+mod sandboxes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

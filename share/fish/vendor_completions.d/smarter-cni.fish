@@ -31,6 +31,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "install" -d
 complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "uninstall" -d 'Take everything of smarter-cni away from this node'
 complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "doctor" -d 'Say what is wrong with this node\'s pod network, and what to do about it; changes nothing without --fix'
 complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "selftest" -d 'Attach two throw-away pods with the default configuration and prove that bytes arrive'
+complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "dns" -d 'Serve the names of this node\'s pods to them and to this node, and ask upstream for all others'
 complete -c smarter-cni -n "__fish_smarter_cni_needs_command" -f -a "status" -d 'Show attached pods, their addresses and ports of the node, and how much of each pool is used'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -l network -d 'Only the attachments of this network; what pods of all networks share is then not swept' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand reconcile" -l root -d 'Where the host\'s / is, in a container that has it mounted' -r -F
@@ -80,10 +81,14 @@ complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l list 
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l fix -d 'Look, show what `smarter-cni reconcile` would do, do it, and look again: the exit code is that of the second look'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l redact -d 'In the bundle, give addresses, MACs and the host\'s name other names; the same ones to the same ones'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l strict -d 'Exit with 1 for warnings, too'
-complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l probe -d 'Also send packets from inside the pods: do their gateways answer, and packets that fill the MTU?'
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -l probe -d 'Also send packets between pods, node and router (TCP, UDP, ICMP), of which some fill the MTU'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand selftest" -l json -d 'Print one JSON object: {"version":1,"passed":…,"steps":[{"name","passed","detail","milliseconds"}]}'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand selftest" -s h -l help -d 'Print help'
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand dns" -l query -d 'Ask for a name, as a pod would; TYPE is A and AAAA unless said' -r
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand dns" -l server -d 'Ask this server instead of the one of this node' -r
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand dns" -l json -d 'Print one JSON object: {"version":1,"name",…,"status","answers":[…]}'
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand dns" -s h -l help -d 'Print help'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l network -d 'Only this network' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l root -d 'Where the host\'s / is, in a container that has it mounted' -r -F
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l json -d 'Print one JSON object: {"version":1,"networks":[{"name",…,"pools":[…],"attachments":[…]}],"unread":[…]}'

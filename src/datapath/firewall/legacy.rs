@@ -4,6 +4,7 @@
 //! A listing is only asked for where the legacy filter table is loaded. A node whose `iptables` is the one on top of
 //! nf_tables never gets here but for the commands.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::ChainName;
@@ -17,7 +18,7 @@ const BASE: &str = "FORWARD";
 pub(super) const TARGETS_THAT_GO_ON: [&str; 12] =
     ["LOG", "NFLOG", "MARK", "CONNMARK", "TCPMSS", "CT", "CLASSIFY", "DSCP", "TOS", "TRACE", "AUDIT", "SET"];
 /// Modules that single out a few packets, where they are not negated. Others could be true of all.
-pub(super) const NARROW_MODULES: [&str; 17] = [
+pub(super) const NARROW_MODULES: [&str; 22] = [
     "tcp",
     "udp",
     "sctp",
@@ -35,6 +36,12 @@ pub(super) const NARROW_MODULES: [&str; 17] = [
     "time",
     "u32",
     "connlimit",
+    "owner",
+    "cgroup",
+    "socket",
+    "physdev",
+    // Those that have no way back.
+    "rpfilter",
 ];
 
 pub fn program(family: Family) -> &'static str {
@@ -111,13 +118,22 @@ pub fn blind_commands(program: &str, interface: &IfName) -> String {
 
 /// What `-S` printed of the filter table.
 pub fn parse(family: Family, listing: &str) -> ForwardTable {
+    let (chains, dropping) = parse_table(listing);
+    let base = ChainName { family: Some(family), table: "filter".to_owned(), chain: BASE.to_owned() };
+    ForwardTable { base, policy_drops: dropping.contains(BASE), chains }
+}
+
+/// What `-S` printed of any table, and the base chains whose policy drops.
+pub fn parse_table(listing: &str) -> (Chains, BTreeSet<String>) {
     let mut chains = Chains { whole: true, ..Chains::default() };
-    let mut policy_drops = false;
+    let mut dropping = BTreeSet::new();
     for line in listing.lines() {
         let words = split(line);
         match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["-P", chain, policy, ..] => {
-                policy_drops |= *chain == BASE && *policy != "ACCEPT";
+                if *policy != "ACCEPT" {
+                    dropping.insert((*chain).to_owned());
+                }
                 chains.rules.entry((*chain).to_owned()).or_default();
             }
             ["-N", chain] => {
@@ -136,8 +152,7 @@ pub fn parse(family: Family, listing: &str) -> ForwardTable {
             rule.verdict = Verdict::Undecided;
         }
     }
-    let base = ChainName { family: Some(family), table: "filter".to_owned(), chain: BASE.to_owned() };
-    ForwardTable { base, policy_drops, chains }
+    (chains, dropping)
 }
 
 /// The arguments of the commands that take the accepts of an interface away, wherever in the table they stand.
@@ -205,17 +220,33 @@ fn parse_rule(words: &[&str]) -> Rule {
                 rule.conditions.push(address.unwrap_or(vague));
             }
             "-p" => {
-                words.next();
-                rule.conditions.push(vague);
+                let number = protocol(words.next().unwrap_or_default());
+                let protocol = number.map(|number| Condition::Protocol { number, negated });
+                rule.conditions.push(protocol.unwrap_or(vague));
             }
             "-m" => module = words.next().unwrap_or_default(),
             "--ctstate" | "--state" => {
                 rule.conditions.push(states(words.next().unwrap_or_default(), negated));
             }
             "--comment" => comment = words.next(),
+            "--mark" if module == "mark" => {
+                let mark = words.next().and_then(bits);
+                let mark = mark.map(|(value, mask)| Condition::Mark { mask, value, negated });
+                rule.conditions.push(mark.unwrap_or(Condition::Obscure));
+            }
+            "--dst-type" if words.peek() == Some(&"LOCAL") => {
+                rule.conditions.push(Condition::LocalDestination { negated });
+            }
+            "--set-xmark" if matches!(rule.verdict, Verdict::Continue) => {
+                let mark = words.next().and_then(bits);
+                rule.verdict = mark.map_or(Verdict::Continue, |(value, mask)| Verdict::Mark { mask, value });
+            }
             "-j" | "-g" => {
-                rule.verdict = verdict(word, words.next().unwrap_or_default());
-                break;
+                let target = words.next().unwrap_or_default();
+                rule.verdict = verdict(word, target);
+                if target != "MARK" {
+                    break;
+                }
             }
             option if option.starts_with("--") => {
                 let known = NARROW_MODULES.contains(&module);
@@ -228,6 +259,26 @@ fn parse_rule(words: &[&str]) -> Rule {
     }
     rule.conditions.dedup();
     recognized(rule, comment)
+}
+
+/// The numbers of those that somebody filters by; others are one of many.
+fn protocol(name: &str) -> Option<u8> {
+    Some(match name {
+        "icmp" => 1,
+        "tcp" => 6,
+        "udp" => 17,
+        "ipv6-icmp" | "icmpv6" => 58,
+        number => number.parse().ok()?,
+    })
+}
+
+/// `value/mask` in hexadecimal, as iptables lists them.
+fn bits(text: &str) -> Option<(u32, u32)> {
+    let number = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    match text.split_once('/') {
+        Some((value, mask)) => Some((number(value)?, number(mask)?)),
+        None => Some((number(text)?, u32::MAX)),
+    }
 }
 
 fn states(list: &str, negated: bool) -> Condition {

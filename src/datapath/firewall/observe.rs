@@ -3,11 +3,13 @@
 //! Asks for all chains in one dump; only where a chain of somebody else stands on the forward hook are its rules looked
 //! at, and only where the kernel names the old filter table is its listing asked for.
 
+use std::collections::HashSet;
+
 use super::guard::{guard_rule, standing_pairs};
 use super::legacy as filter;
 use super::passage::{ForwardTable, Traffic};
 use super::rules::{CLAMP, GUARD, Standing, clamp_rules, clamped_set, key, table};
-use super::settled::Memory;
+use super::settled::{Memory, print};
 use super::way::Chains;
 use super::{ChainName, FirewallHave, accepts, inside, traffic};
 use crate::datapath::mark::OWNER;
@@ -41,6 +43,7 @@ pub fn observe(
         Err(error) => return Err(error),
     };
     let boot = if complete { None } else { session.boot().ok() };
+    let mut settled = std::mem::take(&mut session.settled);
     let socket = session.netfilter()?;
     for family in &want.forwarding {
         if stands(socket, listing, &chains, *family, GUARD, &[guard_rule()])? {
@@ -51,11 +54,12 @@ pub fn observe(
         }
     }
     if want.firewall.accept {
-        observe_all_foreign(socket, &chains, want, boot, have)?;
+        observe_all_foreign(socket, &chains, want, boot, (&mut settled, have))?;
         for family in &want.forwarding {
             have.legacy.extend(observe_legacy(*family, &inside(want))?);
         }
     }
+    session.settled = settled;
     Ok(())
 }
 
@@ -64,7 +68,7 @@ fn observe_all_foreign(
     chains: &[ChainInfo],
     want: &Attachment,
     boot: Option<BootId>,
-    have: &mut FirewallHave,
+    (settled, have): (&mut HashSet<u64>, &mut FirewallHave),
 ) -> kernel::Result<()> {
     let mut foreign = chains.iter().filter(|chain| is_foreign(chain, &want.forwarding)).peekable();
     if foreign.peek().is_none() {
@@ -78,11 +82,18 @@ fn observe_all_foreign(
         {
             continue;
         }
+        let print = print(chain, &traffic);
+        if settled.contains(&print) {
+            continue;
+        }
         let Some(table) = observe_foreign(socket, chain, &traffic)? else { continue };
         let needs_nothing =
             traffic.iter().all(|traffic| table.change(traffic).is_ok_and(|change| change.is_empty()));
-        if let Some(memory) = memory.as_mut().filter(|_| needs_nothing) {
-            memory.learn(chain, &traffic, &table);
+        if needs_nothing {
+            settled.insert(print);
+            if let Some(memory) = &mut memory {
+                memory.learn(chain, &traffic, &table);
+            }
         }
         have.foreign.push(table);
     }
@@ -163,7 +174,7 @@ pub(super) fn named(table: &Table, chain: &str) -> Option<ChainName> {
         TableFamily::Inet => None,
         TableFamily::Ip => Some(Family::V4),
         TableFamily::Ip6 => Some(Family::V6),
-        TableFamily::Arp | TableFamily::Bridge => return None,
+        TableFamily::Bridge | TableFamily::Arp | TableFamily::Netdev => return None,
     };
     Some(ChainName { family, table: table.name.clone(), chain: chain.to_owned() })
 }

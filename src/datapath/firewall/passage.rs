@@ -133,6 +133,10 @@ impl Traffic {
                 source: own.clone(),
                 destination: Vec::new(),
                 track,
+                protocol: None,
+                mark: None,
+                local: None,
+                arp: false,
             };
             let into = |track| Packet {
                 iif: None,

@@ -10,8 +10,9 @@ use ipnetwork::IpNetwork;
 
 use super::way::{Condition, Direction, End, Maker, Rule, Verdict, track};
 use crate::kernel::nft::number::{
-    CT_STATE, CT_STATUS, IPS_DST_NAT, META_IIFNAME, META_L4PROTO, META_NFPROTO, META_OIFNAME, NETWORK_HEADER,
-    NFPROTO_IPV4, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    CT_STATE, CT_STATUS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER,
+    META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER,
+    NFPROTO_IPV4, RTN_LOCAL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
 };
 use crate::kernel::nft::{Instruction, RuleInfo, TableFamily};
 use crate::net::Family;
@@ -19,6 +20,9 @@ use crate::net::Family;
 /// NFT_CMP_EQ and NFT_CMP_NEQ.
 const EQUAL: u32 = 0;
 const UNEQUAL: u32 = 1;
+/// NFT_META_IIF and NFT_META_OIF.
+const META_IIF: u32 = 4;
+const META_OIF: u32 = 5;
 /// NFT_REG_VERDICT.
 const VERDICT_REGISTER: u32 = 0;
 /// The comment of a rule, also where iptables keeps it in a match.
@@ -57,7 +61,8 @@ fn known_family(family: TableFamily) -> Option<Family> {
     match family {
         TableFamily::Ip => Some(Family::V4),
         TableFamily::Ip6 => Some(Family::V6),
-        TableFamily::Inet | TableFamily::Arp | TableFamily::Bridge => None,
+        // What ARP asks for is an address of IPv4.
+        TableFamily::Inet | TableFamily::Bridge | TableFamily::Netdev | TableFamily::Arp => None,
     }
 }
 
@@ -72,7 +77,15 @@ enum Loaded {
     State,
     Status,
     Layer,
-    /// What a rule picks single values of: ports, protocols, MACs.
+    Index(Direction),
+    EtherType,
+    Protocol,
+    Mark,
+    DestinationType,
+    /// Of which kind the way back or there is; picks those that have none.
+    Way,
+    Value(Vec<u8>),
+    /// What a rule picks single values of: ports, MACs.
     Detail,
     Unknown,
 }
@@ -94,10 +107,22 @@ impl Reader {
             Instruction::Meta { key, .. } => self.load(match *key {
                 META_IIFNAME => Loaded::Interface(Direction::In),
                 META_OIFNAME => Loaded::Interface(Direction::Out),
+                META_IIF => Loaded::Index(Direction::In),
+                META_OIF => Loaded::Index(Direction::Out),
                 META_NFPROTO => Loaded::Layer,
-                META_L4PROTO => Loaded::Detail,
+                META_PROTOCOL => Loaded::EtherType,
+                META_L4PROTO => Loaded::Protocol,
+                META_MARK => Loaded::Mark,
                 _ => Loaded::Unknown,
             }),
+            // The type of a frame, where nobody has asked the kernel for it.
+            Instruction::Payload { base: LINK_HEADER, offset: 12, length: 2, .. } => {
+                self.load(Loaded::EtherType);
+            }
+            // `ip protocol` and `ip6 nexthdr`.
+            Instruction::Payload { base: NETWORK_HEADER, offset: 9 | 6, length: 1, .. } => {
+                self.load(Loaded::Protocol);
+            }
             Instruction::Payload { base: NETWORK_HEADER, offset, length, .. } => {
                 self.load(Loaded::Network { offset: *offset, length: *length });
             }
@@ -105,13 +130,17 @@ impl Reader {
             Instruction::Payload { .. } => self.load(Loaded::Detail),
             Instruction::Conntrack { key: CT_STATE, .. } => self.load(Loaded::State),
             Instruction::Conntrack { key: CT_STATUS, .. } => self.load(Loaded::Status),
-            Instruction::Conntrack { .. } | Instruction::Fib { .. } | Instruction::Immediate { .. } => {
-                self.load(Loaded::Unknown);
+            Instruction::Fib { flags: FIB_DADDR, result: FIB_ADDRTYPE, .. } => {
+                self.load(Loaded::DestinationType);
             }
+            Instruction::Fib { .. } => self.load(Loaded::Way),
+            Instruction::Immediate { data, .. } => self.load(Loaded::Value(data.clone())),
+            Instruction::Conntrack { .. } => self.load(Loaded::Unknown),
             Instruction::Counter
             | Instruction::NoTrack
             | Instruction::RouteMss { .. }
             | Instruction::ToNetworkOrder { .. } => {}
+            Instruction::SetMeta { key: META_MARK, .. } => return self.set_mark(),
             Instruction::SetMeta { .. } | Instruction::WriteMss { .. } => self.loaded.clear(),
             Instruction::Bitwise { mask, xor, .. } => {
                 if let Some((_, operation)) = self.loaded.last_mut() {
@@ -134,6 +163,19 @@ impl Reader {
             Instruction::Other { name, data } => return self.other(name, data),
         }
         None
+    }
+
+    /// A mark that nobody can tell beforehand is one that is not changed: most restore what a connection has, and a new one
+    /// has none.
+    fn set_mark(&mut self) -> Option<Verdict> {
+        let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+        match std::mem::take(&mut self.loaded).into_iter().next_back()? {
+            (Loaded::Value(value), None) => Some(Verdict::Mark { mask: u32::MAX, value: number(&value)? }),
+            (Loaded::Mark, Some((mask, xor))) => {
+                Some(Verdict::Mark { mask: !number(&mask)?, value: number(&xor)? })
+            }
+            _ => None,
+        }
     }
 
     fn load(&mut self, what: Loaded) {
@@ -190,10 +232,39 @@ impl Reader {
                 }
                 Some(Condition::Family { family, negated })
             }
-            Loaded::Detail => Some(vague.clone()),
-            Loaded::Interface(_) | Loaded::Unknown => Some(Condition::Obscure),
+            Loaded::Index(direction) if operation.is_none() => {
+                let index = <[u8; 4]>::try_from(data).ok().map(u32::from_ne_bytes);
+                Some(index.map_or(Condition::Obscure, |index| Condition::Index { direction, index, negated }))
+            }
+            Loaded::EtherType if operation.is_none() => self.ether_type(data, negated),
+            Loaded::Protocol if operation.is_none() => {
+                data.first().map(|number| Condition::Protocol { number: *number, negated })
+            }
+            Loaded::Mark => marked(operation.as_ref(), data, negated),
+            Loaded::DestinationType if data == RTN_LOCAL.to_ne_bytes() => {
+                Some(Condition::LocalDestination { negated })
+            }
+            Loaded::Detail | Loaded::Way | Loaded::Protocol => Some(vague.clone()),
+            Loaded::Interface(_)
+            | Loaded::Index(_)
+            | Loaded::EtherType
+            | Loaded::DestinationType
+            | Loaded::Value(_)
+            | Loaded::Unknown => Some(Condition::Obscure),
         };
         self.conditions.push(condition.unwrap_or(vague));
+    }
+
+    fn ether_type(&mut self, data: &[u8], negated: bool) -> Option<Condition> {
+        let number = u16::from_be_bytes(data.try_into().ok()?);
+        if !negated {
+            self.family = match number {
+                ETHERTYPE_IPV4 => Some(Family::V4),
+                ETHERTYPE_IPV6 => Some(Family::V6),
+                _ => self.family,
+            };
+        }
+        Some(Condition::EtherType { number, negated })
     }
 
     fn address(
@@ -251,6 +322,17 @@ fn interface(direction: Direction, data: &[u8], negated: bool) -> Option<Conditi
     let prefix = name.len() == data.len() && data.len() < 16;
     let name = String::from_utf8(name.to_vec()).ok()?;
     Some(Condition::Interface { direction, name, prefix, negated })
+}
+
+/// `mark & mask == value`, where nothing is flipped.
+fn marked(operation: Option<&Bits>, data: &[u8], negated: bool) -> Option<Condition> {
+    let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
+    let mask = match operation {
+        None => u32::MAX,
+        Some((mask, xor)) if xor.iter().all(|byte| *byte == 0) => number(mask)?,
+        Some(_) => return Some(Condition::Obscure),
+    };
+    Some(Condition::Mark { mask, value: number(data)?, negated })
 }
 
 /// `& bits != 0` is any of the bits, `& bits == 0` none of them, `== bits` that one alone. `of` are the bits that are

@@ -86,7 +86,7 @@ impl Memory {
 }
 
 /// The chain with its table from afar, and for whom it was looked at.
-fn print(chain: &ChainInfo, traffic: &[Traffic]) -> u64 {
+pub(super) fn print(chain: &ChainInfo, traffic: &[Traffic]) -> u64 {
     // Good for one build: another one reads again.
     let mut hasher = std::hash::DefaultHasher::new();
     env!("CARGO_PKG_VERSION").hash(&mut hasher);

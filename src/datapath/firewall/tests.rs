@@ -115,10 +115,25 @@ fn a_chain_of_nftables_gets_rules_that_nft_writes() {
     assert_eq!(
         steps(&want(&[Family::V4]), &firewalld),
         [
-            "node: nft insert rule inet firewalld filter_FORWARD handle 8 iifname \"smartnet0\" accept comment \"smarter-cni smartnet0\"; \
+            "node: nft insert rule inet firewalld filter_FORWARD handle 8 iifname \"smartnet0\" accept comment '\"smarter-cni smartnet0\"'; \
           nft insert rule inet firewalld filter_FORWARD handle 8 oifname \"smartnet0\" ct state established,related accept comment \
-          \"smarter-cni smartnet0\"; nft insert rule inet firewalld filter_FORWARD handle 8 oifname \"smartnet0\" ct status dnat accept \
-          comment \"smarter-cni smartnet0\""
+          '\"smarter-cni smartnet0\"'; nft insert rule inet firewalld filter_FORWARD handle 8 oifname \"smartnet0\" ct status dnat accept \
+          comment '\"smarter-cni smartnet0\"'"
+        ]
+    );
+}
+
+#[test]
+fn names_that_others_gave_are_typed_between_quotes() {
+    let base = chain(None, "x; reboot", "$(id)");
+    let change = passage::Change {
+        insert: vec![(0, passage::Place { chain: "a b".to_owned(), before: None })],
+        ..passage::Change::default()
+    };
+    assert_eq!(
+        crate::datapath::step::accept_commands(&base, &name("smartnet0"), &change),
+        [
+            "nft add rule inet 'x; reboot' 'a b' iifname \"smartnet0\" accept comment '\"smarter-cni smartnet0\"'"
         ]
     );
 }

@@ -5,15 +5,17 @@
 //! connection), the rest is open. So a rule may take all such packets, none, or some of them. The walk follows the packet
 //! that no rule for some takes, and remembers those rules.
 
+mod packet;
 mod walk;
 
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 
+pub use packet::{Answer, Packet};
 pub use walk::{Fate, Outcome, follow};
 
-use crate::net::{Family, IfName, overlap};
+use crate::net::{Family, IfName};
 
 /// NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h: the kernel refuses deeper rule sets.
 const DEEPEST: usize = 16;
@@ -24,6 +26,8 @@ pub mod track {
     pub const ESTABLISHED: u32 = 1 << 1;
     pub const RELATED: u32 = 1 << 2;
     pub const NEW: u32 = 1 << 3;
+    /// Nobody has looked at the packet yet, as in `raw` and on devices; and what belongs to no connection.
+    pub const INVALID: u32 = 1;
     pub const DNAT: u32 = 1 << 7;
 }
 
@@ -69,9 +73,35 @@ pub enum Condition {
         family: Family,
         negated: bool,
     },
-    /// Singles out some packets: a port, a protocol, an address in a set, a limit.
+    /// The interface with that index: the name is known to whoever knows the links.
+    Index {
+        direction: Direction,
+        index: u32,
+        negated: bool,
+    },
+    /// What the frame carries: 0x0806 is ARP.
+    EtherType {
+        number: u16,
+        negated: bool,
+    },
+    /// TCP, UDP…: what the network layer carries.
+    Protocol {
+        number: u8,
+        negated: bool,
+    },
+    /// `mark & mask == value`
+    Mark {
+        mask: u32,
+        value: u32,
+        negated: bool,
+    },
+    /// The destination is an address of the node.
+    LocalDestination {
+        negated: bool,
+    },
+    /// Singles out some packets: a port, an address in a set, a limit.
     Narrow,
-    /// Cannot be decided beforehand, and may be true of every packet: a mark, everything but one port.
+    /// Cannot be decided beforehand, and may be true of every packet: the owner of a socket, everything but one port.
     Obscure,
 }
 
@@ -86,6 +116,11 @@ pub enum Verdict {
     Goto(String),
     /// The next rule.
     Continue,
+    /// The next rule, with another mark: `mark & !mask ^ value`.
+    Mark {
+        mask: u32,
+        value: u32,
+    },
     /// A map of verdicts, a queue, a target that is not known.
     Undecided,
 }
@@ -123,100 +158,6 @@ pub struct Chains {
 pub enum Missing {
     Chain(String),
     WholeTable,
-}
-
-/// What is known of the packets that are followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    pub family: Family,
-    /// `None` is any.
-    pub iif: Option<IfName>,
-    pub oif: Option<IfName>,
-    /// Empty is any.
-    pub source: Vec<IpNetwork>,
-    pub destination: Vec<IpNetwork>,
-    /// One state, with [`track::DNAT`] where the first packet was sent elsewhere.
-    pub track: u32,
-}
-
-/// Which of the packets a rule takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Answer {
-    All,
-    Some,
-    /// Some, or all: it cannot be decided.
-    Perhaps,
-    None,
-}
-
-impl Answer {
-    fn from(matches: bool, negated: bool) -> Self {
-        if matches == negated { Self::None } else { Self::All }
-    }
-
-    /// Of a condition that is true of a part of the packets.
-    fn part(negated: bool) -> Self {
-        if negated { Self::Perhaps } else { Self::Some }
-    }
-}
-
-impl Packet {
-    /// The interface of ours that they come from or go to.
-    pub fn interface(&self) -> Option<&IfName> {
-        self.iif.as_ref().or(self.oif.as_ref())
-    }
-
-    pub fn answer(&self, rule: &Rule, chains: &Chains) -> Answer {
-        let answers = rule.conditions.iter().map(|condition| self.condition(condition, chains));
-        answers.max().unwrap_or(Answer::All)
-    }
-
-    fn condition(&self, condition: &Condition, chains: &Chains) -> Answer {
-        let link = |direction: &Direction| {
-            if *direction == Direction::In { self.iif.as_ref() } else { self.oif.as_ref() }
-        };
-        match condition {
-            Condition::Interface { name, prefix: true, negated, .. } if name.is_empty() => {
-                Answer::from(true, *negated)
-            }
-            Condition::Interface { direction, name, prefix, negated } => match link(direction) {
-                Some(link) => {
-                    let link = link.as_str();
-                    let matches = if *prefix { link.starts_with(name.as_str()) } else { link == name };
-                    Answer::from(matches, *negated)
-                }
-                None => Answer::part(*negated),
-            },
-            Condition::Member { direction, set, negated } => {
-                match link(direction).and_then(|link| chains.members.get(&(set.clone(), link.clone()))) {
-                    Some(is_member) => Answer::from(*is_member, *negated),
-                    None => Answer::part(*negated),
-                }
-            }
-            Condition::Address { end, network, negated } => {
-                let of = if *end == End::Source { &self.source } else { &self.destination };
-                self.address(of, *network, *negated)
-            }
-            Condition::Track { bits, negated } => Answer::from(self.track & bits != 0, *negated),
-            Condition::Family { family, negated } => Answer::from(self.family == *family, *negated),
-            Condition::Narrow => Answer::Some,
-            Condition::Obscure => Answer::Perhaps,
-        }
-    }
-
-    fn address(&self, of: &[IpNetwork], network: IpNetwork, negated: bool) -> Answer {
-        if Family::of(network.ip()) != self.family {
-            return Answer::None;
-        }
-        let within = |own: &IpNetwork| network.prefix() <= own.prefix() && network.contains(own.network());
-        if network.prefix() == 0 || !of.is_empty() && of.iter().all(within) {
-            return Answer::from(true, negated);
-        }
-        if !of.is_empty() && !of.iter().any(|own| overlap(*own, network)) {
-            return Answer::from(false, negated);
-        }
-        Answer::part(negated)
-    }
 }
 
 impl Rule {
@@ -268,7 +209,7 @@ impl Chains {
                         rules.iter().any(|rule| self.may_refuse(rule, packet, depth + 1))
                     })
             }
-            Verdict::Accept | Verdict::Return | Verdict::Continue => false,
+            Verdict::Accept | Verdict::Return | Verdict::Continue | Verdict::Mark { .. } => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Flows that a port's coming or going leaves behind, and making the kernel forget them.
 //!
-//! Of all ports at once: a question for flows walks the whole table, whatever it asks for. And without the node's lock: a
-//! table of a busy node takes as long to walk as many pods take to be attached.
+//! Of all ports at once: a question for flows walks the whole table, whatever it asks for. Without the node's lock, and where
+//! the table is a long one without a pod that waits: it takes as long to walk as many pods take to be attached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,10 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use super::plan::{Ends, Step, Turn, is_stale};
-use super::{Entry, Mapping};
+use super::{Entry, Mapping, Protocol};
 use crate::kernel::conntrack::{Question, Sought, Tuple};
 use crate::kernel::{self, Socket, address, conntrack};
 use crate::net::Family;
+use crate::state::owed::{Owed, Port};
+
+/// So many flows are looked through while a pod waits: that takes as long as some of its rules. A table may have a hundred
+/// times as many, and takes a hundred times as long, whatever is asked of it: the kernel has no index of ports.
+const WHILE_A_POD_WAITS: usize = 20_000;
 
 /// Before a look for flows. Whoever had a port answers what it had received, after its flow was forgotten: that begins a flow
 /// of its own, to which the client's next packets belong. So where there was a flow, all of these looks are made: such an
@@ -26,9 +31,32 @@ const LOOKS: [Duration; 5] = [
 ];
 
 /// Ports that were opened or closed, whose flows are still to be looked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "flows go on to whoever had the port"]
 pub struct Stale(Vec<(Mapping, Turn)>);
+
+/// What became of [`Stale`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "somebody has to settle it"]
+pub enum Left {
+    Nothing,
+    ToBeSettled,
+}
+
+/// Forgets what was left, by whomever, until nothing is left. Returns at once where another process is at it.
+pub fn settle(owed: &Owed) -> crate::state::Result<()> {
+    while owed.is_any() {
+        let Some(claim) = owed.claim()? else { return Ok(()) };
+        Stale::from_owed(&claim.ports).forget();
+        claim.settle()?;
+    }
+    Ok(())
+}
+
+/// How many the node has. One without connection tracking has none.
+fn flows() -> usize {
+    conntrack::count().ok().flatten().unwrap_or(0)
+}
 
 /// All of one family and one protocol, by port of the node.
 type Ports = BTreeMap<u16, Vec<(Mapping, Turn)>>;
@@ -60,10 +88,54 @@ impl Stale {
         self.0.is_empty()
     }
 
+    /// What was left by [`Self::left`].
+    fn from_owed(ports: &[Port]) -> Self {
+        let stale = ports.iter().filter_map(|port| {
+            let protocol = Protocol::from_number(port.protocol)?;
+            let Port { host_ip, host_port, pod, pod_port, .. } = *port;
+            let turn = if port.opened { Turn::Opens } else { Turn::Closes };
+            Some((Mapping { protocol, host_ip, host_port, pod, pod_port }, turn))
+        });
+        Self(stale.collect())
+    }
+
+    fn into_owed(self) -> Vec<Port> {
+        let port = |(mapping, turn): (Mapping, Turn)| Port {
+            opened: turn == Turn::Opens,
+            protocol: mapping.protocol.number(),
+            host_ip: mapping.host_ip,
+            host_port: mapping.host_port,
+            pod: mapping.pod,
+            pod_port: mapping.pod_port,
+        };
+        self.0.into_iter().map(port).collect()
+    }
+
+    /// Forgets now what a pod can wait for; else leaves all of it to whoever calls [`settle`] next, and says so. Also where
+    /// something was left already: then one look serves both.
+    pub fn forget_or_leave(self, owed: &Owed) -> Left {
+        let flows = if self.is_empty() { 0 } else { flows() };
+        if flows == 0 {
+            return Left::Nothing;
+        }
+        if flows <= WHILE_A_POD_WAITS && !owed.is_any() {
+            self.forget();
+            return Left::Nothing;
+        }
+        match owed.add(self.clone().into_owed()) {
+            Ok(()) => Left::ToBeSettled,
+            Err(error) => {
+                tracing::warn!(%error, "the pod waits until the node's flows are looked through");
+                self.forget();
+                Left::Nothing
+            }
+        }
+    }
+
     /// To be called without a lock. A node without connection tracking, or without connections, has nothing to forget. What
     /// cannot be forgotten ends by itself, later: no reason to refuse a pod.
     pub fn forget(self) {
-        if self.is_empty() || !conntrack::count().is_ok_and(|count| count.unwrap_or(0) > 0) {
+        if self.is_empty() || flows() == 0 {
             return;
         }
         if let Err(error) = self.look() {
@@ -174,60 +246,5 @@ fn ends(original: &Tuple, reply: &Tuple) -> Ends {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::datapath::hostports::Protocol;
-
-    const OWN: [&str; 3] = ["127.0.0.1", "192.0.2.1", "2001:db8::1"];
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn mapping(host_ip: Option<&str>, host_port: u16) -> Mapping {
-        let (pod, host_ip) = (ip("10.7.0.2"), host_ip.map(ip));
-        Mapping { protocol: Protocol::Udp, host_ip, host_port, pod, pod_port: 53 }
-    }
-
-    fn places(changed: &[(Mapping, Turn)]) -> Vec<Question> {
-        let groups = Stale(changed.to_vec()).groups();
-        let ports = &groups[&(Family::V4, 17)];
-        by_place(&Question::all(Family::V4, Some(17)), ports, &OWN.map(ip), true)
-    }
-
-    #[test]
-    fn as_many_questions_for_a_thousand_ports_as_for_one() {
-        let many: Vec<_> = (1000..2000).map(|port| (mapping(None, port), Turn::Opens)).collect();
-        assert_eq!(places(&many), places(&many[..1]));
-        // To and from both addresses of the family, and whatever the node asks itself.
-        assert_eq!(places(&many).len(), 5);
-        let many: Vec<_> = (1000..2000).map(|port| (mapping(None, port), Turn::Closes)).collect();
-        assert_eq!(places(&many).len(), 2);
-    }
-
-    #[test]
-    fn a_port_on_one_address_asks_for_that_address() {
-        let questions = places(&[(mapping(Some("192.0.2.7"), 53), Turn::Opens)]);
-        assert_eq!(questions.len(), 2);
-        assert!(
-            questions
-                .iter()
-                .all(|question| [question.original.dst, question.original.src]
-                    .contains(&Some(ip("192.0.2.7"))))
-        );
-    }
-
-    #[test]
-    fn a_flow_leaves_when_any_of_the_ports_leaves_it() {
-        let changed = [(mapping(None, 8053), Turn::Opens), (mapping(Some("192.0.2.7"), 8054), Turn::Opens)];
-        let groups = Stale(changed.to_vec()).groups();
-        let ports = &groups[&(Family::V4, 17)];
-        let client = (ip("198.51.100.9"), 4000);
-        let to = |address: &str, port: u16| {
-            let to = (ip(address), port);
-            leaves(ports, &Ends { from: client, to, answer_from: to, answer_to: client }, &OWN.map(ip))
-        };
-        assert!(to("192.0.2.1", 8053) && to("127.0.0.9", 8053) && to("192.0.2.7", 8054));
-        assert!(!to("192.0.2.1", 8054) && !to("192.0.2.1", 8055) && !to("192.0.2.9", 8053));
-    }
-}
+#[path = "flows_tests.rs"]
+mod tests;

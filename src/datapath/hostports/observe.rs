@@ -1,6 +1,7 @@
 //! Asks the kernel what it has of host ports, key by key: the maps are never read whole for an ADD, however many pods have
 //! mappings. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, entries, siblings};
@@ -223,7 +224,7 @@ fn look_for_remains(
         let clients = pods.flat_map(|pod| sets.map(|set| set(*pod)));
         find_ours(socket, container, clients, &mut remains.elements)?;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     remains.elements.retain(|entry| seen.insert(entry.clone()));
     Ok(remains)
 }
@@ -297,6 +298,19 @@ pub fn observe_claimed(session: &mut Session, container: &str, spared: &[IpAddr]
         idle_ports(socket, family, &mut remains.elements)?;
     }
     Ok(remains)
+}
+
+/// The containers that elements name, as [`Owner::named`] has them.
+pub fn observe_owners(session: &mut Session) -> kernel::Result<BTreeSet<String>> {
+    let mut owners = BTreeSet::new();
+    if available(session).is_err_and(|error| lacks_nf_tables(&error)) {
+        return Ok(owners);
+    }
+    for family in Family::BOTH {
+        let entries = all_entries(session.netfilter()?, family)?;
+        owners.extend(entries.iter().map(|(_, comment)| Owner::named(comment).to_owned()));
+    }
+    Ok(owners)
 }
 
 /// Whether this kernel has nf_tables. Asks for a table, changes nothing.

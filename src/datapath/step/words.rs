@@ -12,6 +12,7 @@ use crate::datapath::firewall::uplinks::Pair;
 use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::mark::OWNER;
 use crate::net::{Family, IfName, Route};
+use crate::text::typed;
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,6 +151,7 @@ impl Step {
             Self::PodSysctl { key, value, .. } => {
                 write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
             }
+            Self::PodArpNotify { link } => write!(f, "pod:  sysctl -w net.ipv4.conf.{link}.arp_notify=1"),
             Self::PodAddress { link, address } => write!(f, "pod:  ip addr add {address} dev {link}"),
             Self::PodUp { link } => write!(f, "pod:  ip link set {link} up"),
             Self::PodSettle { link } => {
@@ -230,16 +232,16 @@ pub fn accept_commands(base: &ChainName, interface: &IfName, change: &Change) ->
             1 => format!("oifname \"{interface}\" ct state established,related"),
             _ => format!("oifname \"{interface}\" ct status dnat"),
         };
-        format!("{matches} accept comment \"{OWNER} {interface}\"")
+        // nft wants the quotes of a comment with a blank, and a shell takes the outer ones.
+        format!("{matches} accept comment {}", typed(format_args!("\"{OWNER} {interface}\"")))
     };
-    let delete = change
-        .remove
-        .iter()
-        .map(|removed| format!("nft delete rule {table} {} handle {}", removed.chain, removed.handle));
+    let delete = change.remove.iter().map(|removed| {
+        format!("nft delete rule {table} {} handle {}", typed(&removed.chain), removed.handle)
+    });
     let insert = change.insert.iter().map(|(number, place)| match place.before {
-        None => format!("nft add rule {table} {} {}", place.chain, accept(*number)),
+        None => format!("nft add rule {table} {} {}", typed(&place.chain), accept(*number)),
         Some((handle, _)) => {
-            format!("nft insert rule {table} {} handle {handle} {}", place.chain, accept(*number))
+            format!("nft insert rule {table} {} handle {handle} {}", typed(&place.chain), accept(*number))
         }
     });
     delete.chain(insert).collect()

@@ -2,12 +2,14 @@
 //!
 //! Knows what ours looks like and reads what others wrote; nothing here judges. Reads only.
 
+mod bases;
 mod foreign;
 mod listing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+pub use bases::legacy_bases;
 pub use foreign::{AddressRule, ForeignPort};
 
 use crate::datapath::firewall::observe::{forward_table, is_foreign};
@@ -17,7 +19,7 @@ use crate::datapath::firewall::{ChainName, accepts, rules as forward};
 use crate::datapath::hostports::{Entry, Mapping, tables};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules;
-use crate::kernel::nft::{self, ChainInfo, Datum, PlacedRule, RuleInfo, Table, TableFamily};
+use crate::kernel::nft::{self, ChainInfo, Datum, PlacedRule, RuleInfo, Table, TableFamily, TableInfo};
 use crate::kernel::{self, Socket};
 use crate::net::{Family, IfName, Mac};
 
@@ -36,15 +38,23 @@ pub struct Ruleset {
     spoof_allowed: Vec<(IfName, Mac)>,
     /// Tables that only their maker may change.
     owned: Vec<Table>,
-    /// Sets of interfaces in tables of others that stand on the forward hook.
+    /// Tables whose chains see no packet.
+    dormant: Vec<Table>,
+    /// Sets of interfaces in tables of others that stand on a hook.
     foreign_names: BTreeMap<(Table, String), BTreeSet<IfName>>,
 }
 
 impl Ruleset {
     pub fn observe() -> kernel::Result<Self> {
         let socket = &mut Socket::netfilter()?;
+        let tables = nft::tables_with_info(socket)?;
+        let those = |which: fn(&TableInfo) -> bool| {
+            tables.iter().filter(|(_, info)| which(info)).map(|(table, _)| table.clone()).collect()
+        };
         let mut ruleset = Self {
-            tables: nft::tables(socket)?,
+            owned: those(|info| info.owned),
+            dormant: those(|info| info.dormant),
+            tables: tables.iter().map(|(table, _)| table.clone()).collect(),
             chains: nft::chains(socket, None)?,
             rules: nft::all_rules(socket)?,
             ..Self::default()
@@ -61,18 +71,14 @@ impl Ruleset {
                 }
             }
         }
-        let filtering: BTreeSet<_> = ruleset.foreign_chains().map(|chain| chain.table.name.clone()).collect();
-        for table in ruleset.tables.clone() {
-            if filtering.contains(&table.name) && nft::table(socket, &table)?.is_some_and(|info| info.owned) {
-                ruleset.owned.push(table);
-            }
-        }
+        let foreign = ruleset.chains.iter().filter(|chain| chain.hook.is_some() && chain.table.name != OWNER);
+        let filtering: BTreeSet<_> = foreign.map(|chain| chain.table.clone()).collect();
         ruleset.read_foreign_names(socket, &filtering)?;
         Ok(ruleset)
     }
 
-    fn read_foreign_names(&mut self, socket: &mut Socket, tables: &BTreeSet<String>) -> kernel::Result<()> {
-        let foreign = self.rules.iter().filter(|placed| tables.contains(&placed.table.name));
+    fn read_foreign_names(&mut self, socket: &mut Socket, tables: &BTreeSet<Table>) -> kernel::Result<()> {
+        let foreign = self.rules.iter().filter(|placed| tables.contains(&placed.table));
         let mut sets = BTreeSet::new();
         for placed in foreign {
             for condition in accepts::seen(placed.table.family, &placed.rule).conditions {
@@ -138,7 +144,8 @@ impl Ruleset {
     }
 
     fn foreign_chains(&self) -> impl Iterator<Item = &ChainInfo> {
-        self.chains.iter().filter(|chain| is_foreign(chain, &Family::BOTH))
+        let awake = self.chains.iter().filter(|chain| !self.dormant.contains(&chain.table));
+        awake.filter(|chain| is_foreign(chain, &Family::BOTH))
     }
 
     /// Chains of somebody else on the forward hook with all of their tables, as an interface of ours meets them, and
@@ -146,13 +153,13 @@ impl Ruleset {
     pub fn forward_tables(&self, interface: &IfName) -> Vec<(ForwardTable, bool)> {
         let seen = self.foreign_chains().filter_map(|chain| {
             let mut table = forward_table(chain)?;
-            table.chains = self.chains_of(&chain.table, interface);
+            table.chains = self.chains_of(&chain.table, std::slice::from_ref(interface));
             Some((table, self.owned.contains(&chain.table)))
         });
         seen.collect()
     }
 
-    fn chains_of(&self, table: &Table, interface: &IfName) -> Chains {
+    fn chains_of(&self, table: &Table, interfaces: &[IfName]) -> Chains {
         let mut chains = Chains { whole: true, ..Chains::default() };
         for chain in self.chains.iter().filter(|chain| chain.table == *table) {
             chains.rules.insert(chain.name.clone(), Vec::new());
@@ -164,7 +171,8 @@ impl Ruleset {
         }
         let sets = self.foreign_names.iter().filter(|((of, _), _)| of == table);
         for ((_, set), names) in sets {
-            chains.members.insert((set.clone(), interface.clone()), names.contains(interface));
+            let each = interfaces.iter().map(|name| ((set.clone(), name.clone()), names.contains(name)));
+            chains.members.extend(each);
         }
         chains
     }

@@ -49,13 +49,10 @@ impl Known {
         if !record.complete || record.plugin != PLUGIN {
             return None;
         }
-        let want = record.attachment();
-        let gateways = want.and_then(|want| want.gateway.as_ref());
-        let gateways = gateways.map(|gateway| gateway.addresses.as_slice()).unwrap_or_default();
         let label = |text: &Option<String>| text.as_deref().and_then(Label::parse);
         let pod = record.pod.as_ref();
         let mut ranges = Vec::new();
-        for address in record.addresses().iter().chain(gateways).copied() {
+        for address in record.addresses().iter().chain(record.gateways()).copied() {
             let [v4, v6] = WIDEST;
             let range = network_of(address);
             if range.prefix() >= if range.is_ipv4() { v4 } else { v6 } && !ranges.contains(&range) {
@@ -65,12 +62,12 @@ impl Known {
         Some(Self {
             container: record.id.container.clone(),
             uid: pod.and_then(|pod| pod.uid.clone()),
-            host_if: want.map(|want| want.port.name.to_string()),
+            host_if: record.attachment().map(|want| want.port.name.to_string()),
             namespace: pod.and_then(|pod| label(&pod.namespace)),
             name: pod.and_then(|pod| label(&pod.name)),
-            addresses: record.addresses().iter().map(IpNetwork::ip).collect(),
+            addresses: record.ips().collect(),
             ranges,
-            gateways: gateways.iter().map(IpNetwork::ip).collect(),
+            gateways: record.gateways().iter().map(IpNetwork::ip).collect(),
             found: None,
         })
     }

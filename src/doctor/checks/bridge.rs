@@ -11,7 +11,7 @@ use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Ver
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Promise};
 use crate::doctor::planned;
-use crate::net::{Family, IfName};
+use crate::net::IfName;
 use crate::text::typed;
 
 use Severity::{Broken, Warning};
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         "bridge-gateway",
         "the bridge has the gateway addresses",
         Broken,
-        &[Need::Plan, Need::Network],
+        &[Need::Plan, Need::Network, Need::Attachments],
         gateway,
     ),
     G::Bridge.planned("dns-address", "pods find the node's name server where they ask it", Broken, PLAN),
@@ -60,7 +60,6 @@ pub(super) const CHECKS: &[Check] = &[
         mac,
     ),
     G::Bridge.check("bridge-stp", "the bridge forwards at once", Warning, BRIDGES, spanning_tree),
-    G::Bridge.check("bridge-mtu", "the bridge's MTU fits the uplink", Warning, BRIDGES, mtu),
 ];
 
 /// Every bridge that pods hang on and that is there and is one.
@@ -171,7 +170,34 @@ fn gateway(evidence: &Evidence) -> Verdict {
         }
         Finding::Unknown { .. } => true,
     });
+    for (link, address) in refused_gateways(evidence)? {
+        findings.push(Finding::problem(
+            format!("bridge {link}"),
+            format!(
+                "it has {address} and does not use it: somebody else answered for it when the address came \
+                 (duplicate address detection, dadfailed)"
+            ),
+            format!(
+                "ip -6 addr del {address} dev {0} && {RECONCILE}\nonce nobody else answers for it; who does: bridge fdb \
+                 show br {0}",
+                typed(&link)
+            ),
+        ));
+    }
     Ok(findings)
+}
+
+/// Addresses of gateways that are there and that the kernel does not use.
+fn refused_gateways(evidence: &Evidence) -> Result<Vec<(IfName, IpNetwork)>, Pass> {
+    let network = &evidence.node()?.network;
+    let mut found = Vec::new();
+    for (link, wanted) in evidence.records()?.promises().into_values().flat_map(|promise| promise.gateways) {
+        let index = network.link(link.as_str()).map(|link| link.index);
+        let failed = network.addresses.iter().filter(|own| Some(own.index) == index && own.dad_failed);
+        let failed = failed.filter(|own| wanted.contains(&own.address));
+        found.extend(failed.map(|own| (link.clone(), own.address)));
+    }
+    Ok(found)
 }
 
 pub(super) fn is_link_local(address: IpNetwork) -> bool {
@@ -264,31 +290,6 @@ fn spanning_tree(evidence: &Evidence) -> Verdict {
             object(&name),
             "the spanning tree protocol is on: a new pod is cut off for its first 30 seconds",
             format!("ip link set {} type bridge stp_state 0", typed(&name)),
-        )
-    });
-    Ok(findings.collect())
-}
-
-fn mtu(evidence: &Evidence) -> Verdict {
-    let node = evidence.node()?;
-    let bridges = bridges(evidence)?;
-    let preferred = Family::BOTH.into_iter().find_map(|family| {
-        let route = node.network.default_routes(family).into_iter().next()?;
-        let link = node.network.by_index(route.index?)?;
-        Some((link, route.mtu.map_or(link.mtu, |limit| limit.min(link.mtu))))
-    });
-    let Some((uplink, limit)) = preferred else { return Err(Pass::skipped("there is no uplink")) };
-    let above = bridges.into_iter().filter(|(.., link)| link.mtu > limit && link.index != uplink.index);
-    let findings = above.map(|(name, _, link)| {
-        Finding::problem(
-            object(&name),
-            format!(
-                "its MTU is {}, that of the uplink {} is {limit}: large UDP packets of pods are lost where no \
-                 ICMP comes back",
-                link.mtu, uplink.name
-            ),
-            format!("write \"mtu\": \"auto\" into the network's configuration, then ip link del {name} while no pod \
-                     runs, or reboot"),
         )
     });
     Ok(findings.collect())

@@ -1,13 +1,14 @@
 //! The network configurations that runtimes read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::INSTALL;
 use crate::conflist::{self, FILE_NAMES};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{self, Attachment};
-use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory};
+use crate::doctor::evidence::configuration::{ConfFile, ConfiguredNetwork, Directory, LIST_WITHOUT_ITS_NAME};
 use crate::doctor::evidence::installed::Installed;
 use crate::plugins::{Difference, bridge, portmap};
 use crate::spec::HostPorts;
@@ -127,14 +128,23 @@ fn repair_of(evidence: &Evidence, path: &str) -> String {
     )
 }
 
+fn renamed(path: &str) -> String {
+    let right = Path::new(path).with_extension("conflist");
+    format!("mv -n {} {}", typed(path), typed(right.display()))
+}
+
 fn invalid(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
-    for file in evidence.configuration()?.directories.iter().flat_map(|directory| &directory.files) {
+    for file in evidence.configuration()?.directories.iter().flat_map(Directory::used) {
         if let Err(why) = &file.network {
+            let fix = match Path::new(&file.path).extension() {
+                Some(_) if why == LIST_WITHOUT_ITS_NAME => renamed(&file.path),
+                _ => repair_of(evidence, &file.path),
+            };
             findings.push(Finding::problem(
                 format!("file {}", file.path),
                 format!("{why}: the runtime passes over it, or refuses to start pods"),
-                repair_of(evidence, &file.path),
+                fix,
             ));
         }
     }

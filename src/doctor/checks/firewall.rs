@@ -2,14 +2,15 @@
 
 use ipnetwork::IpNetwork;
 
-use super::RECONCILE;
 use super::host::routed;
+use super::{RECONCILE, flows};
 use crate::datapath::firewall::passage::{ACCEPTS, Change, ForwardTable, Obstacle, Place, Traffic};
 use crate::datapath::firewall::way::Spot;
 use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::step::accept_commands;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
+use crate::doctor::evidence::node::LegacyListing;
 use crate::doctor::planned;
 use crate::net::{Family, IfName};
 use crate::text::typed;
@@ -21,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
         "forward-drop",
         "no firewall drops what pods send through the node",
         Broken,
-        &[Need::Filter, Need::Attachments, Need::Configuration, Need::Network, Need::Plan],
+        &[Need::Filter, Need::Attachments, Need::Configuration, Need::Network, Need::Plan, Need::Flows],
         forward_drop,
     ),
     G::Host.check(
@@ -35,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn forward_drop(evidence: &Evidence) -> Verdict {
     let filter = evidence.filter()?;
-    let legacy = &evidence.node()?.legacy_filter;
+    let legacy = evidence.node()?.legacy_listings.iter().filter(|old| old.table == "filter");
     let families = routed(evidence)?;
     let configured = evidence.configuration()?.networks();
     let left_alone: Vec<_> =
@@ -50,15 +51,21 @@ fn forward_drop(evidence: &Evidence) -> Verdict {
             let rule = |spot: &Spot| filter.rule_of(&table.base, spot);
             findings.extend(judge(evidence, &table, &traffic, &rule, Some(owned)));
         }
-        for (family, listing) in legacy {
-            findings.extend(judge_legacy(evidence, *family, listing, &traffic));
+        for old in legacy.clone() {
+            findings.extend(judge_legacy(evidence, old.family, &old.listing, &traffic));
         }
     }
-    let known: Vec<_> = findings.iter().map(|finding| finding.object().to_owned()).collect();
-    let planned = planned::findings(evidence, "forward-drop")?;
-    findings
-        .extend(planned.into_iter().filter(|finding| !known.iter().any(|known| known == finding.object())));
+    add_unnamed(&mut findings, planned::findings(evidence, "forward-drop")?);
+    // What is dropped of single pods, of one of their protocols, or between them.
+    if left_alone.is_empty() {
+        add_unnamed(&mut findings, flows::found(evidence, flows::is_forwarded)?);
+    }
     Ok(findings)
+}
+
+fn add_unnamed(findings: &mut Vec<Finding>, more: Vec<Finding>) {
+    let known: Vec<_> = findings.iter().map(|finding| finding.object().to_owned()).collect();
+    findings.extend(more.into_iter().filter(|finding| !known.iter().any(|known| known == finding.object())));
 }
 
 fn judge_legacy(
@@ -189,13 +196,20 @@ fn allow(table: &ForwardTable, traffic: &Traffic, spot: &Spot, handle: u64, owne
     format!("if pods shall get through, put accepts in front of that rule:\n{}", typed.join("\n"))
 }
 
-/// Two packet filters side by side: each shows half of the rules, and a drop in either is a drop.
+/// Two packet filters side by side: each shows half of the rules, and a drop in either is a drop. A table that somebody has
+/// only listed is loaded, and does nothing.
 fn iptables_mixed(evidence: &Evidence) -> Verdict {
-    let legacy = &evidence.node()?.legacy;
+    let legacy = &evidence.node()?.legacy_listings;
     let ours = evidence.filter()?.iptables_tables();
-    let mixed = legacy.iter().find(|(_, table)| table == "filter" || table == "nat");
+    let does_something = |listing: &str| {
+        let mut lines = listing.lines();
+        lines.any(|line| line.starts_with("-A ") || line.starts_with("-P ") && !line.ends_with(" ACCEPT"))
+    };
+    let mixed = legacy.iter().find(|old| {
+        matches!(old.table.as_str(), "filter" | "nat") && old.listing.as_deref().map_or(true, does_something)
+    });
     match (mixed, ours.first()) {
-        (Some((family, table)), Some(other)) => {
+        (Some(LegacyListing { family, table, .. }), Some(other)) => {
             let program = legacy::program(*family);
             Ok(vec![Finding::problem(
                 format!("table {table}"),

@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     G::Host.check(
         "forwarding-bridge",
-        "the bridge takes part in forwarding",
+        "bridge and uplinks take part in forwarding",
         Broken,
         SWITCHES,
         forwarding_bridge,
@@ -104,15 +104,22 @@ fn forwarding_bridge(evidence: &Evidence) -> Verdict {
         return Err(Pass::skipped("forwarding is off altogether"));
     }
     let mut findings = Vec::new();
-    for link in gateway_links(evidence)? {
+    let mut off = |link: &str, object: String, lost: &str| {
         let key = format!("net/ipv4/conf/{link}/forwarding");
         if node.switch(&key) == Some("0") {
             let (setter, fix) = turn(evidence, &key, "1");
-            findings.push(Finding::problem(
-                format!("bridge {link}"),
-                format!("{} is 0{setter}: what pods send is not forwarded", dotted(&key)),
-                fix,
-            ));
+            let found = format!("{} is 0{setter}: {lost}", dotted(&key));
+            findings.push(Finding::problem(object, found, fix));
+        }
+    };
+    let bridges = gateway_links(evidence)?;
+    for link in &bridges {
+        off(link.as_str(), format!("bridge {link}"), "what pods send is not forwarded");
+    }
+    for link in node.uplinks() {
+        if !bridges.iter().any(|bridge| bridge.as_str() == link.name) {
+            let lost = "what comes in there for pods, answers included, is not forwarded";
+            off(&link.name, format!("interface {}", link.name), lost);
         }
     }
     Ok(findings)

@@ -1,16 +1,24 @@
 //! Ports of the node that lead to pods: whether they do, whom they take clients from, and who takes theirs.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
+use crate::datapath::firewall::way::{Answer, Chains, Maker, Packet, Rule, Verdict as Fate, track};
+use crate::datapath::survey::ruleset::ForeignPort;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::checks::PLAN_OF_RULES;
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Ported;
+use crate::doctor::evidence::flows::Flows;
+use crate::doctor::evidence::node::Node;
+use crate::net::Family;
 use crate::spec::{Mapping, Protocol};
 
 use Severity::{Broken, Warning};
 
-const RULES: &[Need] = &[Need::Filter, Need::Attachments];
+const RULES: &[Need] = &[Need::Filter, Need::Attachments, Need::Network, Need::Flows];
 
 pub(super) const CHECKS: &[Check] = &[
     G::Rules.planned("hostport-missing", "every host port leads to its pod", Broken, PLAN_OF_RULES),
@@ -42,7 +50,7 @@ fn ported(evidence: &Evidence) -> Result<Vec<&Ported>, Pass> {
 /// Of two translations of one packet the first wins, and the order of chains with the same priority is that of their
 /// making.
 fn shadowed(evidence: &Evidence) -> Verdict {
-    let filter = evidence.filter()?;
+    let (filter, node, flows) = (evidence.filter()?, evidence.node()?, evidence.flows()?);
     let ported = ported(evidence)?;
     let foreign = filter.foreign_ports();
     let mut findings = Vec::new();
@@ -51,6 +59,7 @@ fn shadowed(evidence: &Evidence) -> Verdict {
             theirs.port == mapping.host_port
                 && theirs.protocol.is_none_or(|protocol| protocol == mapping.protocol)
                 && theirs.family.is_none_or(|family| family == mapping.family())
+                && takes(theirs, mapping, node, flows)
         });
         if let Some(theirs) = same {
             findings.push(Finding::problem(
@@ -67,6 +76,36 @@ fn shadowed(evidence: &Evidence) -> Verdict {
         }
     }
     Ok(findings)
+}
+
+/// Whether the rule takes whatever comes from outside for the port: one for another address, interface or source takes
+/// nothing from it.
+fn takes(theirs: &ForeignPort, mapping: &Mapping, node: &Node, flows: &Flows) -> bool {
+    let family = mapping.family();
+    let all = node.network.addresses.iter().filter(|own| own.scope == 0).map(|own| own.address.ip());
+    let pods = |address: &IpAddr| flows.pods.iter().any(|pod| pod.ends.gateway_address == Some(*address));
+    let own = all.filter(|address| Family::of(*address) == family && !pods(address));
+    let destination: Vec<IpAddr> = mapping.host_ip.map_or_else(|| own.collect(), |ip| vec![ip]);
+    let uplink = flows.pods.iter().filter(|pod| pod.family == family).find_map(|pod| pod.ends.uplink.clone());
+    let packet = Packet {
+        family,
+        iif: uplink,
+        oif: None,
+        source: Vec::new(),
+        destination: destination.into_iter().map(IpNetwork::from).collect(),
+        track: track::NEW,
+        protocol: Some(mapping.protocol.number()),
+        mark: Some(0),
+        local: Some(true),
+        arp: false,
+    };
+    let rule = Rule {
+        handle: 0,
+        maker: Maker::Other,
+        conditions: theirs.conditions.clone(),
+        verdict: Fate::Undecided,
+    };
+    packet.answer(&rule, &Chains::default()) == Answer::All
 }
 
 fn shadows(evidence: &Evidence) -> Verdict {

@@ -5,14 +5,18 @@ mod bridge;
 mod configuration;
 mod disks;
 mod firewall;
+mod flows;
 mod host;
 mod hostports;
 mod kernel;
 mod leases;
 mod managers;
+mod mtu;
 mod plugins;
 mod pods;
+mod policy;
 mod ports;
+mod probes;
 mod ranges;
 mod routes;
 mod rules;
@@ -39,18 +43,22 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         kernel::CHECKS,
         host::CHECKS,
         firewall::CHECKS,
+        flows::CHECKS,
         uplinks::CHECKS,
         disks::CHECKS,
         managers::CHECKS,
         bridge::CHECKS,
+        mtu::CHECKS,
         ports::CHECKS,
         ranges::CHECKS,
         routes::CHECKS,
+        policy::CHECKS,
         addresses::CHECKS,
         rules::CHECKS,
         hostports::CHECKS,
         leases::CHECKS,
         pods::CHECKS,
+        probes::CHECKS,
         configuration::CHECKS,
         plugins::CHECKS,
         runtime::CHECKS,

@@ -9,7 +9,7 @@ use super::INSTALL;
 use super::configuration::readable;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
-use crate::doctor::evidence::configuration::{Directory, Search};
+use crate::doctor::evidence::configuration::{ConfFile, Directory, Search};
 use crate::doctor::evidence::plugins::Condition;
 use crate::text::typed;
 
@@ -77,10 +77,9 @@ fn missing(evidence: &Evidence) -> Verdict {
     let mut findings = Vec::new();
     for (directory, search) in searches(evidence)? {
         for (name, _) in search.plugins.iter().filter(|(_, file)| file.is_none()) {
-            let mut networks = directory.readable();
-            let Some((file, _)) = networks.find(|(_, network)| network.types.contains(name)) else {
-                continue;
-            };
+            let names =
+                |file: &&ConfFile| file.network.as_ref().is_ok_and(|network| network.types.contains(name));
+            let Some(file) = directory.used().iter().find(names) else { continue };
             let fix = if !name.starts_with("smarter-") {
                 format!("install the package that has the plugin {name}, or take it out of {}", file.path)
             } else if search.searcher.is_some() {

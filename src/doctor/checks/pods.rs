@@ -3,12 +3,11 @@
 //! In the order in which one thing hangs on the other. A pod whose port is missing is not told that it is down as well.
 
 use super::{PLAN, RECONCILE, RESTART};
-use crate::datapath::survey::packets::Reach;
-use crate::datapath::survey::{Link, Network};
-use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
+use crate::datapath::survey::{Link, MAIN, Network, Way};
+use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Sandbox};
-use crate::doctor::evidence::packets::Reached;
+use crate::doctor::evidence::flows::{Packet, PodFlows};
 use crate::doctor::planned;
 use crate::net::{Family, Mac};
 use crate::text::typed;
@@ -36,16 +35,15 @@ pub(super) const CHECKS: &[Check] = &[
     G::Pods.check("pod-address", "every pod has its addresses", Broken, PLAN_AND_PODS, |evidence| {
         inside(evidence, "pod-address")
     }),
-    G::Pods.check("pod-route", "every pod has its routes", Broken, PLAN_AND_PODS, route),
+    G::Pods.check(
+        "pod-route",
+        "every pod has its routes",
+        Broken,
+        &[Need::Plan, Need::Network, Need::Attachments, Need::Flows],
+        route,
+    ),
     G::Pods.check("pod-neighbour", "every pod knows its gateway's MAC", Broken, PODS, neighbour),
     G::Pods.check("pod-mtu", "every pod's MTU is that of its port", Warning, PLAN_AND_PODS, mtu),
-    G::Pods.check(
-        "pod-gateway",
-        "every pod reaches its gateway",
-        Broken,
-        &[Need::Attachments, Need::Packets],
-        gateway,
-    ),
 ];
 
 /// What the plan says of the insides of pods, and into which of them nobody could look.
@@ -82,7 +80,7 @@ fn each_inside(
 }
 
 /// A command inside of the pod.
-fn within(pod: &Attachment, command: &str) -> String {
+pub(super) fn within(pod: &Attachment, command: &str) -> String {
     match &pod.record.netns {
         Some(path) => format!("nsenter --net={} {command}", typed(path)),
         None => command.to_owned(),
@@ -145,36 +143,87 @@ fn route(evidence: &Evidence) -> Verdict {
         })
     })?;
     findings.extend(elsewhere);
+    let named = |pod: &str| findings.iter().any(|finding| finding.object() == pod);
+    let mut hidden = hidden_routes(evidence)?;
+    hidden.retain(|finding| !named(finding.object()));
+    findings.extend(hidden);
     Ok(findings)
 }
 
-fn gateway(evidence: &Evidence) -> Verdict {
-    evidence.attachments()?;
-    let Some(reached) = &evidence.packets()?.reach else {
-        return Err(Pass::skipped("packets are sent from pods only with --probe"));
+/// Its routes are there, and the kernel takes another one.
+fn hidden_routes(evidence: &Evidence) -> Verdict {
+    let (records, flows) = (evidence.records()?, evidence.flows()?);
+    each_inside(evidence, |pod, inside, link| {
+        let has = inside.addresses_of(link);
+        if !link.up || pod.addresses().any(|address| !has.contains(&address)) {
+            return None;
+        }
+        let own = flows.pods.iter().filter(|flows| std::ptr::eq(&raw const records.all[flows.place], pod));
+        own.into_iter().find_map(|flows| hidden_route(pod, inside, link, flows))
+    })
+}
+
+fn hidden_route(
+    pod: &Attachment,
+    inside: &Network,
+    link: &Link,
+    flows: &PodFlows,
+) -> Option<(String, String)> {
+    let of_family = |route: &&crate::net::Route| {
+        route.is_default() && route.table.is_none() && Family::of(route.dst.ip()) == flows.family
     };
-    let mut findings = Vec::new();
-    for Reached { pod, gateway, mtu, reach } in reached {
-        let (found, fix) = match reach {
-            Reach::Whole => continue,
-            Reach::Refused(why) => {
-                findings.push(Finding::Unknown { object: pod.clone(), why: why.clone() });
-                continue;
-            }
-            Reach::Small => (
-                format!("its gateway {gateway} answers small packets, and none of {mtu} bytes"),
-                "compare the MTUs of the pod, its port and the bridge (ip link)".to_owned(),
-            ),
-            Reach::Nothing => (
-                format!("its gateway {gateway} does not answer"),
-                "if nothing else is named above: a rule in the bridge or netdev family may drop its frames, nft \
-                 list ruleset"
-                    .to_owned(),
-            ),
+    let routes = pod.record.attachment().map(|want| want.pod.routes.as_slice()).unwrap_or_default();
+    let default = routes.iter().find(of_family).and_then(|route| route.gw);
+    let wrong = |packet: Packet| {
+        let (question, way) = flows.way(packet)?;
+        let right = match (packet, way) {
+            (Packet::InsideGateway, Way::Through { index, gw }) => index == link.index && gw.is_none(),
+            // A plugin behind ours may lead the pod out by an interface of its own.
+            (_, Way::Through { index, gw }) => index != link.index || gw == default,
+            // An address that two have is named as that.
+            (_, Way::Local { .. }) => true,
+            (_, Way::Refused(_)) => false,
         };
-        findings.push(Finding::problem(pod.clone(), found, fix));
-    }
-    Ok(findings)
+        let asked = packet == Packet::InsideGateway || default.is_some();
+        (asked && !right).then_some((question.to, way))
+    };
+    let asked = [Packet::InsideGateway, Packet::InsideRouter, Packet::InsideOut];
+    let (to, way) = asked.into_iter().find_map(wrong)?;
+    let found = match way {
+        Way::Through { index, gw: Some(gw) } => {
+            format!(
+                "what it sends to {to} goes via {gw} on {}: another route or rule is preferred",
+                inside.name_of(index)
+            )
+        }
+        Way::Through { index, gw: None } => {
+            format!(
+                "it takes {to} for a host on its {}: another route or rule is preferred",
+                inside.name_of(index)
+            )
+        }
+        Way::Local { .. } => return None,
+        Way::Refused(why) => format!("it has no way to {to}: {why}"),
+    };
+    let version = if to.is_ipv4() { "" } else { " -6" };
+    let better = inside.routes.iter().filter(|route| {
+        route.table == MAIN
+            && Some(route.index) == Some(way.index())
+            && route.dst.contains(to)
+            && route.dst.prefix() > 0
+    });
+    let fix = match (way, better.max_by_key(|route| route.dst.prefix())) {
+        (Way::Through { index, .. }, Some(route)) => {
+            let via = route.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
+            let dev = typed(inside.name_of(index));
+            within(pod, &format!("ip{version} route del {}{via} dev {dev}", route.dst))
+        }
+        _ => format!(
+            "{RESTART}\nor look what refuses: {}",
+            within(pod, &format!("ip{version} route show table all; ip rule show"))
+        ),
+    };
+    Some((found, fix))
 }
 
 /// A pod that has learnt, or was given, another MAC for its gateway than the node's. It is the pod that is wrong: with a

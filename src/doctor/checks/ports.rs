@@ -35,6 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         Broken,
         PLAN,
     ),
+    G::Bridge.check("port-flags", "ports learn and flood as bridges do", Broken, BRIDGES, flags),
     G::Bridge.planned("port-vlan", "ports are in the VLANs that were promised", Broken, PLAN),
     G::Bridge.planned("port-foreign", "nobody gave a pod's port addresses or routes", Warning, PLAN),
 ];
@@ -114,4 +115,46 @@ fn vlan_filtering(evidence: &Evidence) -> Verdict {
         )
     });
     Ok(findings.collect())
+}
+
+/// What a port does with frames unless somebody says otherwise. A pod that is silent is found by flooding alone.
+fn flags(evidence: &Evidence) -> Verdict {
+    let network = &evidence.node()?.network;
+    bridges(evidence)?;
+    let mut findings = Vec::new();
+    for pod in evidence.attachments()?.live() {
+        let host_if = pod.record.attachment().map(|want| &want.port.name);
+        let Some(port) = host_if.and_then(|name| network.link(name.as_str())) else { continue };
+        let switches = [
+            (port.learning == Some(false), "learning", "on", "the bridge never learns where the pod is"),
+            (port.flood == Some(false), "flood", "on", "frames for a pod that has been silent are lost"),
+            (port.broadcast_flood == Some(false), "bcast_flood", "on", "nobody finds the pod by ARP"),
+            (
+                port.multicast_flood == Some(false),
+                "mcast_flood",
+                "on",
+                "nobody finds the pod by neighbour discovery",
+            ),
+            (
+                port.locked == Some(true),
+                "locked",
+                "off",
+                "what the pod sends is dropped unless its MAC was entered by hand",
+            ),
+        ];
+        let wrong: Vec<_> = switches.into_iter().filter(|(wrong, ..)| *wrong).collect();
+        if wrong.is_empty() {
+            continue;
+        }
+        let is = |right: &str| if right == "on" { "off" } else { "on" };
+        let found: Vec<_> =
+            wrong.iter().map(|(_, flag, right, lost)| format!("{flag} is {}: {lost}", is(right))).collect();
+        let set: Vec<_> = wrong.iter().map(|(_, flag, right, _)| format!("{flag} {right}")).collect();
+        findings.push(Finding::problem(
+            pod.words(),
+            format!("of its port {}: {}", port.name, found.join("; ")),
+            format!("bridge link set dev {} {}", typed(&port.name), set.join(" ")),
+        ));
+    }
+    Ok(findings)
 }

@@ -17,6 +17,7 @@ pub(super) const CHECKS: &[Check] = &[
         &[Need::Plan, Need::Filter, Need::Files],
         missing,
     ),
+    G::Rules.check("table-dormant", "our tables are awake", Broken, &[Need::Filter], dormant),
     G::Rules.planned("table-incomplete", "our tables have all their rules", Broken, PLAN_OF_RULES),
     G::Rules.planned("dns-guard", "only this node's pods learn of its name server", Warning, PLAN_OF_RULES),
     G::Rules.planned("masquerade-missing", "pods leave with the node's address", Broken, PLAN_OF_RULES),
@@ -54,6 +55,19 @@ fn missing(evidence: &Evidence) -> Verdict {
         }
     }
     Ok(findings)
+}
+
+/// `nft add table … { flags dormant; }`: everything is there, and no packet is shown to it.
+fn dormant(evidence: &Evidence) -> Verdict {
+    let asleep = evidence.filter()?.dormant_tables().into_iter();
+    let findings = asleep.map(|table| {
+        Finding::problem(
+            format!("table {table}"),
+            "it is dormant: all of its rules are there, and no packet gets to them",
+            format!("nft add table {table}"),
+        )
+    });
+    Ok(findings.collect())
 }
 
 /// A rule about an address that no namespace of this machine has is about a pod that is gone.

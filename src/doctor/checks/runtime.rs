@@ -32,6 +32,13 @@ pub(super) const CHECKS: &[Check] = &[
         directories,
     ),
     G::Runtime.check("runtime-network", "the runtime has loaded our network", Broken, COMPARED, network),
+    G::Runtime.check(
+        "runtime-host-ports",
+        "settings of host ports reach the pods of every runtime",
+        Warning,
+        COMPARED,
+        host_ports,
+    ),
     G::Runtime.check("cache-damaged", "libcni can read its results of our pods", Warning, ASKED, cache),
 ];
 
@@ -264,6 +271,45 @@ fn not_loaded(
         _ => next_move,
     };
     Ok(Some(Finding::problem(object(asked), why, next_move)))
+}
+
+/// Whoever keeps a modem out by a setting has to know where it does not hold.
+fn host_ports(evidence: &Evidence) -> Verdict {
+    let mut findings = Vec::new();
+    let mut makes_its_own = None;
+    for asked in &used(evidence)?.all {
+        let kind = asked.runtime.kind;
+        if !kind.makes_host_ports() {
+            continue;
+        }
+        makes_its_own = Some(kind);
+        let place = evidence.runtimes()?.place(asked.directories().0);
+        let read = evidence.configuration()?.directories.iter().filter(|directory| directory.place == place);
+        let limited =
+            read.flat_map(Directory::readable).filter(|(_, network)| !network.port_limits.is_empty());
+        findings.extend(limited.map(|(file, network)| {
+            Finding::problem(
+                format!("network {}", network.name),
+                format!(
+                    "{kind} makes the host ports of its pods itself: {} of {} does not hold for them",
+                    network.port_limits.join(", "),
+                    file.path
+                ),
+                format!(
+                    "limit host ports in the node's own firewall, where {kind} is to run the pods; or take {} out of {}",
+                    network.port_limits.join(", "),
+                    typed(&file.path)
+                ),
+            )
+        }));
+    }
+    match makes_its_own {
+        None => Err(Pass::skipped("no runtime makes host ports itself")),
+        Some(kind) if findings.is_empty() => Err(Pass::Skipped(format!(
+            "{kind} makes the host ports of its pods itself: 127.0.0.1 and `status` do not have them"
+        ))),
+        Some(_) => Ok(findings),
+    }
 }
 
 fn cache(evidence: &Evidence) -> Verdict {

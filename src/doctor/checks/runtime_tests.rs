@@ -191,3 +191,21 @@ fn a_configuration_that_is_not_understood_is_named_with_what_was_assumed() {
     let evidence = Evidence { runtime: Some(Ok(runtimes)), ..Evidence::default() };
     assert_only(&evidence, "runtime-config", "is cut off; assumed: defaults", "--conf-dir");
 }
+
+#[test]
+fn settings_of_host_ports_do_not_hold_where_the_runtime_makes_them() {
+    let limited = |kind| {
+        let mut evidence = node(runtime(kind), Ok(status(true, None)));
+        let Some(Ok(configuration)) = &mut evidence.configuration else { unreachable!() };
+        let Ok(network) = &mut configuration.directories[0].files[0].network else { unreachable!() };
+        network.port_limits = vec!["denyHostPortInterfaces"];
+        evidence
+    };
+    let found = "cri-o makes the host ports of its pods itself: denyHostPortInterfaces of ";
+    assert_only(&limited(Kind::Crio), "runtime-host-ports", found, "the node's own firewall");
+    assert!(matches!(host_ports(&limited(Kind::Containerd)), Err(Pass::Skipped(_))));
+    let free = node(runtime(Kind::Crio), Ok(status(true, None)));
+    assert!(
+        matches!(host_ports(&free), Err(Pass::Skipped(why)) if why.contains("`status` do not have them"))
+    );
+}

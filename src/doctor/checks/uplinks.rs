@@ -1,8 +1,10 @@
 //! The ways out of the node, in both families.
 
+use ipnetwork::IpNetwork;
+
 use super::RECONCILE;
 use super::host::{SWITCHES, dotted, turn, turn_by};
-use crate::datapath::survey::{Link, OperState};
+use crate::datapath::survey::{Link, Network, OperState};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Promise;
@@ -15,7 +17,13 @@ use Severity::{Broken, Warning};
 const ROUTER: &[Need] = &[Need::Network, Need::Attachments, Need::Files, Need::Plan];
 
 pub(super) const CHECKS: &[Check] = &[
-    G::Host.check("uplink-missing", "there is a default route", Warning, &[Need::Network], uplink_missing),
+    G::Host.check(
+        "uplink-missing",
+        "there is a default route",
+        Warning,
+        &[Need::Network, Need::Attachments, Need::Flows],
+        uplink_missing,
+    ),
     G::Host.check(
         "uplink-twice",
         "no two uplinks are in one network",
@@ -30,7 +38,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn uplink_missing(evidence: &Evidence) -> Verdict {
     let node = evidence.node()?;
     if !node.uplinks().is_empty() {
-        return Ok(Vec::new());
+        return Ok(missing_family(evidence));
     }
     Ok(vec![Finding::problem(
         "default route",
@@ -40,9 +48,54 @@ fn uplink_missing(evidence: &Evidence) -> Verdict {
     )])
 }
 
+/// Of a node that has a way out in one family: it has none in the other, in which pods were given a router, and in which it
+/// has an address that is good for more than its own network.
+fn missing_family(evidence: &Evidence) -> Vec<Finding> {
+    let (Ok(node), Ok(records)) = (evidence.node(), evidence.records()) else { return Vec::new() };
+    let inside: Vec<String> = records
+        .promises()
+        .into_iter()
+        .flat_map(|(bridge, promise)| promise.gateways.into_keys().chain([bridge]))
+        .map(|name| name.to_string())
+        .collect();
+    let goes_far = |address: IpNetwork| match address {
+        IpNetwork::V4(v4) => !v4.ip().is_link_local(),
+        // Unique local addresses lead nowhere by themselves (RFC 4193).
+        IpNetwork::V6(v6) => v6.ip().segments()[0] & 0xe000 == 0x2000,
+    };
+    let lacks = |family: &Family| {
+        let has = |network: &Network| {
+            network
+                .addresses
+                .iter()
+                .filter(|own| own.scope == 0 && Family::of(own.address.ip()) == *family)
+                .any(|own| {
+                    let link = network.by_index(own.index);
+                    goes_far(own.address)
+                        && link
+                            .is_some_and(|link| link.up && link.name != "lo" && !inside.contains(&link.name))
+                })
+        };
+        let way = evidence.flows().ok().and_then(|flows| flows.outside_of(*family));
+        records.routed().contains(family)
+            && node.network.default_routes(*family).is_empty()
+            && way.is_none()
+            && has(&node.network)
+    };
+    let findings = Family::BOTH.into_iter().filter(lacks).map(|family| {
+        let (words, version) = if family == Family::V4 { ("IPv4", "-4") } else { ("IPv6", "-6") };
+        Finding::problem(
+            format!("default route of {words}"),
+            format!("the node has one of the other family alone: pods reach nothing outside by {words}"),
+            format!("bring it back as the uplink's manager does\nby hand: ip {version} route add default via <router>"),
+        )
+    });
+    findings.collect()
+}
+
 fn uplink_twice(evidence: &Evidence) -> Verdict {
     let node = evidence.node()?;
-    let mut seen: Vec<(ipnetwork::IpNetwork, &Link)> = Vec::new();
+    let mut seen: Vec<(IpNetwork, &Link)> = Vec::new();
     let mut findings = Vec::new();
     for address in node.network.addresses.iter().filter(|address| address.scope == 0) {
         let Some(link) = node.network.by_index(address.index).filter(|link| is_uplink(link)) else {
@@ -71,16 +124,19 @@ fn uplink_twice(evidence: &Evidence) -> Verdict {
     Ok(findings)
 }
 
-/// Something that leads out of the node: neither lo nor a bridge or veth, except a veth that has addresses of its own.
+/// Something that leads out of the node: neither lo nor a bridge or veth, except a veth that has addresses of its own. A
+/// macvlan by which the node reaches containers of its own uplink is the same way out.
 fn is_uplink(link: &Link) -> bool {
-    let inside = matches!(link.kind.as_deref(), Some("bridge" | "dummy" | "ifb")) || link.name == "lo";
+    let inside =
+        matches!(link.kind.as_deref(), Some("bridge" | "dummy" | "ifb" | "macvlan" | "macvtap" | "ipvlan"))
+            || link.name == "lo";
     !inside && link.up && link.state != OperState::Down
 }
 
 fn ipv6_disabled(evidence: &Evidence) -> Verdict {
     let node = evidence.node()?;
     let promises = evidence.attachments()?.promises();
-    let v6 = |promise: &Promise| promise.subnets.keys().any(ipnetwork::IpNetwork::is_ipv6);
+    let v6 = |promise: &Promise| promise.subnets.keys().any(IpNetwork::is_ipv6);
     if !promises.values().any(v6) {
         return Err(Pass::skipped("no pod has an IPv6 address"));
     }
@@ -130,7 +186,7 @@ fn ipv6_router(evidence: &Evidence) -> Verdict {
     {
         let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         // Without a link-local address nobody advertises to it.
-        let listens = node.network.addresses_of(link).iter().any(ipnetwork::IpNetwork::is_ipv6);
+        let listens = node.network.addresses_of(link).iter().any(IpNetwork::is_ipv6);
         let learns = !node
             .network
             .default_routes(Family::V6)

@@ -100,6 +100,11 @@ impl Attachment {
         self.record.attachment().is_some_and(is_so)
     }
 
+    /// The bridge that the pod was promised a place on.
+    pub fn bridge(&self) -> Option<&IfName> {
+        self.record.attachment().map(|want| &want.bridge.name)
+    }
+
     pub fn addresses(&self) -> impl Iterator<Item = IpNetwork> {
         self.record.addresses().iter().copied()
     }

@@ -13,6 +13,7 @@ use super::plugins::{self, PluginFile};
 use crate::applet;
 use crate::cni::json::{self, Json, Object};
 use crate::cni::{NetworkName, Request, SpecVersion, Verb};
+use crate::conflist;
 use crate::host::root::Root;
 use crate::host::runtimes::Kind;
 use crate::plugins::bridge::config::Config as BridgeConfig;
@@ -79,6 +80,8 @@ pub struct ConfiguredNetwork {
     pub hands_off: bool,
     /// Takes no new pods.
     pub drains: bool,
+    /// Keys by which host ports were to be limited.
+    pub port_limits: Vec<&'static str>,
 }
 
 impl Configuration {
@@ -91,6 +94,19 @@ impl Configuration {
 impl Directory {
     pub fn readable(&self) -> impl Iterator<Item = (&ConfFile, &ConfiguredNetwork)> {
         self.files.iter().filter_map(|file| Some((file, file.network.as_ref().ok()?)))
+    }
+
+    /// The files that a runtime comes to: up to the first network that gives pods an address. Those behind it are somebody's
+    /// who names his network, as podman does, and no matter of pods.
+    pub fn used(&self) -> &[ConfFile] {
+        let decides = |file: &ConfFile| {
+            let first = file.network.as_ref().ok().and_then(|network| network.types.first());
+            first.is_some_and(|first| !conflist::hands_on(first))
+        };
+        match self.files.iter().position(decides) {
+            Some(last) => &self.files[..=last],
+            None => &self.files,
+        }
     }
 }
 
@@ -177,6 +193,9 @@ fn search(root: &Root, directory: &Directory, lookup: &Lookup) -> Search {
     found
 }
 
+/// Why a list is no network where its name says that it is a single plugin.
+pub const LIST_WITHOUT_ITS_NAME: &str = "it is a list of plugins, and its name does not end in .conflist";
+
 /// A file of one network. `list`: it must be a list of plugins, else it may be a single one.
 pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -192,6 +211,10 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
     };
     let name = text(&document, "name")?.ok_or("it has no \"name\"")?;
     let plugins = document.objects("plugins").map_err(|error| error.to_string())?;
+    // go-cni and ocicni take the end of the name for the kind of the file.
+    if !list && plugins.is_some() && text(&document, "type")?.is_none() {
+        return Err(LIST_WITHOUT_ITS_NAME.to_owned());
+    }
     let plugins: Vec<&Object> = match plugins {
         Some(plugins) if !plugins.is_empty() => plugins,
         _ if list => return Err("it has no \"plugins\"".to_owned()),
@@ -216,6 +239,9 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
             let rules = portmap::config::rules(plugin).map_err(|error| error.to_string())?;
             network.maps.get_or_insert(rules);
         }
+        if standard == Some("portmap") {
+            network.port_limits.extend(PORT_LIMITS.iter().filter(|key| is_set(plugin.get(key))));
+        }
         let keeps_leases = ipam_kind
             .is_some_and(|kind| applet::plugin(&kind).is_some_and(|p| p.standard_name() == "host-local"));
         if keeps_leases {
@@ -223,6 +249,18 @@ pub fn parse(bytes: &[u8], list: bool) -> Result<ConfiguredNetwork, String> {
         }
     }
     Ok(network)
+}
+
+/// Keys of portmap that say who may use host ports, or that refuse some.
+const PORT_LIMITS: [&str; 5] =
+    ["hostPortInterfaces", "denyHostPortInterfaces", "strictHostPorts", "conditionsV4", "conditionsV6"];
+
+fn is_set(value: Option<&Json>) -> bool {
+    match value {
+        Some(Json::Array(list)) => !list.is_empty(),
+        Some(Json::Bool(set)) => *set,
+        _ => false,
+    }
 }
 
 fn read_ranges(network: &mut ConfiguredNetwork, name: &str, plugin: &Object) -> Result<(), String> {
@@ -255,13 +293,29 @@ mod tests {
 
     #[test]
     fn a_list_says_its_bridge_ranges_and_plugins() {
-        let text = crate::conflist::conflist(&crate::conflist::Network::default()).to_string();
+        let text = conflist::conflist(&conflist::Network::default()).to_string();
         let network = parse(text.as_bytes(), true).unwrap();
         assert_eq!(network.types, ["smarter-bridge", "smarter-ipam", "smarter-portmap"]);
         assert_eq!(network.bridge.as_deref(), Some("smartnet0"));
         assert_eq!(network.data_dir.as_deref(), Some(Path::new("/var/run/cni/networks")));
         assert_eq!(network.subnets, ["172.38.0.0/16".parse().unwrap()]);
         assert!(network.is_ours() && !network.hands_off);
+    }
+
+    #[test]
+    fn a_list_says_how_host_ports_are_limited() {
+        let limits = |keys: &str| {
+            let text = format!(r#"{{"name":"n","plugins":[{{"type":"portmap",{keys}}}]}}"#);
+            parse(text.as_bytes(), true).unwrap().port_limits
+        };
+        assert_eq!(
+            limits(r#""snat":true,"strictHostPorts":false,"hostPortInterfaces":[]"#),
+            Vec::<&str>::new()
+        );
+        assert_eq!(
+            limits(r#""strictHostPorts":true,"denyHostPortInterfaces":["wwan*"]"#),
+            ["denyHostPortInterfaces", "strictHostPorts"]
+        );
     }
 
     #[test]
@@ -278,6 +332,8 @@ mod tests {
         let range =
             r#"{"name":"n","plugins":[{"type":"x","ipam":{"type":"smarter-ipam","subnet":"10.1.2.0/31"}}]}"#;
         assert!(why(range).contains("too small"), "{}", why(range));
+        let list = b"{\"name\":\"n\",\"plugins\":[{\"type\":\"loopback\"}]}";
+        assert_eq!(parse(list, false).unwrap_err(), LIST_WITHOUT_ITS_NAME);
         assert_eq!(parse(b"{\"name\":\"n\",\"type\":\"loopback\"}", false).unwrap().types, ["loopback"]);
     }
 }

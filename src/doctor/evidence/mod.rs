@@ -7,6 +7,7 @@ pub mod attachments;
 pub mod configuration;
 pub mod dropins;
 pub mod files;
+pub mod flows;
 pub mod installed;
 pub mod leases;
 pub mod lookups;
@@ -27,6 +28,7 @@ use ipnetwork::IpNetwork;
 use self::attachments::Attachments;
 use self::configuration::Configuration;
 use self::files::{Files, Purpose};
+use self::flows::Flows;
 use self::leases::{Known, Leases};
 use self::lookups::Lookup;
 use self::node::Node;
@@ -69,6 +71,7 @@ pub struct Evidence {
     pub leases: Source<Leases>,
     pub configuration: Source<Configuration>,
     pub packets: Source<Packets>,
+    pub flows: Source<Flows>,
     pub runtime: Source<Runtimes>,
     /// What `reconcile` would do.
     pub plan: Source<reconcile::Report>,
@@ -128,6 +131,10 @@ impl Evidence {
         look(self.packets.as_ref())
     }
 
+    pub fn flows(&self) -> Result<&Flows, Pass> {
+        look(self.flows.as_ref())
+    }
+
     pub fn runtimes(&self) -> Result<&Runtimes, Pass> {
         look(self.runtime.as_ref())
     }
@@ -149,19 +156,29 @@ impl Evidence {
         if [Need::Configuration, Need::Leases, Need::Files, Need::Runtime].into_iter().any(wants) {
             found.configuration = Some(configuration::load(root, &given.lookups));
         }
-        if [Need::Attachments, Need::Leases, Need::Network, Need::Packets].into_iter().any(wants) {
+        let of_pods = [Need::Attachments, Need::Leases, Need::Network, Need::Packets, Need::Flows];
+        if of_pods.into_iter().any(wants) {
             found.attachments = Some(attachments::load(root));
         }
         if wants(Need::Leases) {
             found.leases = Some(leases::load(root, &found.networks_with_leases(), &[format!("{ROOT}/lock")]));
         }
-        if wants(Need::Network) || wants(Need::Packets) {
+        if [Need::Network, Need::Packets, Need::Flows].into_iter().any(wants) {
             let promises = found.records().map(Attachments::promises).unwrap_or_default();
             let ports = found.records().map(Attachments::ports).unwrap_or_default();
             found.node = Some(Node::observe(&promises, &ports));
         }
-        if wants(Need::Filter) {
+        if wants(Need::Filter) || wants(Need::Flows) {
             found.filter = Some(Ruleset::observe().map_err(|error| error.to_string()));
+        }
+        if wants(Need::Flows) {
+            found.flows = Some(match (&found.node, &found.attachments) {
+                (Some(Ok(node)), Some(Ok(attachments))) => {
+                    flows::load(root, node, found.filter().ok(), attachments)
+                }
+                (Some(Err(why)), _) | (_, Some(Err(why))) => Err(why.clone()),
+                _ => Ok(Flows::default()),
+            });
         }
         if wants(Need::Files) {
             let loaded = files::load(root, &found.places(given));

@@ -1,7 +1,6 @@
 //! The node's side of the network: links, addresses, routes, and the switches of the kernel that belong to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::attachments::Promise;
 use crate::datapath::hostports::listeners::{self, Listener};
@@ -36,27 +35,26 @@ pub struct Node {
     pub network: Network,
     /// By path below `/proc/sys`; what the kernel does not have is not in it.
     pub switches: BTreeMap<String, String>,
-    /// The link through which the kernel sends to one pod of each subnet.
-    pub ways: BTreeMap<ipnetwork::IpNetwork, Option<u32>>,
-    /// Old x_tables that are loaded here: family and table.
-    pub legacy: Vec<(Family, String)>,
-    /// The old filter tables, as `iptables-legacy -S` lists them.
-    pub legacy_filter: Vec<(Family, Result<String, String>)>,
+    /// Old x_tables that are loaded here, as `iptables-legacy -S` lists them.
+    pub legacy_listings: Vec<LegacyListing>,
     /// Processes of the node that listen, each with its command and number where it could be found.
     pub listeners: Vec<(Listener, Option<(u32, String)>)>,
+}
+
+/// A table of the old x_tables.
+#[derive(Clone, Debug)]
+pub struct LegacyListing {
+    pub family: Family,
+    pub table: String,
+    pub listing: Result<String, String>,
 }
 
 impl Node {
     pub fn observe(promises: &BTreeMap<IfName, Promise>, ports: &[Mapping]) -> Result<Self, String> {
         let failed = |error: survey::Error| error.to_string();
         let network = Network::of_node().map_err(failed)?;
-        let subnets: Vec<_> = promises.values().flat_map(|promise| &promise.subnets).collect();
-        let pods: Vec<IpAddr> = subnets.iter().map(|(_, pod)| **pod).collect();
-        let ways = survey::ways_to(&pods).map_err(failed)?;
         let mut node = Self {
-            ways: subnets.into_iter().map(|(subnet, _)| *subnet).zip(ways).collect(),
-            legacy: legacy(),
-            legacy_filter: legacy_filter(),
+            legacy_listings: legacy_listings(&legacy()),
             listeners: listening(ports),
             network,
             ..Self::default()
@@ -125,8 +123,11 @@ fn legacy() -> Vec<(Family, String)> {
     found
 }
 
-fn legacy_filter() -> Vec<(Family, Result<String, String>)> {
-    let listed =
-        Family::BOTH.into_iter().filter_map(|family| Some((family, survey::legacy_listing(family)?)));
-    listed.map(|(family, listing)| (family, listing.map_err(|error| error.to_string()))).collect()
+fn legacy_listings(loaded: &[(Family, String)]) -> Vec<LegacyListing> {
+    let listed = loaded.iter().map(|(family, table)| LegacyListing {
+        family: *family,
+        table: table.clone(),
+        listing: survey::legacy_listing(*family, table).map_err(|error| error.to_string()),
+    });
+    listed.collect()
 }

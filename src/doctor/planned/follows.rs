@@ -69,18 +69,26 @@ fn brings(cause: &LinkStep, step: &LinkStep) -> bool {
         LinkStep::PodUp { .. } => {
             matches!(
                 step,
-                LinkStep::PodRoute { .. } | LinkStep::PodAddress { .. } | LinkStep::PodSysctl { .. }
+                LinkStep::PodRoute { .. }
+                    | LinkStep::PodAddress { .. }
+                    | LinkStep::PodSysctl { .. }
+                    | LinkStep::PodArpNotify { .. }
             )
         }
         LinkStep::PodAddress { .. } => {
-            matches!(step, LinkStep::PodRoute { .. } | LinkStep::PodSysctl { .. })
+            matches!(
+                step,
+                LinkStep::PodRoute { .. } | LinkStep::PodSysctl { .. } | LinkStep::PodArpNotify { .. }
+            )
         }
         LinkStep::Up { link } => {
             matches!(step, LinkStep::AddAddress { link: of, address } if of == link && address.is_ipv6())
         }
         LinkStep::CreateVlanGateway { name, port, .. } => match step {
             LinkStep::Join { link, .. } => link == port,
-            LinkStep::AddAddress { link, .. } | LinkStep::Up { link } => link == name,
+            LinkStep::AddAddress { link, .. }
+            | LinkStep::NameServerAddress { link, .. }
+            | LinkStep::Up { link } => link == name,
             step => is_flag_of(step, port),
         },
         _ => false,

@@ -215,6 +215,9 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
         Step::PodSysctl { key, .. } => {
             Fault::new("pod-address", pod(), format!("{} is not as its addresses need it", key.replace('/', ".")))
         }
+        Step::PodArpNotify { link } => {
+            Fault::new("pod-address", pod(), format!("net.ipv4.conf.{link}.arp_notify is not as its addresses need it"))
+        }
         Step::PodUp { link } => {
             Fault::new("pod-interface-down", pod(), format!("its {link} is down"))
         }

@@ -8,8 +8,17 @@ use crate::datapath::surplus::{Member, Removal};
 use crate::doctor::checks::RECONCILE;
 use crate::reconcile::{Step, Subject};
 
+/// Its namespace is mounted, and nobody is in it.
+pub(super) fn abandoned(subject: &Subject) -> Fault {
+    let found = "no runtime lists its sandbox, and no process lives in its network namespace: the runtime was killed and \
+                 never sent DEL";
+    Fault::new("pod-namespace", who(subject), found).with_fix(format!(
+        "{RECONCILE}\nnow and once more after a minute: the second look removes what is left, if nobody knows the pod by then"
+    ))
+}
+
 fn gone(subject: &Subject) -> Fault {
-    let found = "its network namespace is gone, and the runtime never sent DEL: links, rules or records of it are left";
+    let found = "it is gone, and the runtime never sent DEL: links, rules or records of it are left";
     Fault::new("pod-namespace", who(subject), found)
         .with_fix(format!("{RECONCILE}\nremoves what is left of it"))
 }
@@ -31,10 +40,7 @@ pub(super) fn memory(step: &Step, subject: &Subject) -> Fault {
         Step::Release(file) => Fault::new(
             "lease-dead",
             lease(file),
-            format!(
-                "{} holds it, and its network namespace is gone: the runtime never sent DEL",
-                who(subject)
-            ),
+            format!("{} holds it, and is gone: the runtime never sent DEL", who(subject)),
         )
         .with_fix(format!("{RECONCILE}\nor nothing: an ADD takes the address when no other is free")),
         _ => gone(subject),

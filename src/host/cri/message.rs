@@ -50,3 +50,20 @@ pub(super) struct VersionResponse {
     #[prost(string, tag = "3")]
     pub version: String,
 }
+
+/// Of all sandboxes: there is a filter, which is left out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListPodSandboxRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListPodSandboxResponse {
+    /// Each a [`PodSandbox`]. Not decoded with the rest, as conditions are not.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub items: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodSandbox {
+    #[prost(string, tag = "1")]
+    pub id: String,
+}

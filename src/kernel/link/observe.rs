@@ -6,7 +6,9 @@ use std::fmt;
 
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
-use super::{IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS, RTM_GETLINK, RTM_NEWLINK, message};
+use super::{
+    IFLA_AF_SPEC, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS, RTM_GETLINK, RTM_NEWLINK, message,
+};
 use crate::kernel::attribute::{attributes, string, u8_at, u32_at};
 use crate::kernel::error::Result;
 use crate::kernel::netlink::{Answer, Socket, encoded};
@@ -21,6 +23,11 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
+/// The attribute of a family is its number.
+const AF_INET6: u16 = 10;
+const IFLA_INET6_CONF: u16 = 2;
+/// Its place in that array, linux/ipv6.h.
+const DEVCONF_ACCEPT_RA: usize = 3;
 const IFLA_PROMISCUITY: u16 = 30;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -29,6 +36,11 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_LEARNING: u16 = 8;
+const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
+const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
+const IFLA_BRPORT_BCAST_FLOOD: u16 = 30;
+const IFLA_BRPORT_LOCKED: u16 = 39;
 /// linux/if_bridge.h
 const BR_STATE_FORWARDING: u8 = 3;
 /// linux/if.h
@@ -68,8 +80,18 @@ pub struct Link {
     pub forwarding: Option<bool>,
     /// Of bridge ports: frames may leave through the port they came from.
     pub hairpin: Option<bool>,
+    /// Of bridge ports: what it does with frames, where the kernel says so.
+    pub learning: Option<bool>,
+    /// Frames to unknown MACs, broadcasts and multicasts leave through it.
+    pub flood: Option<bool>,
+    pub broadcast_flood: Option<bool>,
+    pub multicast_flood: Option<bool>,
+    /// Only MACs that somebody entered may send.
+    pub locked: Option<bool>,
     /// Of bridge ports: no frames between isolated ports. `None` before Linux 4.18.
     pub isolated: Option<bool>,
+    /// `net.ipv6.conf.<link>.accept_ra`; `None` without IPv6.
+    pub accept_ra: Option<u32>,
 }
 
 /// RFC 2863 states, IF_OPER_* in linux/if.h. Displays in the kernel's words.
@@ -169,12 +191,20 @@ pub(in crate::kernel) fn parse(answer: Answer<'_>) -> Option<Link> {
             IFLA_MASTER => link.master = u32_at(value, 0),
             IFLA_OPERSTATE => link.state = u8_at(value, 0).unwrap_or_default().into(),
             IFLA_LINKINFO => parse_info(&mut link, value),
+            IFLA_AF_SPEC => link.accept_ra = accept_ra(value),
             IFLA_IFALIAS => link.alias = Some(string(value)),
             IFLA_PROMISCUITY => link.promiscuous |= u32_at(value, 0).is_some_and(|wishes| wishes != 0),
             _ => {}
         }
     }
     Some(link)
+}
+
+/// IFLA_AF_SPEC has the switches of each family as an array of numbers: reading them here saves a walk through /proc/sys, which
+/// takes longer the more namespaces have looked there (`proc_sys_compare`, fs/proc/proc_sysctl.c).
+fn accept_ra(families: &[u8]) -> Option<u32> {
+    let switches = attribute_of(attribute_of(families, AF_INET6)?, IFLA_INET6_CONF)?;
+    u32_at(switches, DEVCONF_ACCEPT_RA * 4)
 }
 
 /// IFLA_LINKINFO. The kernel puts each kind before its data.
@@ -193,6 +223,11 @@ fn parse_info(link: &mut Link, info: &[u8]) {
             IFLA_INFO_SLAVE_DATA if port_kind.as_deref() == Some("bridge") => {
                 link.hairpin = flag(value, IFLA_BRPORT_MODE);
                 link.isolated = flag(value, IFLA_BRPORT_ISOLATED);
+                link.learning = flag(value, IFLA_BRPORT_LEARNING);
+                link.flood = flag(value, IFLA_BRPORT_UNICAST_FLOOD);
+                link.multicast_flood = flag(value, IFLA_BRPORT_MCAST_FLOOD);
+                link.broadcast_flood = flag(value, IFLA_BRPORT_BCAST_FLOOD);
+                link.locked = flag(value, IFLA_BRPORT_LOCKED);
                 link.forwarding = attribute_of(value, IFLA_BRPORT_STATE)
                     .and_then(|state| u8_at(state, 0))
                     .map(|state| state == BR_STATE_FORWARDING);
@@ -244,6 +279,7 @@ mod tests {
             attribute(IFLA_INFO_SLAVE_KIND, b"bridge\0"),
             attribute(IFLA_INFO_SLAVE_DATA, &port),
         ];
+        let switches = attribute(IFLA_INET6_CONF, &[0u32, 64, 1500, 2].map(u32::to_ne_bytes).concat());
         let link = answer(&[
             attribute(IFLA_IFNAME, b"veth1\0"),
             attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]),
@@ -254,6 +290,7 @@ mod tests {
             attribute(IFLA_PROMISCUITY, &1u32.to_ne_bytes()),
             attribute(IFLA_IFALIAS, b"smarter-cni"),
             attribute(IFLA_LINKINFO | 0x8000, &info.concat()),
+            attribute(IFLA_AF_SPEC, &attribute(AF_INET6, &switches)),
         ]);
         let expected = Link {
             index: 7,
@@ -273,6 +310,8 @@ mod tests {
             forwarding: Some(true),
             hairpin: Some(true),
             isolated: Some(false),
+            accept_ra: Some(2),
+            ..Link::default()
         };
         assert_eq!(link, Some(expected));
     }

@@ -92,12 +92,12 @@ fn without_family(family: TableFamily) -> &'static str {
             "this kernel lacks CONFIG_NF_TABLES_BRIDGE: another kernel, or a network without macspoofchk"
         }
         TableFamily::Arp => {
-            "this kernel lacks CONFIG_NF_TABLES_ARP: another kernel, or a network without dns"
+            "this kernel lacks CONFIG_NF_TABLES_ARP: another kernel, or a network without nodeDns"
         }
         TableFamily::Ip6 => {
             "this kernel lacks CONFIG_NF_TABLES_IPV6: another kernel, or a network without IPv6 addresses"
         }
-        TableFamily::Ip | TableFamily::Inet => {
+        TableFamily::Ip | TableFamily::Inet | TableFamily::Netdev => {
             "this kernel lacks CONFIG_NF_TABLES_IPV4 or CONFIG_NF_TABLES_INET: another kernel"
         }
     }

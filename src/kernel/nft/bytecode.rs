@@ -237,8 +237,12 @@ fn network_layer(family: TableFamily, of: Family) -> Vec<Instruction> {
         (TableFamily::Ip | TableFamily::Ip6 | TableFamily::Arp, _) => return Vec::new(),
         (TableFamily::Inet, Family::V4) => (META_NFPROTO, vec![NFPROTO_IPV4]),
         (TableFamily::Inet, Family::V6) => (META_NFPROTO, vec![NFPROTO_IPV6]),
-        (TableFamily::Bridge, Family::V4) => (META_PROTOCOL, ETHERTYPE_IPV4.to_be_bytes().to_vec()),
-        (TableFamily::Bridge, Family::V6) => (META_PROTOCOL, ETHERTYPE_IPV6.to_be_bytes().to_vec()),
+        (TableFamily::Bridge | TableFamily::Netdev, Family::V4) => {
+            (META_PROTOCOL, ETHERTYPE_IPV4.to_be_bytes().to_vec())
+        }
+        (TableFamily::Bridge | TableFamily::Netdev, Family::V6) => {
+            (META_PROTOCOL, ETHERTYPE_IPV6.to_be_bytes().to_vec())
+        }
     };
     vec![
         Instruction::Meta { key, register: REGISTER },

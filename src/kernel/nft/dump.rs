@@ -29,17 +29,23 @@ pub struct TableInfo {
     pub comment: Option<Comment>,
     /// NFT_TABLE_F_OWNER: only the process that made it can change it.
     pub owned: bool,
+    /// NFT_TABLE_F_DORMANT: its chains see no packet.
+    pub dormant: bool,
 }
+
+const NFT_TABLE_F_DORMANT: u32 = 1;
+const NFT_TABLE_F_OWNER: u32 = 2;
 
 /// One table; `None` when it is missing.
 pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
-    const NFT_TABLE_F_OWNER: u32 = 2;
     let read = |answer: Answer<'_>| {
         let (_, attributes) = OpGettableDo::decode_reply(answer.payload);
+        let flags = attributes.get_flags().unwrap_or_default();
         Some(TableInfo {
             handle: attributes.get_handle().ok()?,
             comment: attributes.get_userdata().ok().and_then(comment),
-            owned: attributes.get_flags().is_ok_and(|flags| flags & NFT_TABLE_F_OWNER != 0),
+            owned: flags & NFT_TABLE_F_OWNER != 0,
+            dormant: flags & NFT_TABLE_F_DORMANT != 0,
         })
     };
     socket
@@ -54,10 +60,22 @@ pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
 
 /// Every table of the families that this program knows.
 pub fn tables(socket: &mut Socket) -> Result<Vec<Table>> {
+    Ok(tables_with_info(socket)?.into_iter().map(|(table, _)| table).collect())
+}
+
+/// The same, with what else the kernel says of each.
+pub fn tables_with_info(socket: &mut Socket) -> Result<Vec<(Table, TableInfo)>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGettableDump::decode_reply(answer.payload);
         let name = attributes.get_name().ok()?.to_string_lossy().into_owned();
-        Some(Table { family: TableFamily::from_number(header.nfgen_family)?, name })
+        let flags = attributes.get_flags().unwrap_or_default();
+        let info = TableInfo {
+            handle: attributes.get_handle().unwrap_or_default(),
+            comment: attributes.get_userdata().ok().and_then(comment),
+            owned: flags & NFT_TABLE_F_OWNER != 0,
+            dormant: flags & NFT_TABLE_F_DORMANT != 0,
+        };
+        Some((Table { family: TableFamily::from_number(header.nfgen_family)?, name }, info))
     };
     let question = message::generic(0, 0);
     or_empty(socket.dump(message::GETTABLE, &question, || "nft list tables".to_owned(), read))
@@ -169,8 +187,10 @@ pub struct ChainInfo {
     pub uses: usize,
     /// Of all chains of its table, their handles and uses; other than it was when any of them changed.
     pub table_print: u64,
-    /// A hook of a kind that this program does not know (`netdev`, `route`…) is reported as none.
+    /// A hook of a kind that this program does not know is reported as none.
     pub hook: Option<Hook>,
+    /// Of hooks of single devices.
+    pub devices: Vec<String>,
 }
 
 /// The chains of all tables of a family, or of all families.
@@ -198,18 +218,10 @@ fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool)
                 kind: match attributes.get_type().ok()?.to_bytes() {
                     b"filter" => Kind::Filter,
                     b"nat" => Kind::Nat,
+                    b"route" => Kind::Route,
                     _ => return None,
                 },
-                point: match hook.get_num().ok()? {
-                    0 if family == TableFamily::Arp => HookPoint::Input,
-                    1 if family == TableFamily::Arp => HookPoint::Output,
-                    0 => HookPoint::Prerouting,
-                    1 => HookPoint::Input,
-                    2 => HookPoint::Forward,
-                    3 => HookPoint::Output,
-                    4 => HookPoint::Postrouting,
-                    _ => return None,
-                },
+                point: point(family, hook.get_num().ok()?)?,
                 priority: hook.get_priority().ok()?,
                 policy: if attributes.get_policy().ok()? == 0 { Policy::Drop } else { Policy::Accept },
             })
@@ -221,6 +233,7 @@ fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool)
             uses: attributes.get_use().ok().and_then(|uses| uses.try_into().ok()).unwrap_or_default(),
             table_print: 0,
             hook: hook(),
+            devices: raw::hook_devices(attributes.get_buf()),
         };
         Some((table, print, Some(info)))
     };
@@ -234,6 +247,20 @@ fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool)
         chain.map(|chain| ChainInfo { table_print: prints.get(&table).copied().unwrap_or_default(), ..chain })
     };
     Ok(found.into_iter().filter_map(with_print).collect())
+}
+
+/// NF_INET_*, NF_ARP_* and NF_NETDEV_*, linux/netfilter.h, netfilter_arp.h: each family counts its own hooks.
+fn point(family: TableFamily, number: u32) -> Option<HookPoint> {
+    use HookPoint::{Egress, Forward, Ingress, Input, Output, Postrouting, Prerouting};
+    let points: &[HookPoint] = match family {
+        TableFamily::Netdev => &[Ingress, Egress],
+        TableFamily::Arp => &[Input, Output, Forward],
+        TableFamily::Inet => &[Prerouting, Input, Forward, Output, Postrouting, Ingress],
+        TableFamily::Ip | TableFamily::Ip6 | TableFamily::Bridge => {
+            &[Prerouting, Input, Forward, Output, Postrouting]
+        }
+    };
+    points.get(usize::try_from(number).ok()?).copied()
 }
 
 fn table_key(family: TableFamily, name: &[u8]) -> u64 {

@@ -179,6 +179,7 @@ fn field(base: u32, offset: u32, length: u32) -> String {
     let known = match (base, offset, length) {
         (LINK_HEADER, 0, 6) => "ether daddr",
         (LINK_HEADER, 6, 6) => "ether saddr",
+        (LINK_HEADER, 12, 2) => "ether type",
         (NETWORK_HEADER, 9, 1) => "ip protocol",
         (NETWORK_HEADER, 12, 1..=4) => "ip saddr",
         (NETWORK_HEADER, 16, 1..=4) => "ip daddr",

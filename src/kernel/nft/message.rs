@@ -43,13 +43,14 @@ impl TableFamily {
             Self::Inet => 1,
             Self::Ip => 2,
             Self::Arp => 3,
+            Self::Netdev => 5,
             Self::Bridge => 7,
             Self::Ip6 => 10,
         }
     }
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        let all = [Self::Inet, Self::Ip, Self::Arp, Self::Bridge, Self::Ip6];
+        let all = [Self::Inet, Self::Ip, Self::Bridge, Self::Ip6, Self::Arp, Self::Netdev];
         all.into_iter().find(|family| family.number() == number)
     }
 }
@@ -139,10 +140,11 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
         attributes = attributes
             .nested_hook()
             .push_num(match hook.point {
-                HookPoint::Prerouting => 0,
+                // NF_NETDEV_INGRESS and NF_INET_PRE_ROUTING.
+                HookPoint::Ingress | HookPoint::Prerouting => 0,
                 // NF_ARP_IN, linux/netfilter_arp.h: this family numbers hooks of its own.
                 HookPoint::Input if table.family == TableFamily::Arp => 0,
-                HookPoint::Input => 1,
+                HookPoint::Input | HookPoint::Egress => 1,
                 HookPoint::Forward => 2,
                 HookPoint::Output => 3,
                 HookPoint::Postrouting => 4,
@@ -150,7 +152,11 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
             .push_priority(hook.priority)
             .end_nested()
             .push_policy(u32::from(hook.policy == Policy::Accept))
-            .push_type(if hook.kind == Kind::Nat { c"nat" } else { c"filter" });
+            .push_type(match hook.kind {
+                Kind::Filter => c"filter",
+                Kind::Nat => c"nat",
+                Kind::Route => c"route",
+            });
     }
     if let Some(comment) = &chain.comment {
         raw::chain_userdata(attributes.as_vec_mut(), &remark(comment, COMMENT));

@@ -28,7 +28,7 @@ pub use bytecode::{Comparison, Instruction};
 pub use data::{Comment, DataType, Datum};
 pub use dump::{
     ChainInfo, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements, rule,
-    rules, rules_as, rules_that, table, tables,
+    rules, rules_as, rules_that, table, tables, tables_with_info,
 };
 pub use expression::{CtState, Expr, Field, NamePattern, Op, Side, Way};
 pub use listing::Listing;
@@ -42,6 +42,8 @@ pub enum TableFamily {
     Arp,
     Bridge,
     Ip6,
+    /// Chains of single devices. Only read.
+    Netdev,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,15 +62,20 @@ impl Table {
 pub enum Kind {
     Filter,
     Nat,
+    /// Of `output`: the route is looked up again behind it. Only read.
+    Route,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookPoint {
+    /// Of single devices, as is `Egress`. Only read.
+    Ingress,
     Prerouting,
     Input,
     Forward,
     Output,
     Postrouting,
+    Egress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use netlink_bindings::utils::{Pusher, finalize_nested_header, find_attr, push_he
 
 use super::bytecode::Instruction;
 use super::encode::Statement;
+use crate::kernel::attribute::{attributes, string};
 
 pub(super) const NFTA_EXPR_DATA: u16 = 2;
 /// The generated encoder says 11.
@@ -27,6 +28,22 @@ pub(super) fn key_end(buffer: &mut Vec<u8>, value: &[u8]) {
 
 pub(super) fn parse_key_end(element: &[u8]) -> Option<&[u8]> {
     find_attr(find_attr(element, NFTA_SET_ELEM_KEY_END)?, NFTA_DATA_VALUE)
+}
+
+/// The devices of a hook: NFTA_HOOK_DEV, or since Linux 5.5 NFTA_HOOK_DEVS, a list of NFTA_DEVICE_NAME.
+pub(super) fn hook_devices(chain: &[u8]) -> Vec<String> {
+    const NFTA_CHAIN_HOOK: u16 = 4;
+    const NFTA_HOOK_DEV: u16 = 3;
+    const NFTA_HOOK_DEVS: u16 = 4;
+    const NFTA_DEVICE_NAME: u16 = 1;
+    let Some(hook) = find_attr(chain, NFTA_CHAIN_HOOK) else { return Vec::new() };
+    let listed = find_attr(hook, NFTA_HOOK_DEVS).unwrap_or_default();
+    let listed = attributes(listed).filter(|(kind, _)| *kind == NFTA_DEVICE_NAME).map(|(_, name)| name);
+    let mut names: Vec<String> =
+        find_attr(hook, NFTA_HOOK_DEV).into_iter().chain(listed).map(string).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn push_bytes(buffer: &mut Vec<u8>, kind: u16, value: &[u8]) {

@@ -50,6 +50,7 @@ impl fmt::Display for TableFamily {
             Self::Arp => "arp",
             Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
+            Self::Netdev => "netdev",
         })
     }
 }
@@ -65,13 +66,16 @@ impl fmt::Display for Hook {
         let kind = match self.kind {
             Kind::Filter => "filter",
             Kind::Nat => "nat",
+            Kind::Route => "route",
         };
         let point = match self.point {
+            HookPoint::Ingress => "ingress",
             HookPoint::Prerouting => "prerouting",
             HookPoint::Input => "input",
             HookPoint::Forward => "forward",
             HookPoint::Output => "output",
             HookPoint::Postrouting => "postrouting",
+            HookPoint::Egress => "egress",
         };
         let policy = match self.policy {
             Policy::Accept => "accept",

@@ -132,7 +132,7 @@ pub(super) fn remove_attachment(
     let unmap = |session: &mut Session| {
         // Memory was lost: then the tables are asked for the container.
         if known.is_some_and(|known| known.records.is_empty()) {
-            portmap::remove_claimed(session, &id.container, &[])?;
+            portmap::remove_claimed(records, session, &id.container, &[])?;
         }
         match known {
             Some(known) => portmap::remove_known(records, session, known, id),

@@ -1,7 +1,7 @@
 //! ADD: the pod's ports are open when it returns, or nothing of it is left.
 
 use super::config::{Config, HostIp};
-use super::{del, judge, lock, new_record, pod_of, want};
+use super::{del, flows, judge, lock, new_record, pod_of, want};
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::cni::result::AddResult;
@@ -61,7 +61,7 @@ pub fn add(request: &Request) -> Result<AddResult> {
         }
     }
     drop(lock);
-    del::forget(stale);
+    flows::forget(&records, stale);
     opened.map(|()| previous)
 }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::want::mappings;
-use super::{PLUGIN, config, lock};
+use super::{PLUGIN, config, flows, lock};
 use crate::cni::error::{Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::flows::Stale;
@@ -34,7 +34,11 @@ pub fn del(request: &Request) -> Result<()> {
     let ports = config::ports_leniently(&request.config);
     if ports.is_empty() {
         let is_forgotten = kept.records.is_empty();
-        return if is_forgotten { remove_claimed(&mut session, &id.container, &[]) } else { Ok(()) };
+        return if is_forgotten {
+            remove_claimed(&records, &mut session, &id.container, &[])
+        } else {
+            Ok(())
+        };
     }
     // Keys of elements do not say where they lead.
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
@@ -44,7 +48,7 @@ pub fn del(request: &Request) -> Result<()> {
     log::stage("ports");
     let stale = remove(&mut session, &id.container, &listed, &[])?;
     drop(lock);
-    forget(stale);
+    flows::forget(&records, stale);
     Ok(())
 }
 
@@ -70,7 +74,7 @@ pub fn remove_known(
     let unread: Vec<_> = kept.unread.iter().filter(|unread| unread.plugin() == PLUGIN).collect();
     if !unread.is_empty() {
         let spared = others.iter().flat_map(|record| record.ips());
-        remove_claimed(session, &id.container, &spared.collect::<Vec<_>>())?;
+        remove_claimed(records, session, &id.container, &spared.collect::<Vec<_>>())?;
     }
     for unread in &unread {
         if let Err(error) = records.remove_unread(unread) {
@@ -82,7 +86,12 @@ pub fn remove_known(
 
 /// Removes all that names the container, but for what leads to the `spared` addresses. Reads every element there is: for
 /// containers that nothing is remembered of.
-pub fn remove_claimed(session: &mut Session, container: &str, spared: &[IpAddr]) -> Result<()> {
+pub fn remove_claimed(
+    records: &Records,
+    session: &mut Session,
+    container: &str,
+    spared: &[IpAddr],
+) -> Result<()> {
     let claimed = |session: &mut Session| {
         observe::observe_claimed(session, container, spared).map_err(|error| failed(&error))
     };
@@ -96,7 +105,7 @@ pub fn remove_claimed(session: &mut Session, container: &str, spared: &[IpAddr])
     let steps = plan_removal(&claimed(session)?);
     let stale = apply::apply_removal(session, &steps).map_err(|error| failed(&error))?;
     drop(lock);
-    forget(stale);
+    flows::forget(records, stale);
     Ok(())
 }
 
@@ -136,7 +145,7 @@ pub(super) fn remove_records<'a>(
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    forget(stale);
+    flows::forget(records, stale);
     failure.map_or(Ok(any), Err)
 }
 
@@ -151,14 +160,6 @@ pub(super) fn remove_locked(records: &Records, session: &mut Session, record: &R
         tracing::warn!(%error, "could not forget the port mappings");
     }
     Ok(stale)
-}
-
-/// After the lock was given back.
-pub(super) fn forget(stale: Stale) {
-    if !stale.is_empty() {
-        log::stage("flows");
-        stale.forget();
-    }
 }
 
 fn remove(

@@ -8,15 +8,18 @@ mod add;
 mod check;
 pub mod config;
 mod del;
+mod flows;
+mod gc;
 pub mod want;
 
 pub use add::add;
 pub use check::check;
 pub use del::{del, planned_removal, remove_claimed, remove_known, remove_record, remove_recorded};
+pub use flows::{ONLY_FLOWS, settle};
+pub use gc::gc;
 
 use self::config::Config;
 use crate::cni::args::Args;
-use crate::cni::config::NetConf;
 use crate::cni::error::{Code, Context, Error, Result};
 use crate::cni::request::Request;
 use crate::datapath::hostports::observe;
@@ -24,7 +27,7 @@ use crate::datapath::hostports::plan::Holder;
 use crate::datapath::session::Session;
 use crate::net::AttachmentId;
 use crate::plugins::next_move::CONFIGURATION;
-use crate::plugins::{CallContext, node_records};
+use crate::plugins::node_records;
 use crate::spec::{HostPorts, Mapping, Owner};
 use crate::state::lock::NodeLock;
 use crate::state::record::{Pod, Want};
@@ -43,29 +46,6 @@ pub fn status(request: &Request) -> Result<()> {
 
 fn unavailable(error: impl std::fmt::Display) -> Error {
     Error::new(Code::PluginNotAvailable, error)
-}
-
-/// GC: mappings of attachments that are not in the runtime's list go.
-pub fn gc(request: &Request) -> Result<()> {
-    let config = NetConf::decode(&request.config)
-        .context("failed to parse network configuration")
-        .hint(CONFIGURATION)?;
-    let valid = config.valid_attachments.ok_or_else(|| {
-        Error::new(Code::InvalidNetworkConfig, "GC without the key cni.dev/valid-attachments").with_details(
-            "an empty list frees every attachment of the network; leaving the list out frees none",
-        )
-    })?;
-    let CallContext { records, mut session } = CallContext::new()?;
-    let stays = |record: &Record| {
-        valid.iter().any(|(id, name)| *id == record.id.container && name == record.id.if_name.as_str())
-    };
-    crate::plugins::sweep(&records, true);
-    let all = records.all().map_err(Error::internal)?;
-    let ours = all.iter().filter(|record| record.plugin == PLUGIN);
-    let gone = ours.filter(|record| record.id.network == request.network.as_str() && !stays(record));
-    del::remove_records(&records, &mut session, gone)
-        .map(drop)
-        .map_err(|error| error.context("GC could not free everything"))
 }
 
 /// Two pods that want one port must not both find it free.

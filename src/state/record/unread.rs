@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::version_1::Version1;
-use super::{BootId, Record, VERSION, container_part};
+use super::{BootId, Record, VERSION, attachment_part, container_part};
+use crate::net::{AttachmentId, IfName};
 
 /// Why a file is no record for this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,18 @@ impl Unread {
 
     /// Whether it is of that container.
     pub fn is_of(&self, container: &str) -> bool {
-        self.file.split_once('-').is_some_and(|(part, _)| part == container_part(container))
+        self.parts().is_some_and(|(part, _)| part == container_part(container))
+    }
+
+    /// Whether it is of a container's interface of this name in that network.
+    pub fn is_in(&self, network: &str, if_name: &IfName) -> bool {
+        let (network, container) = (network.to_owned(), String::new());
+        let id = AttachmentId { network, container, if_name: if_name.clone() };
+        self.parts().is_some_and(|(_, part)| part == attachment_part(&id))
+    }
+
+    fn parts(&self) -> Option<(&str, &str)> {
+        let (container, rest) = self.file.split_once('-')?;
+        Some((container, rest.split_once('.')?.0))
     }
 }

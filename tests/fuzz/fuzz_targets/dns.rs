@@ -9,5 +9,6 @@ fuzz_target!(|input: &[u8]| {
     bounded(input, || {
         fuzz::question(input);
         fuzz::answer(input);
+        fuzz::upstream(input);
     });
 });

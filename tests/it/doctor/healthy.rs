@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::node::{Kind, Lab};
+use super::ground::Ground;
+use super::node::{Kind, Lab, sh, write};
 use super::{diagnose, doctor};
 use crate::lab::{Node, Place};
 use crate::sandbox::sandboxed;
@@ -90,6 +91,152 @@ fn a_node_with_a_vpn() {
         assert_healthy(2);
         drop(lab);
     });
+}
+
+/// Rule sets of others under which every flow works: nobody is blamed.
+fn healthy_with(rules: &[&str], files: &[(&str, &str)], scripts: &[&str]) {
+    sandboxed(|| {
+        let lab = Lab::new(&Kind { dual: true, ..Kind::default() }, 2);
+        let ground = Ground::new(&lab);
+        let well = ground.alive();
+        for table in rules {
+            fs::write("/run/rules.nft", table).unwrap();
+            Node.run("nft -f /run/rules.nft");
+        }
+        for (path, text) in files {
+            write(path, text);
+        }
+        for script in scripts {
+            sh(script);
+        }
+        ground.assert_no_worse(&well, "on a node that is called healthy");
+        assert_healthy(2);
+        drop(lab);
+    });
+}
+
+const FIREWALLD: &str = "table inet firewalld {
+    chain pre { type filter hook prerouting priority -290; policy accept;
+        icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
+        meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+    }
+    chain input { type filter hook input priority 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname \"lo\" accept
+        ct state { invalid } drop
+        jump zones
+        reject with icmpx type admin-prohibited
+    }
+    chain zones { iifname \"smartnet0\" goto trusted
+        goto public }
+    chain trusted { accept }
+    chain public { meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport { 22, 7001 } accept
+        udp dport 7001 accept }
+    chain forward { type filter hook forward priority 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname \"lo\" accept
+        iifname \"smartnet0\" accept
+        ct state { invalid } drop
+        reject with icmpx type admin-prohibited
+    }
+    chain output { type filter hook output priority 10; policy accept;
+        ct state { established, related } accept
+        oifname \"lo\" accept
+    }
+}";
+
+#[test]
+fn a_node_with_a_firewall_that_trusts_pods() {
+    healthy_with(&[FIREWALLD], &[], &[]);
+}
+
+/// ufw with a rule for the pods' ranges, fail2ban, and what kube-proxy leaves in filter and mangle.
+#[test]
+fn a_node_with_many_rules_of_others() {
+    let ufw = "iptables-nft -P INPUT DROP; ip6tables-nft -P INPUT DROP
+        for p in iptables-nft ip6tables-nft; do
+          $p -N ufw-before-input; $p -A INPUT -j ufw-before-input
+          $p -A ufw-before-input -i lo -j ACCEPT
+          $p -A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+          $p -A ufw-before-input -m conntrack --ctstate INVALID -j DROP
+          $p -A ufw-before-input -p tcp -m multiport --dports 22,6443 -j ACCEPT
+        done
+        ip6tables-nft -A ufw-before-input -p ipv6-icmp -j ACCEPT
+        iptables-nft -A INPUT -s 10.7.0.0/16 -j ACCEPT; ip6tables-nft -A INPUT -s fd07::/64 -j ACCEPT
+        iptables-nft -N f2b; iptables-nft -I INPUT -p tcp -j f2b
+        iptables-nft -A f2b -s 203.0.113.9/32 -j REJECT; iptables-nft -A f2b -j RETURN";
+    let kube = "iptables-nft -N KUBE-FIREWALL; iptables-nft -I INPUT -j KUBE-FIREWALL; iptables-nft -I OUTPUT -j KUBE-FIREWALL
+        iptables-nft -A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP
+        iptables-nft -A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+        iptables-nft -N KUBE-FORWARD; iptables-nft -A FORWARD -j KUBE-FORWARD
+        iptables-nft -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+        iptables-nft -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+        iptables-nft -t nat -N KUBE-POSTROUTING; iptables-nft -t nat -A POSTROUTING -j KUBE-POSTROUTING
+        iptables-nft -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+        iptables-nft -t nat -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
+        iptables-nft -t nat -A KUBE-POSTROUTING -j MASQUERADE";
+    healthy_with(&[], &[], &[ufw, kube]);
+}
+
+/// The same port of another address, by another interface, or for somebody else.
+#[test]
+fn a_node_with_translations_of_the_same_port() {
+    let others = "ip link add vpn0 type veth peer name vpn1; ip link set vpn0 up; ip addr add 198.51.100.1/24 dev vpn0
+        iptables-nft -t nat -A PREROUTING -d 198.51.100.1/32 -p tcp --dport 8080 -j DNAT --to-destination 192.0.2.2:7001
+        iptables-nft -t nat -A PREROUTING -i vpn0 -p tcp --dport 8080 -j DNAT --to-destination 192.0.2.2:7001
+        iptables-nft -t nat -A PREROUTING -s 203.0.113.0/24 -p tcp --dport 8080 -j DNAT --to-destination 192.0.2.2:7001";
+    let native = "table ip local { set few { type ipv4_addr; elements = { 203.0.113.7 }; }
+        chain pre { type nat hook prerouting priority -110;
+            ip saddr @few tcp dport 8080 redirect to :81
+            ip daddr 198.51.100.1 tcp dport 8081 redirect to :81; }
+    }";
+    healthy_with(&[native], &[], &[others]);
+}
+
+/// What comes behind the network that pods get is somebody's who names it.
+#[test]
+fn a_node_with_networks_behind_ours() {
+    let podman = r#"{"cniVersion":"0.4.0","name":"podman","plugins":[
+        {"type":"bridge","bridge":"cni-podman0","isGateway":true,"ipMasq":true,"hairpinMode":true,
+         "ipam":{"type":"host-local","routes":[{"dst":"0.0.0.0/0"}],"ranges":[[{"subnet":"10.88.0.0/16","gateway":"10.88.0.1"}]]}},
+        {"type":"portmap","capabilities":{"portMappings":true}},{"type":"firewall"},{"type":"tuning"}]}"#;
+    let files =
+        [("/etc/cni/net.d/87-podman.conflist", podman), ("/etc/cni/net.d/99-old.conflist", "{\"name\":")];
+    healthy_with(&[], &files, &[]);
+}
+
+#[test]
+fn a_node_with_multus_first() {
+    let multus = r#"{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus",
+        "kubeconfig":"/etc/cni/net.d/multus.d/multus.kubeconfig","clusterNetwork":"smartnet"}"#;
+    let files = [("/etc/cni/net.d/00-multus.conf", multus)];
+    healthy_with(
+        &[],
+        &files,
+        &[
+            "mv /etc/cni/net.d/0-smarter.conflist /etc/cni/net.d/10-smarter.conflist; ln -s /bin/true /opt/cni/bin/multus",
+        ],
+    );
+}
+
+/// Somebody listed the old tables, which loads them, and lists of iptables have rules.
+#[test]
+fn a_node_with_old_tables_that_are_empty() {
+    let script = "iptables-legacy -S; iptables-legacy -t nat -S; ip6tables-legacy -S
+        iptables-nft -A INPUT -i up0 -p tcp --dport 21 -j DROP";
+    healthy_with(&[], &[], &[script]);
+}
+
+/// Rules by source and mark that lead nobody astray.
+#[test]
+fn a_node_with_policy_routing() {
+    let script = "ip route add default via 192.0.2.2 table 100
+        ip rule add from 192.0.2.1 lookup 100 priority 99; ip rule add fwmark 0xca6c lookup 100 priority 98
+        ip rule add from all lookup main suppress_prefixlength 0 priority 97";
+    healthy_with(&[], &[], &[script]);
 }
 
 /// Files below a directory with their contents, links with their targets.

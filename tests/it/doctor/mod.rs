@@ -8,6 +8,7 @@ mod bundle;
 mod codes;
 mod faults;
 mod fix;
+mod ground;
 mod healthy;
 mod node;
 mod runtime;

@@ -2,6 +2,7 @@
 //! /opt/cni/bin, nothing else in /etc.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
@@ -30,7 +31,9 @@ pub(super) struct Kind {
 #[derive(Debug)]
 pub(super) struct Lab {
     pub(super) pods: Vec<Pod>,
-    _world: Netns,
+    pub(super) dual: bool,
+    /// Somebody beyond the uplink.
+    pub(super) world: Netns,
 }
 
 #[derive(Debug)]
@@ -39,8 +42,9 @@ pub(super) struct Pod {
     pub(super) netns: Netns,
     /// The interface on the node.
     pub(super) port: String,
-    /// Without prefix.
+    /// Without prefix; the first, of IPv4.
     pub(super) address: String,
+    addresses: Vec<IpAddr>,
 }
 
 /// A file of the node, with its directories.
@@ -96,12 +100,16 @@ impl Lab {
                 Node.run("ip -6 addr show tentative").trim().is_empty()
             });
         }
-        Self { pods: attached, _world: world }
+        Self { pods: attached, dual: kind.dual, world }
     }
 
     /// The pod's interface on the node.
     pub(super) fn port(&self, pod: usize) -> &str {
         &self.pods[pod].port
+    }
+
+    pub(super) fn addresses_of(&self, pod: usize) -> Vec<IpAddr> {
+        self.pods[pod].addresses.clone()
     }
 }
 
@@ -115,8 +123,12 @@ impl Pod {
         let result = call("ADD", &list["plugins"][0], "eth0");
         call("ADD", &ports(&list["plugins"][1], &result, n), "eth0");
         let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+        let addresses = result["ips"].as_array().unwrap().iter();
+        let addresses =
+            addresses.map(|ip| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap());
+        let addresses = addresses.collect();
         let port = result["interfaces"][1]["name"].as_str().unwrap().to_owned();
-        Self { n, netns, port, address }
+        Self { n, netns, port, address, addresses }
     }
 
     pub(super) fn detach(self, kind: &Kind) {

@@ -11,8 +11,24 @@ use crate::lab;
 use crate::sandbox::sandboxed;
 
 /// Programs whose line changes something. What shows something, or has to be installed first, is for a person.
-const MENDING: [&str; 11] =
-    ["smarter-cni", "ip", "bridge", "nsenter", "sysctl", "echo", "mv", "rm", "chmod", "mount", "ln"];
+const MENDING: [&str; 16] = [
+    "smarter-cni",
+    "ip",
+    "bridge",
+    "nsenter",
+    "sysctl",
+    "echo",
+    "mv",
+    "rm",
+    "chmod",
+    "mount",
+    "ln",
+    "nft",
+    "iptables-nft",
+    "ip6tables-nft",
+    "ebtables-nft",
+    "iptables-legacy",
+];
 
 /// The first line of a fix, if it can be typed here. An installation would need its options.
 fn command(fix: &str) -> Option<&str> {
@@ -20,7 +36,9 @@ fn command(fix: &str) -> Option<&str> {
     let program = line.split(' ').next()?;
     let mends = MENDING.contains(&program)
         && !line.starts_with("smarter-cni install")
-        && !line.starts_with("ip route show");
+        && !["ip route show", "ip -6 route show", "nft -a list", "nft list"]
+            .iter()
+            .any(|shows| line.starts_with(shows));
     mends.then_some(line)
 }
 

@@ -40,6 +40,26 @@ fn effects() -> Vec<(String, usize)> {
     effects
 }
 
+/// What was being written.
+fn half_files(host: &Host) -> Vec<String> {
+    host.snapshot().into_keys().filter(|path| path.contains(".smarter-cni-new.")).collect()
+}
+
+/// Where the rest is in place already, too.
+#[test]
+fn a_half_written_record_of_an_installation_goes_with_the_next() {
+    sandboxed(|| {
+        let host = Host::new();
+        host.installed("");
+        host.write("var/lib/smarter-cni/.smarter-cni-new.install.json.part", "{");
+        assert_eq!(half_files(&host).len(), 1);
+        let out = host.install("");
+        assert_eq!((out.status, half_files(&host)), (0, Vec::new()), "{out}");
+        let again = host.install("");
+        assert!(again.stdout.contains("nothing to do"), "{again}");
+    });
+}
+
 /// How many tests take the kills of a verb between them, so that they run beside each other.
 const SHARES: usize = 4;
 
@@ -134,6 +154,7 @@ for_every_share! {
             nothing_is_broken(&host);
             let out = host.install("");
             assert_eq!(out.status, 0, "after {killed}: {out}");
+            assert_eq!(half_files(&host), Vec::<String>::new(), "after {killed}");
             works(&host).unwrap_or_else(|| panic!("after {killed}: no conflist"));
             let out = host.uninstall("");
             assert_eq!(out.status, 0, "after {killed}: {out}");

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use smarter_cni::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use smarter_cni::kernel::vlan::PortVlan;
-use smarter_cni::kernel::{Socket, link, vlan};
-use smarter_cni::net::Mac;
+use smarter_cni::kernel::{Socket, link, netconf, sysctl, vlan};
+use smarter_cni::net::{Family, Mac};
 
 use super::{BRIDGE_MAC, HOST_MAC, POD_MAC, Pod, assert_same, bridge, ip, name, named, veth};
 use crate::sandbox::sandboxed;
@@ -253,5 +253,35 @@ fn vlans_are_programmed_or_the_kernel_is_named() {
         assert_eq!(vlan::of_port(&mut socket, port.index).unwrap(), [access, tagged]);
         let missing = vlan::remove(&mut socket, port.index, "veth1", 1).unwrap_err();
         assert!(missing.is_missing(), "{missing}");
+    });
+}
+
+#[test]
+fn switches_read_and_turned_by_netlink_are_those_of_proc_sys() {
+    sandboxed(|| {
+        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let sysctl = |key: &str| sysctl::read(key).unwrap().expect("this kernel has the switch");
+        for (family, key) in
+            [(Family::V4, "net/ipv4/ip_forward"), (Family::V6, "net/ipv6/conf/all/forwarding")]
+        {
+            for value in ["1", "0", "1"] {
+                sysctl::write(key, value).unwrap();
+                assert_eq!(netconf::forwards(&mut socket, family).unwrap(), value == "1", "{key}={value}");
+            }
+        }
+        let bridge = bridge(&mut socket);
+        for accepts in [0, 2, 1] {
+            sysctl::write("net/ipv6/conf/cni0/accept_ra", &accepts.to_string()).unwrap();
+            assert_eq!(named(&mut socket, "cni0").accept_ra, Some(accepts));
+        }
+
+        let port = veth(&mut socket, &bridge, &pod);
+        let mut within = pod.socket();
+        let eth0 = named(&mut within, "eth0");
+        netconf::notify_arp(&mut within, eth0.index, "eth0").unwrap();
+        let notifies = || sysctl::read("net/ipv4/conf/eth0/arp_notify").unwrap();
+        assert_eq!(pod.netns().visit(notifies).unwrap().as_deref(), Some("1"));
+        assert_eq!(sysctl("net/ipv4/conf/veth1/arp_notify"), "0", "of {} and no other", eth0.name);
+        assert!(netconf::notify_arp(&mut within, port.index + 900, "none").unwrap_err().is_missing());
     });
 }

@@ -118,6 +118,43 @@ fn of_two_at_once_one_gets_the_port() {
     });
 }
 
+/// Pods of which nobody looks at the links: an address each.
+#[test]
+fn of_fifty_at_once_one_gets_the_port_and_the_others_are_told_who() {
+    sandboxed(|| {
+        let netns = Netns::new("all");
+        let call = |verb: &str, n: u8| {
+            let mut config = json!({"cniVersion": "1.0.0", "name": NETWORK, "type": "portmap"});
+            config["prevResult"] =
+                json!({"cniVersion": "1.0.0", "ips": [{"address": format!("10.7.9.{n}/20")}]});
+            config["runtimeConfig"] = ports(&[("tcp", 8080, 80), ("udp", 8080, 80)])["runtimeConfig"].clone();
+            plugin("portmap", verb, &format!("c{n}"), &netns.path(), &config)
+        };
+        let all = |round: u8| {
+            let answers: Vec<_> = std::thread::scope(|scope| {
+                let calls = (1..=50).map(|n| call("ADD", n));
+                let running: Vec<_> = calls.map(|call| scope.spawn(move || call.run())).collect();
+                running.into_iter().map(|running| running.join().unwrap()).collect()
+            });
+            let won: Vec<_> = (1_u8..).zip(&answers).filter(|(_, answer)| answer.status == 0).collect();
+            assert_eq!(won.len(), 1, "round {round}");
+            let winner = won[0].0;
+            for refused in answers.iter().filter(|answer| answer.status != 0) {
+                fails_with(refused, &format!("already used by pod shop/c{winner}"));
+            }
+            let elements = super::elements();
+            assert!(elements.lines().all(|line| line.contains(&format!("10.7.9.{winner}"))), "{elements}");
+            winner
+        };
+        for round in 0..2 {
+            let winner = all(round);
+            call("DEL", winner).succeed();
+            assert_eq!(super::elements(), "");
+            assert!(lab::files("/run/smarter-cni/attachments").is_empty());
+        }
+    });
+}
+
 /// Runtimes give every network of a container the same ports.
 #[test]
 fn a_container_in_two_networks_has_its_ports_once() {

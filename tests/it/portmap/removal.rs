@@ -199,6 +199,45 @@ fn gc_removes_what_is_not_listed() {
     });
 }
 
+fn record_in(network: &str, container: &str) -> String {
+    let directory = "/run/smarter-cni/attachments";
+    let its = |name: &String| {
+        let text = std::fs::read_to_string(format!("{directory}/{name}")).unwrap();
+        let record: Value = serde_json::from_str(&text).unwrap_or_default();
+        name.contains(".portmap.")
+            && record["id"]["network"] == network
+            && record["id"]["container"] == container
+    };
+    let name = lab::files(directory).into_iter().find(its).expect("a record");
+    format!("{directory}/{name}")
+}
+
+#[test]
+fn gc_does_not_pass_over_records_that_cannot_be_read() {
+    sandboxed(|| {
+        let _stays = Pod::mapped("stays", ports(&[("tcp", 8081, 80)]));
+        // The same plugin in another network, of which this list says nothing.
+        let other = Pod::attached("other");
+        let mut config = other.config(ports(&[("tcp", 8082, 80)]));
+        config["name"] = "another".into();
+        plugin("portmap", "ADD", "other", &other.netns.path(), &config).succeed();
+        let kept = elements();
+        let _goes = Pod::mapped("goes", two_ports());
+        let (stays, goes) = (record_in(NETWORK, "stays"), record_in(NETWORK, "goes"));
+        let another = record_in("another", "other");
+        for damaged in [&stays, &goes, &another] {
+            std::fs::write(damaged, "{").unwrap();
+        }
+        let mut config = bare(NETWORK);
+        config["cniVersion"] = "1.1.0".into();
+        config["cni.dev/valid-attachments"] = json!([{"containerID": "stays", "ifname": "eth0"}]);
+        plugin("portmap", "GC", "", "", &config).env("CNI_IFNAME", "").succeed();
+        assert_eq!(elements(), kept, "what no list names goes, and nothing else");
+        let there = |path: &String| std::path::Path::new(path).exists();
+        assert_eq!((there(&stays), there(&goes), there(&another)), (true, false, true));
+    });
+}
+
 /// Kills the plugin when it makes its n-th call of that kind; whether it got that far.
 fn killed_at(pod: &Pod, verb: &str, syscall: &str, nth: usize, config: &Value) -> bool {
     let mut child = Command::new("strace")

@@ -38,7 +38,7 @@ fn conditions_are_read_off_the_kernels_instructions() {
         rule(TableFamily::Ip, &[Expr::Port(crate::kernel::nft::Side::Destination, Op::Eq, 25), Expr::Drop]);
     assert_eq!(port.conditions, [Condition::Narrow]);
     let mark = rule(TableFamily::Ip, &[Expr::Mark { mask: 1, op: Op::Ne, value: 1 }, Expr::Drop]);
-    assert_eq!(mark.conditions, [Condition::Obscure]);
+    assert_eq!(mark.conditions, [Condition::Mark { mask: 1, value: 1, negated: true }]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The walk itself: from the base chain along jumps and gotos to where the packets end. Pure.
 
-use super::{Answer, Chains, DEEPEST, Missing, Packet, Spot, Verdict};
+use super::{Answer, Chains, DEEPEST, Missing, Packet, Rule, Spot, Verdict};
 
 /// Where the way of the packets ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Outcome {
     pub fate: Fate,
     /// Rules on the way of which it cannot be said whether they refuse all of the packets.
     pub doubts: Vec<Spot>,
+    /// Rules on the way that accept a part of the packets.
+    pub exceptions: Vec<Spot>,
+    /// The mark that the packets have in the end.
+    pub mark: Option<u32>,
 }
 
 /// Where a chain leads.
@@ -29,10 +33,11 @@ enum Left {
 
 struct Walk<'a> {
     chains: &'a Chains,
-    packet: &'a Packet,
+    packet: Packet,
     without_ours: bool,
     trail: Vec<Spot>,
     doubts: Vec<Spot>,
+    exceptions: Vec<Spot>,
 }
 
 /// The way of the packets through a base chain. `without_ours`: as if our accepts were not there.
@@ -43,13 +48,20 @@ pub fn follow(
     packet: &Packet,
     without_ours: bool,
 ) -> Result<Outcome, Missing> {
-    let mut walk = Walk { chains, packet, without_ours, trail: Vec::new(), doubts: Vec::new() };
+    let mut walk = Walk {
+        chains,
+        packet: packet.clone(),
+        without_ours,
+        trail: Vec::new(),
+        doubts: Vec::new(),
+        exceptions: Vec::new(),
+    };
     let fate = match walk.chain(base)? {
         Left::With(fate) => fate,
         Left::Back(from) if policy_drops => Fate::DroppedByPolicy(from),
         Left::Back(_) => Fate::Accepted,
     };
-    Ok(Outcome { fate, doubts: walk.doubts })
+    Ok(Outcome { fate, doubts: walk.doubts, exceptions: walk.exceptions, mark: walk.packet.mark })
 }
 
 impl Walk<'_> {
@@ -59,20 +71,33 @@ impl Walk<'_> {
             if self.without_ours && rule.is_for(self.packet.interface()) {
                 continue;
             }
-            let here = Spot { chain: name.to_owned(), index };
             let answer = self.packet.answer(rule, self.chains);
-            if answer != Answer::All || rule.verdict == Verdict::Undecided {
-                let doubtful = answer == Answer::Perhaps || answer == Answer::All;
-                if doubtful && self.chains.may_refuse(rule, self.packet, 0) {
-                    self.doubts.push(here);
-                }
+            if answer == Answer::None {
                 continue;
             }
-            if let Some(left) = self.take(&rule.verdict, here)? {
+            let here = || Spot { chain: name.to_owned(), index };
+            if answer != Answer::All || rule.verdict == Verdict::Undecided {
+                self.pass_by(rule, answer, here);
+                continue;
+            }
+            if let Some(left) = self.take(&rule.verdict, here())? {
                 return Ok(left);
             }
         }
         Ok(Left::Back(vec![Spot { chain: name.to_owned(), index: rules.len() }]))
+    }
+
+    /// A rule that takes a part of the packets, or that cannot be decided.
+    fn pass_by(&mut self, rule: &Rule, answer: Answer, here: impl Fn() -> Spot) {
+        let doubtful = answer == Answer::Perhaps || answer == Answer::All;
+        if doubtful && self.chains.may_refuse(rule, &self.packet, 0) {
+            self.doubts.push(here());
+        }
+        match rule.verdict {
+            Verdict::Accept => self.exceptions.push(here()),
+            Verdict::Mark { .. } if doubtful => self.packet.mark = None,
+            _ => {}
+        }
     }
 
     /// What a rule does that takes all of the packets; `None` where the next rule follows.
@@ -84,6 +109,10 @@ impl Walk<'_> {
                 return Ok(Some(Left::With(Fate::Dropped(std::mem::take(&mut self.trail)))));
             }
             Verdict::Return => return Ok(Some(Left::Back(vec![here]))),
+            Verdict::Mark { mask, value } => {
+                self.packet.mark = self.packet.mark.map(|mark| mark & !mask ^ value);
+                return Ok(None);
+            }
             Verdict::Continue | Verdict::Undecided => return Ok(None),
             Verdict::Jump(to) => (to, true),
             Verdict::Goto(to) => (to, false),

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
+use crate::datapath::firewall::accepts;
+use crate::datapath::firewall::way::Condition;
 use crate::datapath::hostports::Protocol;
-use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, TableFamily};
+use crate::kernel::nft::{Instruction, PlacedRule, RuleInfo, Table, TableFamily};
 use crate::net::Family;
+use crate::text::typed;
 
 /// Somebody else's rule that sends a port of the node elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,16 +17,24 @@ pub struct ForeignPort {
     pub port: u16,
     /// `None` in `inet`.
     pub family: Option<Family>,
-    /// `ip nat DOCKER`.
+    /// `ip nat DOCKER`, as it is typed.
     pub place: String,
+    /// What else the rule asks.
+    pub conditions: Vec<Condition>,
 }
 
 /// A rule of somebody else that names addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressRule {
-    /// `ip nat CNI-0a1b`.
+    /// `ip nat CNI-0a1b`, as it is typed.
     pub place: String,
     pub addresses: Vec<IpAddr>,
+}
+
+/// Whoever made table and chain could call them as they liked.
+fn place(placed: &PlacedRule) -> String {
+    let Table { family, name } = &placed.table;
+    format!("{family} {} {}", typed(name), typed(&placed.chain))
 }
 
 /// A rule of the Go plugins that names addresses of pods: in a table of theirs, in a chain `CNI-…`, or on the way to one.
@@ -32,8 +43,7 @@ pub(super) fn go_rule(placed: &PlacedRule) -> Option<AddressRule> {
         || placed.chain.starts_with("CNI-")
         || jumps_to_go(&placed.rule);
     let addresses = addresses(&placed.rule);
-    (theirs && !addresses.is_empty())
-        .then(|| AddressRule { place: format!("{} {}", placed.table, placed.chain), addresses })
+    (theirs && !addresses.is_empty()).then(|| AddressRule { place: place(placed), addresses })
 }
 
 fn jumps_to_go(rule: &RuleInfo) -> bool {
@@ -91,10 +101,26 @@ pub(super) fn port(placed: &PlacedRule) -> Option<ForeignPort> {
         family: match placed.table.family {
             TableFamily::Ip => Some(Family::V4),
             TableFamily::Ip6 => Some(Family::V6),
-            TableFamily::Inet | TableFamily::Arp | TableFamily::Bridge => None,
+            TableFamily::Inet | TableFamily::Bridge | TableFamily::Arp | TableFamily::Netdev => None,
         },
-        place: format!("{} {}", placed.table, placed.chain),
+        place: place(placed),
+        conditions: others(placed),
     })
+}
+
+/// Beside protocol and port.
+fn others(placed: &PlacedRule) -> Vec<Condition> {
+    let seen = accepts::seen(placed.table.family, &placed.rule).conditions.into_iter();
+    let mut others: Vec<_> = seen
+        .filter(|condition| !matches!(condition, Condition::Narrow | Condition::Protocol { .. }))
+        .collect();
+    // One port is compared; what is looked up is something else.
+    let looks_up =
+        |instruction: &Instruction| matches!(instruction, Instruction::Lookup { result: None, .. });
+    if placed.rule.instructions.iter().any(looks_up) {
+        others.push(Condition::Narrow);
+    }
+    others
 }
 
 enum What {
@@ -157,6 +183,7 @@ mod tests {
             port: 8080,
             family: Some(Family::V4),
             place: "ip nat DOCKER".to_owned(),
+            conditions: Vec::new(),
         };
         assert_eq!(port(&nft), Some(expected.clone()));
         let mut info = vec![0; 12];

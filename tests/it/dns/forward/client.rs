@@ -142,7 +142,12 @@ impl Asker {
     }
 
     /// The questions, so many in a second; meanwhile, after each, `each` with its number. What was answered, by number.
-    pub(super) fn paced(&self, names: &[String], a_second: u32, mut each: impl FnMut(usize)) -> BTreeMap<u16, Reply> {
+    pub(super) fn paced(
+        &self,
+        names: &[String],
+        a_second: u32,
+        mut each: impl FnMut(usize),
+    ) -> BTreeMap<u16, Reply> {
         let receiver = self.socket.try_clone().expect("the same socket");
         let count = names.len();
         thread::scope(|scope| {

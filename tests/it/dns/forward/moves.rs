@@ -55,7 +55,10 @@ fn a_link_that_turns_to_another_file_costs_one_question_at_most() {
     sandboxed(|| {
         let both = two();
         for uplink in &both {
-            write_file(&format!("/run/uplinks/{}/resolv.conf", uplink.number), &nameservers(&[&uplink.address()]));
+            write_file(
+                &format!("/run/uplinks/{}/resolv.conf", uplink.number),
+                &nameservers(&[&uplink.address()]),
+            );
         }
         fs::create_dir_all("/run/resolvconf").expect("a directory");
         symlink("../uplinks/1/resolv.conf", "/run/resolvconf/resolv.conf").expect("a link");

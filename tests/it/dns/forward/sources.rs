@@ -97,7 +97,8 @@ fn dnsmasq_is_understood() {
         uplink.run("ip addr add 198.51.100.2/24 dev isp0");
         uplink.run("ip link set isp0 up");
         uplink.run("ip link set lo up");
-        let texts = ["a", "b", "c", "d", "e", "f"].map(|letter| format!("--txt-record=long.example.test,{}", letter.repeat(250)));
+        let texts = ["a", "b", "c", "d", "e", "f"]
+            .map(|letter| format!("--txt-record=long.example.test,{}", letter.repeat(250)));
         let line = format!(
             "dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --user=root --local=/example.test/ \
              --address=/web.example.test/192.0.2.7 --cname=alias.example.test,web2.example.test \

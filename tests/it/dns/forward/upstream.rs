@@ -110,7 +110,14 @@ impl Uplink {
     }
 }
 
-fn over_udp(manner: Manner, query: &[u8], own: [u8; 4], from: SocketAddr, udp: &UdpSocket, other: &UdpSocket) {
+fn over_udp(
+    manner: Manner,
+    query: &[u8],
+    own: [u8; 4],
+    from: SocketAddr,
+    udp: &UdpSocket,
+    other: &UdpSocket,
+) {
     let poison = answer(query, [203, 0, 113, 66], 1);
     let send = |message: &[u8]| {
         let _ = udp.send_to(message, from);

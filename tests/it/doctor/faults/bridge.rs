@@ -43,6 +43,13 @@ fn a_port_is_not_in_its_vlan() {
     });
 }
 
+/// Whoever asked in between has learned the wrong one.
+const LEARNED: &[(&str, &str)] = &[
+    ("pod-neighbour", "pod default/web-0"),
+    ("pod-neighbour", "pod default/web-1"),
+    ("pod-neighbour", "pod default/web-2"),
+];
+
 faults! {
     the_bridge_is_gone: [("bridge-missing", "bridge smartnet0")] => 1, |_| sh("ip link del smartnet0");
     the_bridge_is_something_else: [("bridge-kind", "bridge smartnet0")] => 1, |_| {
@@ -66,14 +73,14 @@ faults! {
     a_dhcp_client_gave_the_bridge_an_address: [("bridge-foreign-address", "bridge smartnet0")] => 0, |_| {
         sh("ip addr add 169.254.3.4/16 dev smartnet0");
     };
-    the_bridge_has_another_mac: [("bridge-mac", "bridge smartnet0")] => 1, |lab: &Lab| {
+    the_bridge_has_another_mac [behind: LEARNED]: [("bridge-mac", "bridge smartnet0")] => 1, |lab: &Lab| {
         for pod in &lab.pods {
             pod.netns.run("ping -c 1 -W 2 10.7.0.1");
         }
         sh("ip link set smartnet0 address 02:00:00:00:00:99");
     };
     /// Nobody has to have asked for it.
-    an_idle_bridge_has_another_mac: [("bridge-mac", "bridge smartnet0")] => 1, |_| {
+    an_idle_bridge_has_another_mac [behind: LEARNED]: [("bridge-mac", "bridge smartnet0")] => 1, |_| {
         sh("ip link set smartnet0 address 02:00:00:00:00:99");
     };
     the_bridge_takes_router_advertisements: [("bridge-advertisements", "bridge smartnet0")] => 1, |_| {

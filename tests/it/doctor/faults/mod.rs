@@ -6,6 +6,7 @@
 mod addresses;
 mod bridge;
 mod configuration;
+mod flows;
 mod host;
 mod kernel;
 mod leases;
@@ -18,6 +19,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::ground::{Alive, Ground};
 use super::node::{Kind, Lab};
 use super::{Diagnosis, diagnose, typed};
 
@@ -35,6 +37,10 @@ pub(super) struct Fault<'a> {
     pub(super) behind: &'a [(&'a str, &'a str)],
     /// The commands that it prints can be typed here, and are enough.
     pub(super) by_hand: bool,
+    /// Whoever measures flows keeps the pods' namespaces alive.
+    pub(super) measured: bool,
+    /// Flows die by it, and all of them live again once the printed words are typed.
+    pub(super) kills: bool,
 }
 
 impl Fault<'_> {
@@ -42,7 +48,12 @@ impl Fault<'_> {
         let lab = Lab::new(&self.kind, self.pods);
         let healthy = diagnose("--strict");
         assert_eq!(healthy.problems(), BTreeSet::new(), "sick before the fault:\n{}", healthy.words());
+        let ground = if self.measured { Ground::new(&lab) } else { Ground::default() };
+        let well = ground.alive();
         (self.inject)(&lab);
+        // What only the fault lets through (a port that was isolated) ends with it.
+        let ill: Alive = ground.alive().intersection(&well).cloned().collect();
+        assert!(!self.kills || ill.len() < well.len(), "nothing died by it: {ill:#?}");
         let sick = diagnose(self.options);
         let expected: BTreeSet<_> =
             self.expect.iter().map(|(id, object)| ((*id).to_owned(), (*object).to_owned())).collect();
@@ -56,8 +67,11 @@ impl Fault<'_> {
         }
         assert_eq!(sick.status, self.status, "\n{}", sick.words());
         self.repair(&sick);
+        ground.assert_no_worse(&ill, "after --fix");
         if self.by_hand {
             typed::follow(self.options);
+            ground
+                .assert_no_worse(if self.kills { &well } else { &ill }, "after the printed words were typed");
         }
         drop(lab);
     }
@@ -114,6 +128,8 @@ pub(super) fn usual() -> Fault<'static> {
         status: 0,
         behind: &[],
         by_hand: true,
+        kills: false,
+        measured: true,
     }
 }
 

@@ -14,7 +14,7 @@ fn drop_frames(rule: &str) {
 }
 
 faults! {
-    a_pod_is_gone_without_a_word: [
+    a_pod_is_gone_without_a_word [measured: false]: [
         ("pod-namespace", "pod default/web-1"), ("hostport-stale", "port 8081/tcp"),
         ("lease-dead", "lease /run/cni/networks/smartnet/10.7.0.3"),
     ] => 0, |lab: &Lab| {
@@ -87,14 +87,18 @@ faults! {
     a_pod_knows_its_gateway_under_another_mac: [("pod-neighbour", "pod default/web-1")] => 1, |lab: &Lab| {
         lab.pods[1].netns.run("ip neigh replace 10.7.0.1 lladdr 02:00:00:00:00:66 dev eth0 nud permanent");
     };
-    a_pod_does_not_reach_its_gateway [options: "--probe"]: [("pod-gateway", "pod default/web-1")] => 1, |lab: &Lab| {
+    a_pod_does_not_reach_its_gateway [options: "--probe"]: [
+        ("packet-drop", "chain bridge quiet in"), ("pod-flows", "pod default/web-1"), ("pod-gateway", "pod default/web-1"),
+    ] => 1, |lab: &Lab| {
         drop_frames(&format!("iifname {} drop", lab.port(1)));
     };
-    a_pods_large_packets_are_lost [options: "--probe"]: [("pod-gateway", "pod default/web-2")] => 1, |lab: &Lab| {
+    a_pods_large_packets_are_lost [options: "--probe"]: [
+        ("pod-flows", "pod default/web-2"), ("pod-gateway", "pod default/web-2"),
+    ] => 1, |lab: &Lab| {
         drop_frames(&format!("iifname {} meta length > 1400 drop", lab.port(2)));
     };
     pods_of_ipv6_do_not_reach_their_gateway [options: "--probe", kind: super::dual(), pods: 1]: [
-        ("pod-gateway", "pod default/web-0"),
+        ("packet-drop", "chain bridge quiet in"), ("pod-flows", "pod default/web-0"), ("pod-gateway", "pod default/web-0"),
     ] => 1, |_| drop_frames("ether type ip6 drop");
     a_pod_has_another_mtu: [("pod-mtu", "pod default/web-1")] => 0, |lab: &Lab| {
         lab.pods[1].netns.run("ip link set eth0 mtu 1280");
