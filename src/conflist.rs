@@ -52,6 +52,8 @@ pub struct Network {
     pub masquerade: bool,
     /// Where forwarding is on because of pods, uplinks reach each other too.
     pub forward_others: bool,
+    /// Where pods ask the node's name server, beside the gateways.
+    pub dns: Option<Ipv4Addr>,
     /// `None`: pods get no ports of the node.
     pub host_ports: Option<HostPorts>,
     /// `None`: what the plugins take for the best.
@@ -97,6 +99,7 @@ impl Default for Network {
             hairpin: true,
             masquerade: true,
             forward_others: false,
+            dns: None,
             host_ports: Some(HostPorts::default()),
             log_level: None,
             shared: false,
@@ -304,6 +307,9 @@ pub fn conflist(network: &Network) -> Value {
     if network.forward_others {
         bridge["forwardOthers"] = json!(true);
     }
+    if let Some(dns) = network.dns {
+        bridge["nodeDns"] = json!(dns.to_string());
+    }
     match network.mtu {
         Mtu::Kernel => {}
         Mtu::Uplink => bridge["mtu"] = json!("auto"),
@@ -398,6 +404,7 @@ mod tests {
             hairpin: false,
             masquerade: false,
             forward_others: true,
+            dns: Some(Ipv4Addr::new(169, 254, 0, 2)),
             host_ports: Some(HostPorts {
                 snat: false,
                 strict: true,
@@ -413,7 +420,7 @@ mod tests {
                 "cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "disableGC": true, "name": "edge",
                 "plugins": [{
                     "type": "smarter-bridge", "bridge": "edge0", "isDefaultGateway": true, "ipMasq": false,
-                    "hairpinMode": false, "forwardOthers": true, "mtu": 1400, "logLevel": "warn",
+                    "hairpinMode": false, "forwardOthers": true, "nodeDns": "169.254.0.2", "mtu": 1400, "logLevel": "warn",
                     "ipam": {
                         "type": "smarter-ipam", "dataDir": "/var/run/cni/networks",
                         "ranges": [

@@ -1,7 +1,7 @@
 //! Plain nouns of networking, each impossible to build wrong. No I/O, no knowledge of CNI or of the kernel's messages.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
@@ -189,6 +189,11 @@ impl Family {
             }
         }
     }
+}
+
+/// What no interface of a node can have for itself.
+pub fn is_nobodys(address: Ipv4Addr) -> bool {
+    address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast()
 }
 
 /// The network an address with prefix belongs to: `10.1.2.5/24` gives `10.1.2.0/24`.

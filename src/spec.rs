@@ -8,6 +8,8 @@ pub mod conditions;
 pub mod limits;
 pub mod ports;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +54,7 @@ pub struct Firewall {
 
 impl Attachment {
     /// The node's address that the pod knows as its gateway for what is beyond the subnet of that address of its own.
-    pub fn gateway_of(&self, address: IpNetwork) -> Option<std::net::IpAddr> {
+    pub fn gateway_of(&self, address: IpNetwork) -> Option<IpAddr> {
         let gateways = || self.gateway.iter().flat_map(|gateway| &gateway.addresses);
         let near = gateways().find(|gateway| network_of(**gateway) == network_of(address));
         let of_family = || gateways().find(|gateway| gateway.is_ipv4() == address.is_ipv4());
@@ -108,6 +110,21 @@ pub struct Gateway {
     /// The addresses sit on a veth in this VLAN instead of on the bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<VlanGateway>,
+    /// Where the node's name server is asked, beside the gateways: the same on every node and in every network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Ipv4Addr>,
+}
+
+impl Gateway {
+    /// Every address of the node in the network.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpNetwork> + '_ {
+        self.addresses.iter().copied().chain(self.dns.map(|dns| IpNetwork::from(IpAddr::V4(dns))))
+    }
+
+    /// The link that has them.
+    pub fn link<'a>(&'a self, bridge: &'a Bridge) -> &'a IfName {
+        self.vlan.as_ref().map_or(&bridge.name, |vlan| &vlan.name)
+    }
 }
 
 /// A veth pair inside the node: `<bridge>.<vlan>` holds the gateway address, its peer is a port in that VLAN.

@@ -12,10 +12,10 @@ use ipnetwork::IpNetwork;
 
 use super::firewall::{accepts, guard, rules as filters};
 use super::observe::forwarding_key;
-use super::rules;
 use super::session::{PodSide, Session, Side};
 use super::step::Step;
 use super::switches;
+use super::{names, rules};
 use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use crate::kernel::route::RouteEntry;
 use crate::kernel::vlan::PortVlan;
@@ -78,6 +78,11 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::Rename { link, name } => rename(session, link, name),
         Step::RemoveLink { link } => remove_link(session, link),
         Step::AddAddress { link, address } => add_address(session, link, *address),
+        Step::NameServerAddress { link, address } => {
+            let index = session.node.index(link)?;
+            let address = IpNetwork::from(IpAddr::V4(*address));
+            present(address::add_to_link(&mut session.node.route, index, link.as_str(), address))
+        }
         Step::RemoveAddress { link, address } => {
             let index = session.node.index(link)?;
             gone(address::remove(&mut session.node.route, index, link.as_str(), *address))
@@ -126,6 +131,8 @@ fn is_firewall(step: &Step) -> bool {
             | Step::ClampMss { .. }
             | Step::AcceptForward { .. }
             | Step::AcceptLegacy { .. }
+            | Step::NameServerRules { .. }
+            | Step::GuardNameServer { .. }
     )
 }
 
@@ -135,6 +142,8 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     let outcome = change_firewall(session, step);
     match step {
         Step::ClampMss { .. } | Step::AcceptForward { .. } => outcome.or_else(ignore),
+        // Pods live without names, and with those that others hear of.
+        Step::NameServerRules { .. } | Step::GuardNameServer { .. } => outcome.or_else(ignore),
         Step::AcceptLegacy { .. } => outcome.or_else(|error| {
             if error.is_busy() {
                 return Err(error);
@@ -159,6 +168,8 @@ fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
             accepts::accept_forward(session.netfilter()?, chain, traffic)
         }
         Step::AcceptLegacy { family, traffic, .. } => accepts::accept_legacy(*family, traffic),
+        Step::NameServerRules { link, addresses } => names::add_rules(session.netfilter()?, link, addresses),
+        Step::GuardNameServer { link, address } => names::add_guard(session.netfilter()?, link, *address),
         other => unreachable!("{other} is no step of the firewall"),
     }
 }

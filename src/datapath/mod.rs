@@ -12,6 +12,7 @@ pub mod ground;
 pub mod hostports;
 pub mod loopback;
 pub mod mark;
+mod names;
 pub mod observe;
 pub mod plan;
 pub mod removal;

@@ -6,16 +6,16 @@ use ipnetwork::IpNetwork;
 
 use super::firewall::FirewallHave;
 use super::mark::{self, OWNER, VethMark};
-use super::plan::{BridgeHave, Have, PodHave, PortHave, PortVlan, Strange, VlanGatewayHave};
+use super::plan::{BridgeHave, Have, NamesHave, PodHave, PortHave, PortVlan, Strange, VlanGatewayHave};
 use super::removal::Remains;
-use super::rules;
 use super::session::{Session, Side};
 use super::{firewall, switches};
+use super::{names, rules};
 use crate::kernel::link::{Link, OperState};
 use crate::kernel::nft::Listing;
 use crate::kernel::{self, address, link, netconf, route, vlan};
 use crate::net::{AttachmentId, Family, IfName, Mac, Route, network_of};
-use crate::spec::{Attachment, Pod};
+use crate::spec::{Attachment, Gateway, Pod};
 
 /// Routes that the kernel makes for addresses (`RTPROT_KERNEL`, linux/rtnetlink.h) are not promised by anybody.
 const RTPROT_KERNEL: u8 = 2;
@@ -85,6 +85,10 @@ pub fn observe(
         spoof_rule: want.spoof_check && rules::has_spoof_rule(session.netfilter()?)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
         firewall,
+        names: match &want.gateway {
+            Some(Gateway { dns: Some(dns), .. }) => names::observe(session, listing, want, *dns)?,
+            _ => NamesHave::default(),
+        },
         unclean: false,
         complete,
     };
@@ -123,7 +127,7 @@ fn observe_bridge(
     needed: &dyn Fn() -> Vec<IpNetwork>,
 ) -> kernel::Result<BridgeHave> {
     let addresses = addresses_of(node, link.index)?;
-    let wanted = want.gateway.as_ref().map(|gateway| gateway.addresses.as_slice()).unwrap_or_default();
+    let wanted: Vec<_> = want.gateway.iter().flat_map(Gateway::all_addresses).collect();
     let strange = addresses.iter().any(|address| address.is_ipv4() && !wanted.contains(address))
         || addresses.iter().any(|a| a.is_ipv6() && !wanted.contains(a) && !is_link_local(*a));
     Ok(BridgeHave {

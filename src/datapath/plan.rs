@@ -37,11 +37,21 @@ pub struct Have {
     /// The port is under the spoof check with the pod's MAC.
     pub spoof_check: bool,
     pub firewall: FirewallHave,
+    pub names: NamesHave,
     /// Connections of an earlier holder of the addresses may be left. Looking for them walks the whole table of the
     /// kernel, so it is done only for a reason.
     pub unclean: bool,
     /// ADD has finished once: neighbours know the pod, and plugins behind ours may have moved its default route.
     pub complete: bool,
+}
+
+/// What stands of the rules for the node's name server; looked at only where one is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamesHave {
+    /// Its packets are not tracked, and nobody else's reach its address.
+    pub rules: bool,
+    /// Its address is not told to neighbours elsewhere.
+    pub guard: bool,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bridge")]

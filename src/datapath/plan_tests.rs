@@ -40,7 +40,7 @@ fn attachment() -> Attachment {
             routes: vec![Route::to(net("0.0.0.0/0"), Some("172.38.0.1".parse().unwrap()))],
             detect_duplicates: false,
         },
-        gateway: Some(Gateway { addresses: vec![net("172.38.0.1/16")], force: false, vlan: None }),
+        gateway: Some(Gateway { addresses: vec![net("172.38.0.1/16")], force: false, vlan: None, dns: None }),
         forwarding: vec![Family::V4],
         masquerade: vec![net("172.38.0.0/16")],
         spoof_check: false,

@@ -4,7 +4,7 @@
 mod words;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -68,6 +68,22 @@ pub enum Step {
     AddAddress {
         link: IfName,
         address: IpNetwork,
+    },
+    /// The name server is asked there.
+    NameServerAddress {
+        link: IfName,
+        address: Ipv4Addr,
+    },
+    /// Questions to it are neither tracked nor translated, and come only from that link and from the node.
+    NameServerRules {
+        link: IfName,
+        /// The address of its own first, then the gateways.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Neighbours elsewhere learn nothing of the address.
+    GuardNameServer {
+        link: IfName,
+        address: Ipv4Addr,
     },
     Forward(Family),
     /// Somebody gave the host end another name; it gets its own back.
@@ -268,6 +284,8 @@ impl Step {
         matches!(
             self,
             Self::Forward(_)
+                | Self::NameServerRules { .. }
+                | Self::GuardNameServer { .. }
                 | Self::SpoofRule
                 | Self::GuardForward { .. }
                 | Self::KeepAdvertisements { .. }
@@ -287,6 +305,9 @@ impl Step {
             | Self::Promiscuous { .. }
             | Self::RefuseAdvertisements { .. }
             | Self::CreateVlanGateway { .. }
+            | Self::NameServerAddress { .. }
+            | Self::NameServerRules { .. }
+            | Self::GuardNameServer { .. }
             | Self::Forward(_)
             | Self::SpoofRule
             | Self::Masquerade { .. }

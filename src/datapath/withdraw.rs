@@ -56,9 +56,9 @@ fn family_word(family: TableFamily) -> &'static str {
     match family {
         TableFamily::Ip => "ip",
         TableFamily::Ip6 => "ip6",
+        TableFamily::Arp => "arp",
         TableFamily::Bridge => "bridge",
         TableFamily::Inet => "inet",
-        TableFamily::Arp => "arp",
         TableFamily::Netdev => "netdev",
     }
 }
@@ -108,7 +108,7 @@ fn rules(session: &mut Session, interfaces: &[IfName]) -> kernel::Result<Vec<Ste
             Err(error) if !error.is_unsupported() => return Err(error),
             _ => {}
         }
-        for family in [TableFamily::Ip, TableFamily::Ip6, TableFamily::Bridge] {
+        for family in [TableFamily::Ip, TableFamily::Ip6, TableFamily::Arp, TableFamily::Bridge] {
             match nft::table(socket, &Table::new(family, OWNER)) {
                 Ok(Some(_)) => tables.push(Step::DeleteTable(family)),
                 Ok(None) => {}

@@ -44,6 +44,9 @@ pub(super) struct Install {
     /// Where forwarding is on because of pods, uplinks reach each other through the node too [default: false]
     #[arg(long, value_name = "true|false")]
     pub(super) forward_others: Option<String>,
+    /// Where pods ask the node's name server, beside the gateway, such as 169.254.0.2, or off [default: off]
+    #[arg(long, value_name = "IP|off")]
+    pub(super) dns: Option<String>,
     /// Pods can have ports of the node [default: true]
     #[arg(long, value_name = "true|false")]
     pub(super) host_ports: Option<String>,
@@ -187,6 +190,8 @@ pub(super) struct Words {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) forward_others: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dns: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_ports: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_port_snat: Option<Word>,
@@ -242,6 +247,7 @@ impl Install {
             hairpin: word("hairpin", self.hairpin.as_ref(), &["HAIRPIN"]),
             masquerade: word("masquerade", self.masquerade.as_ref(), &["MASQUERADE"]),
             forward_others: word("forward-others", self.forward_others.as_ref(), &["FORWARD_OTHERS"]),
+            dns: word("dns", self.dns.as_ref(), &["DNS"]),
             host_ports: word("host-ports", self.host_ports.as_ref(), &["HOST_PORTS"]),
             host_port_snat: word("host-port-snat", self.host_port_snat.as_ref(), &["HOST_PORT_SNAT"]),
             host_port_strict: word("host-port-strict", self.host_port_strict.as_ref(), &["HOST_PORT_STRICT"]),

@@ -1,6 +1,6 @@
 //! From words to settings that make sense, or a refusal that names the word. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use super::cli::{Word, Words};
 use crate::conflist::{HostPorts, Mtu, Network, NetworkName, Range, Ranges};
 use crate::log::Level;
-use crate::net::{Family, IfName};
+use crate::net::{Family, IfName, is_nobodys};
 
 /// What is wanted on this node. Cannot be wrong by itself; whether the node can have it is for the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         hairpin: named(words.hairpin.as_ref(), boolean)?.unwrap_or(true),
         masquerade: named(words.masquerade.as_ref(), boolean)?.unwrap_or(true),
         forward_others: named(words.forward_others.as_ref(), boolean)?.unwrap_or(false),
+        dns: named(words.dns.as_ref(), name_server)?.flatten(),
         host_ports: host_ports(words)?,
         log_level: named(words.log_level.as_ref(), log_level)?,
         shared: default.shared,
@@ -157,6 +158,17 @@ fn boolean(text: &str) -> Result<bool, String> {
         "false" | "no" | "off" | "0" => Ok(false),
         _ => Err("say true or false".to_owned()),
     }
+}
+
+/// `None`: at the gateways alone.
+fn name_server(text: &str) -> Result<Option<Ipv4Addr>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let address = text.parse().ok().filter(|address| !is_nobodys(*address));
+    address.map(Some).ok_or_else(|| {
+        "say off, or an IPv4 address that belongs to nobody else, such as 169.254.0.2".to_owned()
+    })
 }
 
 fn log_level(text: &str) -> Result<Level, String> {
@@ -391,6 +403,7 @@ mod tests {
             mtu: word("auto"),
             hairpin: word("0"),
             forward_others: word("yes"),
+            dns: word("169.254.0.2"),
             masquerade: word("No"),
             host_port_snat: word("false"),
             host_port_interfaces: word("lan*, eth0"),
@@ -406,6 +419,7 @@ mod tests {
         assert_eq!((network.name.as_str(), network.bridge.as_str()), ("edge", "edge0"));
         assert_eq!((network.mtu, network.hairpin, network.masquerade), (Mtu::Uplink, false, false));
         assert!(network.forward_others);
+        assert_eq!(network.dns, Some(Ipv4Addr::new(169, 254, 0, 2)));
         assert_eq!(network.log_level, Some(Level::Debug));
         let ports = network.host_ports.as_ref().unwrap();
         assert_eq!(

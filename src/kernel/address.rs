@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rustix::io::Errno;
 
 use super::attribute::{attributes, ip_address, u8_at, u32_at};
@@ -86,7 +86,22 @@ fn dump(socket: &mut Socket, index: u32) -> Result<Vec<Address>> {
 ///
 /// No label, lifetime forever, global scope. The IPv4 broadcast address is set where the prefix leaves room for one.
 pub fn add(socket: &mut Socket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
+    add_message(socket, body(index, address), name, address)
+}
+
+/// The same with `scope link`: never taken as the source of what leaves by another link.
+pub fn add_to_link(socket: &mut Socket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
     let mut message = body(index, address);
+    message.header.scope = AddressScope::Link;
+    add_message(socket, message, name, address)
+}
+
+fn add_message(
+    socket: &mut Socket,
+    mut message: AddressMessage,
+    name: &str,
+    address: IpNetwork,
+) -> Result<()> {
     if let IpNetwork::V4(v4) = address
         && v4.prefix() < 31
     {

@@ -266,7 +266,12 @@ fn want(
             detect_duplicates: false,
         },
         forwarding: families(&gateways),
-        gateway: (!gateways.is_empty()).then_some(Gateway { addresses: gateways, force: false, vlan: None }),
+        gateway: (!gateways.is_empty()).then_some(Gateway {
+            addresses: gateways,
+            force: false,
+            vlan: None,
+            dns: None,
+        }),
         spoof_check: present.checked.contains(&port.name),
         firewall: Firewall { accept: managed, guard: managed, clamp_mss },
         id,

@@ -88,6 +88,7 @@ const SPEAKERS: &[&str] = &[
     "session",
     "rules",
     "loopback",
+    "names",
     "census",
     "ground/observe",
     "survey",

@@ -137,6 +137,8 @@ fn what_the_go_plugins_left_goes_and_nothing_else() {
 fn no_block_of_the_page_on_migration_is_left_out() {
     let here = [
         "kubectl apply -f k8s/smartercni_ds.yaml",
+        "kubectl -n kube-system delete daemonset --selector k8s-app=smarter-dns",
+        "{ echo '*nat'",
         "bin=/opt/cni/bin",
         "bin=/opt/cni/bin",
         "for family",

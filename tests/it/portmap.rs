@@ -50,8 +50,17 @@ pub(crate) fn plugin(name: &str, verb: &str, id: &str, netns: &str, config: &Val
 impl Pod {
     /// Attached, without mappings.
     pub(crate) fn attached(id: &str) -> Self {
+        Self::with_keys(id, &json!({}))
+    }
+
+    /// The same with more keys in the bridge's configuration.
+    pub(crate) fn with_keys(id: &str, keys: &Value) -> Self {
         let netns = Netns::new(id);
-        let result = plugin("bridge", "ADD", id, &netns.path(), &bridge_config()).succeed().json;
+        let mut config = bridge_config();
+        for (key, value) in keys.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let result = plugin("bridge", "ADD", id, &netns.path(), &config).succeed().json;
         // A new bridge asks for a second or two whether somebody has its IPv6 addresses; until then it knows no neighbours.
         eventually("the bridge has its IPv6 addresses", Duration::from_secs(10), || {
             Node.run("ip -6 addr show dev port0 tentative").trim().is_empty()

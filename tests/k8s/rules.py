@@ -14,9 +14,11 @@ CAPABILITIES = {
     "install --watch": ["NET_ADMIN", "SYS_CHROOT"],
     "uninstall --wait": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
     "uninstall --stay": ["NET_ADMIN", "NET_RAW", "SYS_CHROOT"],
+    "dns": ["NET_BIND_SERVICE"],
 }
 # The one that stays follows what the host mounts and unmounts; the one that ends also starts where / is private.
 PROPAGATION = {
+    "dns": None,
     "install": None,
     "install --watch": "HostToContainer",
     "uninstall --wait": None,
@@ -33,6 +35,16 @@ FOR_THE_WATCH = {"/proc", "/proc/sys/net"}
 TO_READ = {"/proc"}
 # Where the plugins are elsewhere, /opt is there for a link of the host's that leads to them.
 PLUGINS_ELSEWHERE, LINK_TO_PLUGINS = "/usr/libexec/cni", "/opt"
+# What the name server reads, each at its own place: which servers the uplinks brought, and the hostnames of pods, which one
+# runtime or another keeps. It writes a socket beside the records.
+RECORDS = "/run/smarter-cni"
+UPSTREAMS = {"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf"}
+HOSTNAMES = {
+    "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes",
+    "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes",
+    "/var/snap/microk8s/common/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes",
+    "/run/containers/storage/overlay-containers",
+}
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,7 @@ def reads_settings(container):
     if container.get("env"):
         yield "has settings beside the ConfigMap"
     references = [sorted(source) for source in container.get("envFrom", [])]
-    if references != ([["configMapRef"]] if program(container).startswith("install") else []):
+    if references != ([] if program(container).startswith("uninstall") else [["configMapRef"]]):
         yield f"takes its environment from {references}"
 
 
@@ -225,6 +237,57 @@ def mounts(daemonset):
                 yield f"{container['name']}: {mount['mountPath']} has {sorted(mount)}"
 
 
+def runs_the_name_server(daemonset):
+    programs = [program(container) for container in containers(daemonset)]
+    if programs != ["dns"] or pod(daemonset).get("initContainers"):
+        yield f"runs {programs}"
+    if last(daemonset).get("command", [])[:1] != ["/smarter-cni"]:
+        yield f"starts {last(daemonset).get('command')}"
+
+
+def asks_itself(container):
+    probe = container.get("readinessProbe", {})
+    words = probe.get("exec", {}).get("command", [])
+    if words[:3] != ["/smarter-cni", "dns", "--query"]:
+        yield f"is ready when {words} says so"
+    # The query itself waits 3 seconds.
+    if probe.get("timeoutSeconds", 1) < 4:
+        yield "is given up before it can have failed"
+    for field in ("lifecycle", "livenessProbe", "startupProbe", "ports", "volumeDevices", "stdin", "tty"):
+        if field in container:
+            yield f"has {field}"
+
+
+def sees_what_it_reads(daemonset):
+    volumes = {volume["name"]: volume.get("hostPath", {}) for volume in pod(daemonset).get("volumes", [])}
+    if len(volumes) != len(pod(daemonset).get("volumes", [])):
+        yield "two volumes have one name"
+    paths = {path.get("path") for path in volumes.values()}
+    if paths - HOSTNAMES != {RECORDS, *UPSTREAMS} or len(paths & HOSTNAMES) != 1:
+        yield f"sees {sorted(map(str, paths))}"
+    for name, path in volumes.items():
+        # None of them has to be there before the first pod is.
+        if path.get("type") != "DirectoryOrCreate":
+            yield f"volume {name} is of type {path.get('type')}"
+    found = {mount["name"]: mount for mount in last(daemonset).get("volumeMounts", [])}
+    if set(found) != set(volumes) or len(found) != len(last(daemonset).get("volumeMounts", [])):
+        yield f"mounts {sorted(found)}"
+    for name, mount in found.items():
+        path = volumes.get(name, {}).get("path")
+        if mount.get("mountPath") != path:
+            yield f"{path} is at {mount.get('mountPath')}"
+        if mount.get("readOnly", False) != (path != RECORDS):
+            yield f"{path} has readOnly {mount.get('readOnly')}"
+        if set(mount) - {"name", "mountPath", "readOnly"}:
+            yield f"{path} has {sorted(mount)}"
+
+
+def hands_over(daemonset):
+    wanted = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}}
+    if daemonset["spec"].get("updateStrategy") != wanted:
+        yield f"updates as {daemonset['spec'].get('updateStrategy')}"
+
+
 def show(daemonset, path, which):
     """Mounts one more directory in one container, to be written to."""
     pod(daemonset)["volumes"].append({"name": "more", "hostPath": {"path": path, "type": "Directory"}})
@@ -280,7 +343,8 @@ def selector(daemonset):
         yield f"its pods have {labels}"
 
 
-RULES = (
+# Of every pod.
+COMMON = (
     Rule("no container is privileged", is_exactly(False, "privileged"), (
         spoil_security("privileged", value=True),
         spoil_security("privileged", value=True, which=first),
@@ -350,13 +414,6 @@ RULES = (
         spoil_pod("terminationGracePeriodSeconds", 0),
         drop_from_pod("terminationGracePeriodSeconds"),
     )),
-    Rule("first our program does its work, then our program stays", runs_our_program, (
-        spoil_container("command", ["/bin/sh"]),
-        spoil_container("args", ["--watch"]),
-        spoil_container("args", ["--root", "/host"]),
-        drop_from_container("command", which=first),
-        drop_from_pod("initContainers"),
-    )),
     Rule("settings come from the ConfigMap alone", of_each_container(reads_settings), (
         spoil_container("env", [{"name": "subnet", "value": "10.0.0.0/8"}]),
         spoil_container("envFrom", [{"secretRef": {"name": "x"}}]),
@@ -374,6 +431,20 @@ RULES = (
         spoil_container("resources", {"requests": {"cpu": "1m"}, "limits": {"memory": "32Mi"}}),
         spoil_container("resources", {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"memory": "32Mi", "cpu": "1"}}),
         spoil_container("resources", {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"memory": "2Gi"}}),
+    )),
+    Rule("the selector is that of Arm's DaemonSet", selector, (
+        lambda daemonset: daemonset["spec"]["selector"]["matchLabels"].update({"app": "x"}),
+        lambda daemonset: daemonset["spec"]["template"]["metadata"]["labels"].pop("k8s-app"),
+    )),
+)
+# Of those that put the network on a node, and of those that take it away.
+RULES = COMMON + (
+    Rule("first our program does its work, then our program stays", runs_our_program, (
+        spoil_container("command", ["/bin/sh"]),
+        spoil_container("args", ["--watch"]),
+        spoil_container("args", ["--root", "/host"]),
+        drop_from_container("command", which=first),
+        drop_from_pod("initContainers"),
     )),
     Rule("nothing happens when they stop, nobody asks them anything", of_each_container(unattended), (
         spoil_container("lifecycle", {"preStop": {"exec": {"command": ["/uninstall.sh"]}}}),
@@ -400,11 +471,59 @@ RULES = (
         lambda daemonset: daemonset["spec"]["updateStrategy"]["rollingUpdate"].update({"maxUnavailable": "10%"}),
         lambda daemonset: daemonset["spec"]["updateStrategy"]["rollingUpdate"].update({"maxSurge": 1}),
     )),
-    Rule("the selector is that of Arm's DaemonSet", selector, (
-        lambda daemonset: daemonset["spec"]["selector"]["matchLabels"].update({"app": "x"}),
-        lambda daemonset: daemonset["spec"]["template"]["metadata"]["labels"].pop("k8s-app"),
+)
+# Of the name server.
+NAME_RULES = COMMON + (
+    Rule("the name server runs and nothing else", runs_the_name_server, (
+        spoil_container("command", ["/smarter-cni", "install"]),
+        spoil_container("command", ["/bin/sh", "dns"]),
+        drop_from_container("command"),
+        lambda daemonset: pod(daemonset).update({"initContainers": [dict(last(daemonset))]}),
+    )),
+    Rule("it is ready when it answers, and nothing ends it", of_each_container(asks_itself), (
+        drop_from_container("readinessProbe"),
+        lambda daemonset: last(daemonset)["readinessProbe"].update({"exec": {"command": ["/smarter-cni", "--version"]}}),
+        lambda daemonset: last(daemonset)["readinessProbe"].update({"timeoutSeconds": 1}),
+        spoil_container("livenessProbe", {"exec": {"command": ["/smarter-cni"]}}),
+        spoil_container("lifecycle", {"preStop": {"exec": {"command": ["/smarter-cni"]}}}),
+        spoil_container("ports", [{"containerPort": 53}]),
+    )),
+    Rule("it sees what it reads and nothing else", sees_what_it_reads, (
+        lambda daemonset: pod(daemonset)["volumes"].append({"name": "unused", "hostPath": {"path": "/x", "type": "Directory"}}),
+        lambda daemonset: pod(daemonset)["volumes"].append({"name": "tmp", "emptyDir": {}}),
+        lambda daemonset: pod(daemonset)["volumes"].append(pod(daemonset)["volumes"][0]),
+        lambda daemonset: pod(daemonset)["volumes"].pop(),
+        lambda daemonset: pod(daemonset)["volumes"][0]["hostPath"].update({"type": "Directory"}),
+        lambda daemonset: pod(daemonset)["volumes"][0]["hostPath"].update({"path": "/run"}),
+        lambda daemonset: pod(daemonset)["volumes"][1]["hostPath"].update({"path": "/var/lib/kubelet/pods"}),
+        lambda daemonset: last(daemonset)["volumeMounts"][0].update({"mountPath": "/records"}),
+        lambda daemonset: last(daemonset)["volumeMounts"][0].update({"readOnly": True}),
+        lambda daemonset: last(daemonset)["volumeMounts"][1].pop("readOnly"),
+        lambda daemonset: last(daemonset)["volumeMounts"][1].update({"subPath": "x"}),
+        lambda daemonset: last(daemonset)["volumeMounts"].pop(),
+    )),
+    Rule("the new one takes over before the old one ends", hands_over, (
+        lambda daemonset: daemonset["spec"].pop("updateStrategy"),
+        lambda daemonset: daemonset["spec"]["updateStrategy"]["rollingUpdate"].pop("maxSurge"),
+        lambda daemonset: daemonset["spec"]["updateStrategy"]["rollingUpdate"].update({"maxUnavailable": 1}),
     )),
 )
+
+
+def is_the_name_server(obj):
+    return obj["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "name-server"
+
+
+def rules_of(daemonset):
+    return NAME_RULES if is_the_name_server(daemonset) else RULES
+
+
+def complaints(objects):
+    """What the rules have against all DaemonSets of a set of objects, with the rule."""
+    for obj in objects:
+        if obj["kind"] == "DaemonSet":
+            for rule in rules_of(obj):
+                yield from (f"{obj['metadata']['name']}: {rule.sentence}: {said}" for said in rule.complaints(obj))
 
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")

@@ -10,7 +10,7 @@ import unittest
 
 import engines
 import rules
-from test_manifests import by_identity, one, plain, variant
+from test_manifests import by_identity, daemonsets, of_names, one, plain, variant
 
 # As in charts/smarter-cni of Arm's repository, version 0.0.4.
 OLD_VALUES = {
@@ -38,7 +38,39 @@ SETTINGS = {
     "takeOver": (True, "take_over", "true"),
     "logLevel": ("warn", "log_level", "warn"),
 }
+# The same of the name server.
+NAMES = {
+    "address": ("169.254.1.2", "CLUSTER_DNS", "169.254.1.2"),
+    "domain": ("edge.example", "CLUSTER_DOMAIN", "edge.example"),
+    "logging": (True, "DNS_LOGGING", "True"),
+    "upstream": (["192.0.2.1:5353", "fe80::1%eth0"], "dns-upstream", "192.0.2.1:5353,fe80::1%eth0"),
+    "clusterUpstream": (["10.43.0.10"], "dns-cluster-upstream", "10.43.0.10"),
+    "hosts": (["192.0.2.9 printer printer.lan", "fd00::5 nas"], "dns-hosts", "192.0.2.9 printer printer.lan;fd00::5 nas"),
+    "ttl": (0, "dns-ttl", "0"),
+    "cache": ("512Ki", "dns-cache", "512Ki"),
+    "stale": (86400, "dns-stale", "86400"),
+    "singleLabels": ("forward", "dns-single-labels", "forward"),
+    "fallbackPort": (9153, "dns-fallback-port", "9153"),
+}
 NONSENSE = (
+    {"names": {"enabled": "no"}},
+    {"names": {"address": "the gateway"}},
+    {"names": {"address": "127.0.0.1"}},
+    {"names": {"domain": "cluster..local"}},
+    {"names": {"logging": "True"}},
+    {"names": {"upstream": "192.0.2.1"}},
+    {"names": {"upstream": ["dns.example"]}},
+    {"names": {"upstream": ["192.0.2.1"] * 9}},
+    {"names": {"hosts": ["printer 192.0.2.9"]}},
+    {"names": {"hosts": ["192.0.2.9 a;192.0.2.10 b"]}},
+    {"names": {"ttl": 86400}},
+    {"names": {"cache": "1Gi"}},
+    {"names": {"stale": "1y"}},
+    {"names": {"singleLabels": "yes"}},
+    {"names": {"fallbackPort": 53}},
+    {"names": {"sandboxes": "/"}},
+    {"names": {"sandboxes": "/var/lib/../x"}},
+    {"names": {"upstreams": []}},
     {"subnet": "10.0.0.0/8"},
     {"configuration": {"subnet": "10.38.0.0"}},
     {"configuration": {"subnet": "ten/8"}},
@@ -94,6 +126,11 @@ def data(values=None):
     return one("ConfigMap", engines.rendered(values))["data"]
 
 
+def names(values=None):
+    """What the name server is told."""
+    return of_names("ConfigMap", engines.rendered({"names": values or {}}))["data"]
+
+
 def everything():
     return {
         "application": {"appName": "pods", "configMapName": "pods-config"},
@@ -103,6 +140,12 @@ def everything():
             "pullSecrets": ["registry"],
         },
         "configuration": {value: said for value, (said, _, _) in SETTINGS.items()},
+        "names": {
+            "appName": "names",
+            "configMapName": "names-config",
+            "sandboxes": "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes",
+            **{value: said for value, (said, _, _) in NAMES.items()},
+        },
         "affinity": {"nodeAffinity": {}},
         "podAnnotations": {"example.org/a": "b"},
         "podLabels": {"example.org/c": "d", "k8s-app": "stolen"},
@@ -111,7 +154,7 @@ def everything():
     }
 
 
-WITH_VALUES_OF_THEIR_OWN = ("k3s", "microk8s", "yocto")
+WITH_VALUES_OF_THEIR_OWN = ("k3s", "microk8s", "yocto", "crio")
 
 
 def various():
@@ -131,7 +174,8 @@ class TheChart(unittest.TestCase):
         for name in WITH_VALUES_OF_THEIR_OWN:
             found = by_identity(engines.rendered(engines.values_of(f"values-{name}.yaml")))
             for obj in found.values():
-                if obj["kind"] == "DaemonSet" and "bin_dir" in one("ConfigMap", found.values())["data"]:
+                network = obj is one("DaemonSet", found.values()) if obj["kind"] == "DaemonSet" else False
+                if network and "bin_dir" in one("ConfigMap", found.values())["data"]:
                     # Only helm needs it: pods start anew when a setting changes.
                     self.assertEqual(list(obj["spec"]["template"]["metadata"].pop("annotations")), ["checksum/config"])
             self.assertEqual(found, by_identity(variant(name)), name)
@@ -156,8 +200,16 @@ class TheChart(unittest.TestCase):
         for values in various():
             objects = engines.rendered(values)
             self.assertEqual(list(rules.do_not_belong_together(objects)), [])
-            for rule in rules.RULES:
-                self.assertEqual(list(rule.complaints(one("DaemonSet", objects))), [], rule.sentence)
+            self.assertEqual(len(daemonsets(objects)), 2)
+            self.assertEqual(list(rules.complaints(objects)), [])
+
+    def test_renders_the_network_alone_when_names_are_not_wanted(self):
+        found = engines.rendered({"names": {"enabled": False}})
+        self.assertNotIn("dns", one("ConfigMap", found)["data"])
+        one("ConfigMap", found)["data"]["dns"] = "169.254.0.2"
+        one("DaemonSet", found)["spec"]["template"]["metadata"].pop("annotations")
+        self.assertEqual(by_identity(found), by_identity(obj for obj in plain() if not rules.is_the_name_server(obj)))
+        self.assertNotIn("cluster-dns", engines.notes({"names": {"enabled": False}}))
 
     def test_is_in_the_namespace_of_the_release(self):
         for obj in engines.rendered(namespace="edge"):
@@ -171,9 +223,25 @@ class TheChart(unittest.TestCase):
 
 class Values(unittest.TestCase):
     def test_every_setting_reaches_the_program(self):
-        self.assertEqual(data(everything()), {setting: text for _, setting, text in SETTINGS.values()})
+        wanted = {setting: text for _, setting, text in SETTINGS.values()}
+        self.assertEqual(data(everything()), wanted | {"dns": NAMES["address"][0]})
+
+    def test_every_setting_reaches_the_name_server(self):
+        found = of_names("ConfigMap", engines.rendered(everything()))["data"]
+        self.assertEqual(found, {setting: text for _, setting, text in NAMES.values()})
+        self.assertEqual(names(), {"CLUSTER_DNS": "169.254.0.2", "CLUSTER_DOMAIN": "cluster.local", "DNS_LOGGING": "False"})
+        source = (engines.ROOT / "src/dns/settings.rs").read_text()
+        for _, setting, _ in NAMES.values():
+            self.assertIn(f'"{setting}"', source)
+
+    def test_the_name_server_starts_anew_when_its_settings_change_and_the_network_does_not(self):
+        found = engines.rendered({"names": {"ttl": 30}})
+        self.assertIn("checksum/config", of_names("DaemonSet", found)["spec"]["template"]["metadata"]["annotations"])
+        self.assertEqual(one("DaemonSet", found), one("DaemonSet", plain()))
 
     def test_every_setting_of_the_chart_is_tried(self):
+        known = set(engines.values_of("values.yaml")["names"])
+        self.assertEqual(known - {"enabled", "appName", "configMapName", "sandboxes", "resources"}, set(NAMES))
         known = set(engines.values_of("values.yaml")["configuration"]) - {"nodeSelector"}
         self.assertEqual(known, set(SETTINGS))
 
@@ -188,7 +256,8 @@ class Values(unittest.TestCase):
             self.assertRegex(text, rf"\b{setting.upper()}\b")
 
     def test_what_is_not_said_is_left_to_the_program(self):
-        self.assertEqual(set(data()), {"subnet", "gateway"})
+        self.assertEqual(set(data()), {"subnet", "gateway", "dns"})
+        self.assertEqual(set(data({"names": {"address": "fd00::2"}})), {"subnet", "gateway"}, "the program takes IPv4 alone")
         silent = {value: None for value in SETTINGS if value not in ("subnet", "hostPortInterfaces", "denyHostPortInterfaces")}
         self.assertEqual(data({"configuration": silent}), data())
 
@@ -225,7 +294,12 @@ class Values(unittest.TestCase):
         self.assertEqual(template["metadata"]["annotations"]["example.org/a"], "b")
         self.assertEqual(template["spec"]["imagePullSecrets"], [{"name": "registry"}])
         self.assertEqual(template["spec"]["affinity"], {"nodeAffinity": {}})
-        for container in rules.containers(found):
+        server = of_names("DaemonSet", engines.rendered(values))
+        self.assertEqual(server["metadata"]["name"], "names")
+        self.assertEqual(server["spec"]["selector"]["matchLabels"], {"k8s-app": "names"})
+        self.assertEqual(server["spec"]["template"]["metadata"]["labels"]["k8s-app"], "names")
+        self.assertEqual(rules.pod(server)["affinity"], {"nodeAffinity": {}})
+        for container in rules.containers(found) + rules.containers(server):
             self.assertEqual(container["image"], f"{values['image']['repository']}:{values['image']['tag']}")
         scheduling = daemonset({
             "tolerations": [{"key": "edge", "operator": "Exists"}],
@@ -263,8 +337,8 @@ class Values(unittest.TestCase):
 
     def test_the_notes_say_what_was_installed(self):
         for values, words in (
-            (None, ("172.38.0.0/16", "kubernetes.io/os=linux", "daemonset smarter-cni", "uninstall.yaml")),
-            (everything(), ("10.38.0.0/16", "daemonset pods", "k8s-app=pods")),
+            (None, ("172.38.0.0/16", "kubernetes.io/os=linux", "daemonset smarter-cni", "uninstall.yaml", "--cluster-dns=169.254.0.2")),
+            (everything(), ("10.38.0.0/16", "daemonset pods", "k8s-app=pods", "--cluster-dns=169.254.1.2", "daemonset names")),
         ):
             for word in words:
                 self.assertIn(word, engines.notes(values))
@@ -272,7 +346,7 @@ class Values(unittest.TestCase):
 
 # Where people write their own keys, and lists: one value each.
 FREE = (
-    ("configuration", "nodeSelector"), ("resources",), ("affinity",), ("podAnnotations",), ("podLabels",), ("seLinuxOptions",),
+    ("configuration", "nodeSelector"), ("resources",), ("names", "resources"), ("affinity",), ("podAnnotations",), ("podLabels",), ("seLinuxOptions",),
     ("updateStrategy",),
 )
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import os
 import re
 import tempfile
@@ -13,7 +14,9 @@ from pathlib import Path
 import engines
 import rules
 
-VARIANTS = ("k3s", "microk8s", "yocto", "labelled")
+VARIANTS = ("k3s", "microk8s", "yocto", "labelled", "crio")
+# Those that differ in the nodes or in the name server alone.
+WITH_ALL_OF_THE_HOST = ("labelled", "crio")
 DIRECTORIES = {
     "microk8s": ("/var/snap/microk8s/current/opt/cni/bin", "/var/snap/microk8s/current/args/cni-network"),
     "yocto": ("/usr/libexec/cni", "/etc/cni/net.d"),
@@ -21,12 +24,21 @@ DIRECTORIES = {
 # What every variant must be able to reach: the record of the installation, libcni's cache, state and sockets, and what the
 # repair of the network looks at and switches.
 ALWAYS = {"/var/lib/smarter-cni", "/var/lib/cni", "/run", "/proc", "/proc/sys/net"}
+MANIFESTS = ("smarter.yaml", "smartercni_ds.yaml", "smarterdns_ds.yaml", "uninstall.yaml")
 # What is added to a variant, and never applied alone.
-COMPONENTS = ("repair-pods",)
+COMPONENTS = ("repair-pods", "without-names")
+# Where a runtime has the hostnames of its pods, if it is not containerd's own place.
+HOSTNAMES = {
+    "k3s": "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes",
+    "microk8s": "/var/snap/microk8s/common/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes",
+    "crio": "/run/containers/storage/overlay-containers",
+}
+CONTAINERD = "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes"
 
 
 def plain():
-    return engines.manifest("smartercni_ds.yaml")
+    """Network and names."""
+    return engines.manifest("smarter.yaml")
 
 
 def variant(name):
@@ -34,19 +46,34 @@ def variant(name):
 
 
 def with_pods_repaired(name, engine):
+    return with_component("repair-pods", name, engine)
+
+
+def with_component(component, name, engine):
     """The variant with the component, as docs/kubernetes.md says it, by one of the engines."""
     with tempfile.TemporaryDirectory() as directory:
         here = Path(os.path.realpath(directory))
         k8s = os.path.relpath(engines.K8S, here)
         (here / "kustomization.yaml").write_text(
-            f"resources: [{k8s}/{name}]\ncomponents: [{k8s}/repair-pods]\n"
+            f"resources: [{k8s}/{name}]\ncomponents: [{k8s}/{component}]\n"
         )
         return engine(here)
 
 
 def one(kind, objects):
-    (found,) = (obj for obj in objects if obj["kind"] == kind)
+    """That of the network."""
+    (found,) = (obj for obj in objects if obj["kind"] == kind and not rules.is_the_name_server(obj))
     return found
+
+
+def of_names(kind, objects):
+    """That of the name server."""
+    (found,) = (obj for obj in objects if obj["kind"] == kind and rules.is_the_name_server(obj))
+    return found
+
+
+def daemonsets(objects):
+    return [obj for obj in objects if obj["kind"] == "DaemonSet"]
 
 
 def by_identity(objects):
@@ -56,7 +83,7 @@ def by_identity(objects):
 
 def all_sets():
     """Every set of objects that somebody applies, by where it comes from."""
-    sets = {name: engines.manifest(name) for name in ("smartercni_ds.yaml", "uninstall.yaml")}
+    sets = {name: engines.manifest(name) for name in MANIFESTS}
     return sets | {f"{name}/": variant(name) for name in (".", "base", *VARIANTS)}
 
 
@@ -74,8 +101,8 @@ class EveryManifest(unittest.TestCase):
 
     def test_has_pods_that_may_do_what_they_must_and_no_more(self):
         for name, objects in all_sets().items():
-            for rule in rules.RULES:
-                self.assertEqual(list(rule.complaints(one("DaemonSet", objects))), [], f"{name}: {rule.sentence}")
+            self.assertTrue(daemonsets(objects), name)
+            self.assertEqual(list(rules.complaints(objects)), [], name)
 
     def test_is_in_kube_system(self):
         for name, objects in all_sets().items():
@@ -84,16 +111,34 @@ class EveryManifest(unittest.TestCase):
 
 
 class ThePlainManifest(unittest.TestCase):
-    def test_is_a_config_map_and_a_daemon_set(self):
-        self.assertEqual([obj["kind"] for obj in plain()], ["ConfigMap", "DaemonSet"])
-        self.assertEqual(one("ConfigMap", plain())["metadata"]["name"], "smartercniconfig")
-        self.assertEqual(one("DaemonSet", plain())["metadata"]["name"], "smarter-cni")
+    def test_is_a_config_map_and_a_daemon_set_for_network_and_for_names(self):
+        self.assertEqual([obj["kind"] for obj in plain()], ["ConfigMap", "DaemonSet"] * 2)
+        names = [[found(kind, plain())["metadata"]["name"] for kind in ("ConfigMap", "DaemonSet")] for found in (one, of_names)]
+        self.assertEqual(names, [["smartercniconfig", "smarter-cni"], ["smarterdnsconfig", "smarter-dns"]])
+
+    def test_is_the_other_two_letter_by_letter(self):
+        def without_head(name):
+            lines = (engines.K8S / name).read_text().splitlines(keepends=True)
+            return "".join(itertools.dropwhile(lambda line: line.startswith("#"), lines))
+
+        network, names = without_head("smartercni_ds.yaml"), without_head("smarterdns_ds.yaml")
+        self.assertEqual(without_head("smarter.yaml"), f"{network}---\n{names}", "copy them one after the other")
+
+    def test_has_the_settings_of_smarter_dns(self):
+        source = (engines.ROOT / "src/dns/settings.rs").read_text()
+        domain = re.search(r'const DOMAIN: &str = "([^"]+)"', source)[1]
+        address = re.search(r"ADDRESS: IpAddr = IpAddr::V4\(Ipv4Addr::new\(([^)]+)\)", source)[1].replace(", ", ".")
+        self.assertEqual(of_names("ConfigMap", plain())["data"], {
+            "CLUSTER_DNS": address, "CLUSTER_DOMAIN": domain, "DNS_LOGGING": "False",
+        })
 
     def test_has_the_default_network_of_the_program(self):
         source = (engines.ROOT / "src/conflist.rs").read_text()
         subnet = re.search(r'pub const SUBNET: &str = "([^"]+)"', source)[1]
         gateway = re.sub(r"0/\d+$", "1", subnet)
-        self.assertEqual(one("ConfigMap", plain())["data"], {"subnet": subnet, "gateway": gateway})
+        self.assertEqual(one("ConfigMap", plain())["data"], {
+            "subnet": subnet, "gateway": gateway, "dns": of_names("ConfigMap", plain())["data"]["CLUSTER_DNS"],
+        })
 
     def test_shows_all_of_the_host(self):
         volumes = rules.pod(one("DaemonSet", plain()))["volumes"]
@@ -101,15 +146,16 @@ class ThePlainManifest(unittest.TestCase):
 
     def test_is_of_the_version_that_is_built(self):
         version = tomllib.loads((engines.ROOT / "Cargo.toml").read_text())["package"]["version"]
-        for name in ("smartercni_ds.yaml", "uninstall.yaml"):
+        for name in MANIFESTS:
             for obj in engines.manifest(name):
                 self.assertEqual(obj["metadata"]["labels"]["app.kubernetes.io/version"], version, name)
-            for container in rules.containers(one("DaemonSet", engines.manifest(name))):
+            for container in (container for found in daemonsets(engines.manifest(name)) for container in rules.containers(found)):
                 self.assertEqual(container["image"], f"ghcr.io/smarter-project/smarter-cni:{version}", name)
 
     def test_is_there_for_the_variants_letter_by_letter(self):
-        copied = engines.K8S / "base/smartercni_ds.yaml"
-        self.assertEqual(copied.read_text(), (engines.K8S / "smartercni_ds.yaml").read_text(), "copy one over the other")
+        for name in ("smartercni_ds.yaml", "smarterdns_ds.yaml"):
+            copied = engines.K8S / "base" / name
+            self.assertEqual(copied.read_text(), (engines.K8S / name).read_text(), "copy one over the other")
 
     def test_is_what_the_kustomizations_without_a_change_make(self):
         for name in (".", "base"):
@@ -117,8 +163,9 @@ class ThePlainManifest(unittest.TestCase):
 
     def test_does_not_select_the_pods_that_uninstall(self):
         labels = one("DaemonSet", engines.manifest("uninstall.yaml"))["spec"]["template"]["metadata"]["labels"]
-        selector = one("DaemonSet", plain())["spec"]["selector"]["matchLabels"]
-        self.assertFalse(selector.items() <= labels.items())
+        for found in (one, of_names):
+            selector = found("DaemonSet", plain())["spec"]["selector"]["matchLabels"]
+            self.assertFalse(selector.items() <= labels.items())
 
 
 class Variants(unittest.TestCase):
@@ -137,6 +184,11 @@ class Variants(unittest.TestCase):
                 template[kind][0]["volumeMounts"] = original[kind][0]["volumeMounts"]
             for key in ("bin_dir", "conf_dir"):
                 one("ConfigMap", objects)["data"].pop(key, None)
+            template = rules.pod(of_names("DaemonSet", objects))
+            original = rules.pod(of_names("DaemonSet", plain()))
+            template["volumes"][1] = original["volumes"][1]
+            template["nodeSelector"] = original["nodeSelector"]
+            template["containers"][0]["volumeMounts"][1] = original["containers"][0]["volumeMounts"][1]
             self.assertEqual(by_identity(objects), by_identity(plain()), name)
 
     def test_name_the_directories_of_their_runtime(self):
@@ -144,9 +196,20 @@ class Variants(unittest.TestCase):
             data = one("ConfigMap", variant(name))["data"]
             self.assertEqual((data.get("bin_dir"), data.get("conf_dir")), DIRECTORIES.get(name, (None, None)), name)
 
+    def test_name_the_hostnames_of_their_runtime(self):
+        for name in VARIANTS:
+            paths = {volume["hostPath"]["path"] for volume in rules.pod(of_names("DaemonSet", variant(name)))["volumes"]}
+            self.assertIn(HOSTNAMES.get(name, CONTAINERD), paths, name)
+
+    def test_can_leave_the_names_away(self):
+        for name in (".", *VARIANTS):
+            kept = copy.deepcopy([obj for obj in variant(name) if not rules.is_the_name_server(obj)])
+            one("ConfigMap", kept)["data"].pop("dns")
+            self.assertEqual(by_identity(with_component("without-names", name, engines.kustomized)), by_identity(kept), name)
+
     def test_mount_what_they_need_and_not_all_of_the_host(self):
         for name in VARIANTS:
-            if name == "labelled":
+            if name in WITH_ALL_OF_THE_HOST:
                 continue
             paths = {volume["hostPath"]["path"] for volume in rules.pod(one("DaemonSet", variant(name)))["volumes"]}
             self.assertNotIn("/", paths, name)
@@ -173,8 +236,8 @@ class Variants(unittest.TestCase):
         })
 
     def test_select_labelled_nodes(self):
-        selector = rules.pod(one("DaemonSet", variant("labelled")))["nodeSelector"]
-        self.assertEqual(selector, {"kubernetes.io/os": "linux", "smarter.cni": "enabled"})
+        for found in daemonsets(variant("labelled")):
+            self.assertEqual(rules.pod(found)["nodeSelector"], {"kubernetes.io/os": "linux", "smarter.cni": "enabled"})
 
     def test_that_cannot_be_built_are_refused(self):
         for missing in (engines.K8S / "no-such-variant", engines.K8S / "chart"):
@@ -220,13 +283,12 @@ class TheRealKubectl(unittest.TestCase):
             self.assertEqual(list(rules.do_not_belong_together(objects)), [], name)
             if "repair-pods" in name:
                 continue  # It is there to add what a rule forbids to all others.
-            for rule in rules.RULES:
-                self.assertEqual(list(rule.complaints(one("DaemonSet", objects))), [], f"{name}: {rule.sentence}")
+            self.assertEqual(list(rules.complaints(objects)), [], name)
 
     def test_knows_every_field_of_what_is_applied(self):
         for name, objects in all_sets().items():
-            wanted = one("DaemonSet", objects)
-            self.assertEqual(lost(wanted, engines.understood_by_kubectl(wanted)), [], name)
+            for wanted in daemonsets(objects):
+                self.assertEqual(lost(wanted, engines.understood_by_kubectl(wanted)), [], name)
 
     def test_would_lose_a_field_that_kubernetes_does_not_have(self):
         spoiled = copy.deepcopy(one("DaemonSet", plain()))
@@ -267,11 +329,14 @@ class TheDocumentation(unittest.TestCase):
             return engines.kustomized(Path(os.path.realpath(directory)))
 
     def test_has_kustomizations_that_can_be_built(self):
-        with_pods, combined = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
+        with_pods, without_names, combined = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
         watch = rules.last(one("DaemonSet", self.build(with_pods)))
         self.assertIn("SYS_ADMIN", watch["securityContext"]["capabilities"]["add"])
+        self.assertEqual([obj for obj in self.build(without_names) if rules.is_the_name_server(obj)], [])
         objects = self.build(combined)
-        self.assertEqual(one("ConfigMap", objects)["data"], {"subnet": "10.38.0.0/16", "gateway": "10.38.0.1"})
+        self.assertEqual(one("ConfigMap", objects)["data"], {
+            "subnet": "10.38.0.0/16", "gateway": "10.38.0.1", "dns": "169.254.0.2",
+        })
         spec = rules.pod(one("DaemonSet", objects))
         self.assertEqual(spec["nodeSelector"]["smarter.cni"], "enabled")
         self.assertIn("/opt/cni", [volume["hostPath"]["path"] for volume in spec["volumes"]])

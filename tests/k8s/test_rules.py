@@ -7,23 +7,37 @@ import engines
 import rules
 
 
-def right():
-    return next(obj for obj in engines.manifest("smartercni_ds.yaml") if obj["kind"] == "DaemonSet")
+def right(name="smartercni_ds.yaml"):
+    return next(obj for obj in engines.manifest(name) if obj["kind"] == "DaemonSet")
 
 
 class Rules(unittest.TestCase):
     def test_every_rule_is_silent_about_the_manifest_and_complains_about_a_spoiled_one(self):
-        for rule in rules.RULES:
-            self.assertEqual(list(rule.complaints(right())), [], rule.sentence)
-            self.assertTrue(rule.spoilers, f"nobody tried to break: {rule.sentence}")
-            for number, spoil in enumerate(rule.spoilers):
-                spoiled = right()
-                spoil(spoiled)
-                self.assertNotEqual(spoiled, right(), f"{rule.sentence}: spoiler {number} changes nothing")
-                self.assertTrue(list(rule.complaints(spoiled)), f"{rule.sentence}: spoiler {number} goes unnoticed")
+        for name in ("smartercni_ds.yaml", "smarterdns_ds.yaml"):
+            for rule in rules.rules_of(right(name)):
+                self.assertEqual(list(rule.complaints(right(name))), [], f"{name}: {rule.sentence}")
+                self.assertTrue(rule.spoilers, f"nobody tried to break: {rule.sentence}")
+                for number, spoil in enumerate(rule.spoilers):
+                    spoiled = right(name)
+                    spoil(spoiled)
+                    self.assertNotEqual(spoiled, right(name), f"{rule.sentence}: spoiler {number} changes nothing")
+                    self.assertTrue(list(rule.complaints(spoiled)), f"{name}: {rule.sentence}: spoiler {number} goes unnoticed")
+
+    def test_complaints_name_the_daemon_set_and_the_rule(self):
+        self.assertEqual(list(rules.complaints(engines.manifest("smarter.yaml"))), [])
+        for name in ("smartercni_ds.yaml", "smarterdns_ds.yaml"):
+            spoiled = right(name)
+            rules.spoil_security("privileged", value=True)(spoiled)
+            (said,) = rules.complaints([spoiled])
+            self.assertIn(f"{spoiled['metadata']['name']}: no container is privileged: ", said)
+
+    def test_the_name_server_looks_where_the_program_does(self):
+        source = (engines.ROOT / "src/dns/data/hostname.rs").read_text() + (engines.ROOT / "src/dns/upstreams.rs").read_text()
+        for path in rules.HOSTNAMES | rules.UPSTREAMS:
+            self.assertIn(f'"{path}', source)
 
     def test_every_program_of_the_tables_is_in_a_manifest(self):
-        daemonsets = [obj for name in ("smartercni_ds.yaml", "uninstall.yaml") for obj in engines.manifest(name)
+        daemonsets = [obj for name in ("smarter.yaml", "uninstall.yaml") for obj in engines.manifest(name)
                       if obj["kind"] == "DaemonSet"]
         programs = {rules.program(container) for daemonset in daemonsets for container in rules.containers(daemonset)}
         self.assertEqual(programs, set(rules.CAPABILITIES))

@@ -168,7 +168,7 @@ pub(super) fn chain_name(chain: &ChainInfo) -> Option<ChainName> {
     named(&chain.table, &chain.name)
 }
 
-/// `None` for the family of bridges, whose chains see no packet that is forwarded.
+/// `None` for the families whose chains see no packet that is forwarded.
 pub(super) fn named(table: &Table, chain: &str) -> Option<ChainName> {
     let family = match table.family {
         TableFamily::Inet => None,

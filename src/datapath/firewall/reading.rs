@@ -136,7 +136,10 @@ impl Reader {
             Instruction::Fib { .. } => self.load(Loaded::Way),
             Instruction::Immediate { data, .. } => self.load(Loaded::Value(data.clone())),
             Instruction::Conntrack { .. } => self.load(Loaded::Unknown),
-            Instruction::Counter | Instruction::RouteMss { .. } | Instruction::ToNetworkOrder { .. } => {}
+            Instruction::Counter
+            | Instruction::NoTrack
+            | Instruction::RouteMss { .. }
+            | Instruction::ToNetworkOrder { .. } => {}
             Instruction::SetMeta { key: META_MARK, .. } => return self.set_mark(),
             Instruction::SetMeta { .. } | Instruction::WriteMss { .. } => self.loaded.clear(),
             Instruction::Bitwise { mask, xor, .. } => {

@@ -1,5 +1,7 @@
 //! The node's own addresses in a network: on the bridge, or on an interface in a VLAN of it. Pure.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use ipnetwork::IpNetwork;
 
 use super::{BridgeHave, Have, plan_vlans};
@@ -9,6 +11,37 @@ use crate::net::IfName;
 use crate::spec::{Attachment, Gateway, VlanGateway, Vlans};
 
 pub(super) fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
+    plan_gateway_addresses(want, gateway, have, steps);
+    if let Some(dns) = gateway.dns {
+        plan_name_server(want, gateway, dns, have, steps);
+    }
+}
+
+/// The address of the node's name server, and what keeps it to this node and out of translations.
+fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &Have, steps: &mut Vec<Step>) {
+    let link = gateway.link(&want.bridge);
+    let present = match &gateway.vlan {
+        Some(_) => have.vlan_gateway.as_ref().map(|link| link.addresses.as_slice()),
+        None => have.bridge.as_ref().map(|bridge| bridge.addresses.as_slice()),
+    };
+    // The guard first: nobody else shall learn the address meanwhile.
+    if !have.names.guard {
+        steps.push(Step::GuardNameServer { link: link.clone(), address: dns });
+    }
+    if !present.is_some_and(|present| present.contains(&IpNetwork::from(IpAddr::V4(dns)))) {
+        steps.push(Step::NameServerAddress { link: link.clone(), address: dns });
+    }
+    if !have.names.rules {
+        let gateways = gateway.addresses.iter().filter_map(|address| match address.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let addresses = std::iter::once(dns).chain(gateways).collect();
+        steps.push(Step::NameServerRules { link: link.clone(), addresses });
+    }
+}
+
+fn plan_gateway_addresses(want: &Attachment, gateway: &Gateway, have: &Have, steps: &mut Vec<Step>) {
     let Some(vlan) = &gateway.vlan else {
         let bridge = have.bridge.as_ref();
         let marked = bridge
@@ -24,7 +57,7 @@ pub(super) fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, st
     let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
     let leaving = present
         .iter()
-        .filter(|old| gateway.force && !gateway.addresses.contains(old) && conflicts(old))
+        .filter(|old| gateway.force && !gateway.all_addresses().any(|own| own == **old) && conflicts(old))
         .copied()
         .collect();
     plan_addresses(&vlan.name, &gateway.addresses, present, leaving, steps);
@@ -74,7 +107,7 @@ pub(super) fn leaving_addresses(
     let conflicts = |old: &IpNetwork| gateway.addresses.iter().any(|new| conflict(*old, *new));
     let mut leaving = bridge.addresses.clone();
     leaving.retain(|old| {
-        !gateway.addresses.contains(old)
+        !gateway.all_addresses().any(|own| own == *old)
             && conflicts(old)
             && !bridge.needed.contains(old)
             && (gateway.force || marked.contains(old))

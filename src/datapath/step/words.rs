@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
 
@@ -33,6 +34,9 @@ impl fmt::Display for Step {
             }
             Self::RemoveAddress { link, address } => write!(f, "node: ip addr del {address} dev {link}"),
             Self::AddAddress { link, address } => write!(f, "node: ip addr add {address} dev {link}"),
+            Self::NameServerAddress { link, address } => {
+                write!(f, "node: ip addr add {address}/32 dev {link} scope link")
+            }
             Self::Forward(Family::V4) => f.write_str("node: sysctl -w net.ipv4.ip_forward=1"),
             Self::Forward(Family::V6) => f.write_str("node: sysctl -w net.ipv6.conf.all.forwarding=1"),
             Self::Rename { link, name } => {
@@ -88,6 +92,15 @@ impl Step {
                      spoof_ports {{ {port} }}"
                 )
             }
+            Self::NameServerRules { link, addresses } => {
+                write!(f, "node: {}", name_server_commands(link, addresses).join("; "))
+            }
+            Self::GuardNameServer { link, address } => write!(
+                f,
+                "node: nft add element arp {OWNER} dns_addresses {{ {address} }}; nft add element arp {OWNER} dns_links {{ \
+                 {address} . \"{link}\" }}; nft add rule arp {OWNER} dns_guard arp daddr ip @dns_addresses arp daddr ip . \
+                 iifname != @dns_links drop"
+            ),
             Self::ForgetConnections { address } => {
                 write!(f, "node: conntrack -D -s {address}; conntrack -D -r {address}")
             }
@@ -184,6 +197,23 @@ fn guard_commands(family: &str, rule: bool, add: &BTreeSet<Pair>, remove: &BTree
         }
     }
     commands
+}
+
+fn name_server_commands(link: &IfName, addresses: &[Ipv4Addr]) -> Vec<String> {
+    let services: Vec<_> = addresses.iter().map(|at| format!("{at} . udp . 53, {at} . tcp . 53")).collect();
+    let own = addresses.first().map(ToString::to_string).unwrap_or_default();
+    vec![
+        format!("nft add element ip {OWNER} dns_services {{ {} }}", services.join(", ")),
+        format!("nft add element ip {OWNER} dns_addresses {{ {own} }}"),
+        format!("nft add element ip {OWNER} dns_links {{ {own} . \"lo\", {own} . \"{link}\" }}"),
+        format!(
+            "nft add rule ip {OWNER} dns_prerouting ip daddr @dns_addresses ip daddr . iifname != @dns_links drop"
+        ),
+        format!(
+            "nft add rule ip {OWNER} dns_prerouting ip daddr . meta l4proto . th dport @dns_services notrack, the same for the \
+             source, and both in dns_output"
+        ),
+    ]
 }
 
 /// What a person types to change a chain of somebody else, in the words of the program that owns it.

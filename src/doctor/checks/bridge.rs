@@ -36,6 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         &[Need::Plan, Need::Network, Need::Attachments],
         gateway,
     ),
+    G::Bridge.planned("dns-address", "pods find the node's name server where they ask it", Broken, PLAN),
     G::Bridge.planned(
         "bridge-promiscuous",
         "the bridge is promiscuous where that was promised",
@@ -219,8 +220,12 @@ fn foreign_address(evidence: &Evidence) -> Verdict {
         );
         for (name, link) in links {
             let promised = promise.gateways.iter().filter(|(gateway, _)| gateway.as_str() == name);
-            let known: Vec<IpNetwork> =
-                promised.flat_map(|(_, addresses)| addresses).chain(&mark.gateways).copied().collect();
+            let known: Vec<IpNetwork> = promised
+                .flat_map(|(_, addresses)| addresses)
+                .chain(&promise.name_servers)
+                .chain(&mark.gateways)
+                .copied()
+                .collect();
             for address in network.addresses_of(link).into_iter().filter(|address| !known.contains(address)) {
                 if address.is_ipv6() && is_link_local(address) {
                     continue;

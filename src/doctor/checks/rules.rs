@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     G::Rules.check("table-dormant", "our tables are awake", Broken, &[Need::Filter], dormant),
     G::Rules.planned("table-incomplete", "our tables have all their rules", Broken, PLAN_OF_RULES),
+    G::Rules.planned("dns-guard", "only this node's pods learn of its name server", Warning, PLAN_OF_RULES),
     G::Rules.planned("masquerade-missing", "pods leave with the node's address", Broken, PLAN_OF_RULES),
     G::Rules.planned(
         "spoof-check-missing",

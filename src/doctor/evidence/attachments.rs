@@ -62,6 +62,8 @@ pub enum Sandbox {
 pub struct Promise {
     /// Addresses of the node on the bridge, or on the interface of a VLAN.
     pub gateways: BTreeMap<IfName, BTreeSet<IpNetwork>>,
+    /// Where the name server of the node is asked, beside them.
+    pub name_servers: BTreeSet<IpNetwork>,
     /// Networks of the pods' addresses, each with the address of one of the pods.
     pub subnets: BTreeMap<IpNetwork, IpAddr>,
     pub vlan_filtering: bool,
@@ -132,6 +134,8 @@ impl Attachments {
             if let Some(link) = pod.gateway_link() {
                 promise.gateways.entry(link).or_default().extend(pod.record.gateways());
             }
+            let dns = want.gateway.as_ref().and_then(|gateway| gateway.dns);
+            promise.name_servers.extend(dns.map(|dns| IpNetwork::from(IpAddr::V4(dns))));
             let network = &want.id.network;
             promise.masqueraded.extend(want.masquerade.iter().map(|subnet| (network.clone(), *subnet)));
         }

@@ -86,7 +86,9 @@ fn brings(cause: &LinkStep, step: &LinkStep) -> bool {
         }
         LinkStep::CreateVlanGateway { name, port, .. } => match step {
             LinkStep::Join { link, .. } => link == port,
-            LinkStep::AddAddress { link, .. } | LinkStep::Up { link } => link == name,
+            LinkStep::AddAddress { link, .. }
+            | LinkStep::NameServerAddress { link, .. }
+            | LinkStep::Up { link } => link == name,
             step => is_flag_of(step, port),
         },
         _ => false,

@@ -83,6 +83,23 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             bridge(link),
             format!("the gateway address {address} is missing: pods reach nothing beyond their subnet"),
         ),
+        Step::NameServerAddress { link, address } => Fault::new(
+            "dns-address",
+            bridge(link),
+            format!("the address {address} is missing, at which pods ask the node's name server"),
+        ),
+        Step::NameServerRules { link, .. } => incomplete(
+            Family::V4,
+            format!(
+                "chains dns_prerouting and dns_output are missing, of another version or do not know {link}: a pod with host \
+                 port 53 may get what is asked of the node's name server"
+            ),
+        ),
+        Step::GuardNameServer { address, .. } => Fault::new(
+            "dns-guard",
+            "table arp smarter-cni",
+            format!("neighbours elsewhere are told that {address} is here: the rule is missing, or of another version"),
+        ),
         Step::Up { link } if is_host_end(link, subject) => {
             Fault::new("pod-port-down", pod(), format!("its interface {link} on the node is down"))
         }

@@ -1,6 +1,7 @@
 //! Every kind of step is named by a check that exists; consequences are not named beside their cause.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use super::*;
 use crate::datapath::firewall::passage::{self, Traffic};
@@ -96,6 +97,9 @@ fn link_steps() -> Vec<LinkStep> {
         LinkStep::AddVlan { link: port.clone(), vlan, native: true },
         LinkStep::SetMtu { link: port.clone(), mtu: 1400 },
         LinkStep::SpoofRule,
+        LinkStep::NameServerAddress { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
+        LinkStep::NameServerRules { link: bridge.clone(), addresses: vec![Ipv4Addr::new(169, 254, 0, 2)] },
+        LinkStep::GuardNameServer { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
         LinkStep::SpoofCheck { port: port.clone(), pod: eth0.clone(), mac: None },
         LinkStep::PodSysctl { key: "net/ipv6/conf/eth0/accept_dad".into(), value: "0", required: false },
         LinkStep::PodArpNotify { link: eth0.clone() },

@@ -91,10 +91,13 @@ fn without_family(family: TableFamily) -> &'static str {
         TableFamily::Bridge => {
             "this kernel lacks CONFIG_NF_TABLES_BRIDGE: another kernel, or a network without macspoofchk"
         }
+        TableFamily::Arp => {
+            "this kernel lacks CONFIG_NF_TABLES_ARP: another kernel, or a network without nodeDns"
+        }
         TableFamily::Ip6 => {
             "this kernel lacks CONFIG_NF_TABLES_IPV6: another kernel, or a network without IPv6 addresses"
         }
-        TableFamily::Ip | TableFamily::Inet | TableFamily::Arp | TableFamily::Netdev => {
+        TableFamily::Ip | TableFamily::Inet | TableFamily::Netdev => {
             "this kernel lacks CONFIG_NF_TABLES_IPV4 or CONFIG_NF_TABLES_INET: another kernel"
         }
     }
@@ -107,7 +110,7 @@ fn modules(expressions: &[Expr]) -> Vec<&'static str> {
         .filter_map(|expression| {
             Some(match expression {
                 Expr::LocalDestination => "nft_fib_ipv4/nft_fib_ipv6",
-                Expr::Dnatted | Expr::State(_) => "nft_ct",
+                Expr::Dnatted | Expr::State(_) | Expr::NoTrack => "nft_ct",
                 Expr::Dnat { .. } => "nft_nat",
                 Expr::Masquerade => "nft_masq",
                 Expr::XtComment(_) => "nft_compat, xt_comment",

@@ -86,6 +86,8 @@ pub enum Instruction {
         port: u32,
     },
     Counter,
+    /// The packet gets no connection.
+    NoTrack,
     /// NFT_RT_TCPMSS.
     RouteMss {
         register: u32,
@@ -176,6 +178,7 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
         ],
         Expr::ClampMss => clamp_mss(),
         Expr::Counter => vec![Instruction::Counter],
+        Expr::NoTrack => vec![Instruction::NoTrack],
         Expr::Masquerade => vec![Instruction::Masquerade],
         Expr::Accept => verdict(VERDICT_ACCEPT, None),
         Expr::Drop => verdict(VERDICT_DROP, None),
@@ -199,6 +202,8 @@ fn load(field: Field, register: u32) -> Instruction {
         Field::Address(Family::V4, Side::Destination) => payload(NETWORK_HEADER, 16, 4),
         Field::Address(Family::V6, Side::Source) => payload(NETWORK_HEADER, 8, 16),
         Field::Address(Family::V6, Side::Destination) => payload(NETWORK_HEADER, 24, 16),
+        // RFC 826 with Ethernet and IPv4: the address that is asked for comes last.
+        Field::ArpTarget => payload(NETWORK_HEADER, 24, 4),
         Field::Ether(Side::Source) => payload(LINK_HEADER, 6, 6),
         Field::Ether(Side::Destination) => payload(LINK_HEADER, 0, 6),
         Field::Port(Side::Source) => payload(TRANSPORT_HEADER, 0, 2),

@@ -83,6 +83,7 @@ pub(super) fn instruction(list: &mut Vec<u8>, instruction: &Instruction) {
             raw::lookup(statement(list), set, *register, *result, *inverted);
         }
         Instruction::Masquerade
+        | Instruction::NoTrack
         | Instruction::RouteMss { .. }
         | Instruction::ToNetworkOrder { .. }
         | Instruction::WriteMss { .. } => raw::instruction(statement(list), instruction),

@@ -72,6 +72,8 @@ pub enum Field {
     Interface(Way),
     Address(Family, Side),
     Ether(Side),
+    /// Whose hardware address is asked for, `arp daddr ip`.
+    ArpTarget,
     /// Transport protocol, `meta l4proto`.
     Protocol,
     /// Of TCP, UDP, SCTP…: whatever has ports in the first four bytes.
@@ -83,7 +85,7 @@ impl Field {
     pub fn data_type(self) -> DataType {
         match self {
             Self::Interface(_) => DataType::IfName,
-            Self::Address(Family::V4, _) => DataType::Ipv4Addr,
+            Self::Address(Family::V4, _) | Self::ArpTarget => DataType::Ipv4Addr,
             Self::Address(Family::V6, _) => DataType::Ipv6Addr,
             Self::Ether(_) => DataType::EtherAddr,
             Self::Protocol => DataType::InetProto,
@@ -132,6 +134,8 @@ pub enum Expr {
     /// Lowers the segment size that a TCP SYN announces to what the route's MTU carries.
     ClampMss,
     Counter,
+    /// The packet gets no connection: neither an entry nor a translation.
+    NoTrack,
     Masquerade,
     Accept,
     Drop,
@@ -175,6 +179,7 @@ impl fmt::Display for Field {
             Self::Address(Family::V4, Side::Destination) => "ip daddr",
             Self::Address(Family::V6, Side::Source) => "ip6 saddr",
             Self::Address(Family::V6, Side::Destination) => "ip6 daddr",
+            Self::ArpTarget => "arp daddr ip",
             Self::Ether(Side::Source) => "ether saddr",
             Self::Ether(Side::Destination) => "ether daddr",
             Self::Protocol => "meta l4proto",
@@ -223,6 +228,7 @@ impl fmt::Display for Expr {
             }
             Self::ClampMss => f.write_str("tcp flags syn tcp option maxseg size set rt mtu"),
             Self::Counter => f.write_str("counter"),
+            Self::NoTrack => f.write_str("notrack"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),

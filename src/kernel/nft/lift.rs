@@ -97,6 +97,7 @@ fn act(instruction: &Instruction, pending: &[Loaded]) -> String {
             format!("dnat {family} to {}", joined(pending))
         }
         Instruction::Counter => "counter".to_owned(),
+        Instruction::NoTrack => "notrack".to_owned(),
         Instruction::WriteMss { .. } => format!("tcp option maxseg size set {}", joined(pending)),
         Instruction::XtMatch { name, info, .. } if name == "comment" => {
             let text = info.split(|byte| *byte == 0).next().unwrap_or_default();

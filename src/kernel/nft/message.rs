@@ -142,6 +142,8 @@ fn chain_message(table: &Table, chain: &Chain) -> Vec<u8> {
             .push_num(match hook.point {
                 // NF_NETDEV_INGRESS and NF_INET_PRE_ROUTING.
                 HookPoint::Ingress | HookPoint::Prerouting => 0,
+                // NF_ARP_IN, linux/netfilter_arp.h: this family numbers hooks of its own.
+                HookPoint::Input if table.family == TableFamily::Arp => 0,
                 HookPoint::Input | HookPoint::Egress => 1,
                 HookPoint::Forward => 2,
                 HookPoint::Output => 3,

@@ -39,10 +39,9 @@ pub(super) use loss::{GENERIC_HEADER, NEWGEN, loss};
 pub enum TableFamily {
     Inet,
     Ip,
+    Arp,
     Bridge,
     Ip6,
-    /// Only read: nothing of ours stands there.
-    Arp,
     /// Chains of single devices. Only read.
     Netdev,
 }

@@ -90,6 +90,7 @@ fn push_number(buffer: &mut Vec<u8>, kind: u16, value: u32) {
 pub(super) fn instruction(mut statement: Statement<'_>, instruction: &Instruction) {
     let (name, attributes): (&CStr, &[(u16, u32)]) = match instruction {
         Instruction::Masquerade => (c"masq", &[]),
+        Instruction::NoTrack => (c"notrack", &[]),
         // NFTA_RT_DREG, NFTA_RT_KEY: NFT_RT_TCPMSS.
         Instruction::RouteMss { register } => (c"rt", &[(1, *register), (2, 3)]),
         // NFTA_BYTEORDER_SREG, _DREG, _OP: NFT_BYTEORDER_HTON, _LEN, _SIZE.
@@ -127,6 +128,7 @@ pub(super) fn parse(name: &str, data: &[u8]) -> Option<Instruction> {
             inverted: number(5).is_some_and(|flags| flags & 1 != 0),
         },
         "masq" if data.is_empty() => Instruction::Masquerade,
+        "notrack" => Instruction::NoTrack,
         "rt" if number(2) == Some(3) => Instruction::RouteMss { register: number(1)? },
         "byteorder" if [number(3), number(4), number(5)] == [Some(1), Some(2), Some(2)] => {
             Instruction::ToNetworkOrder { register: number(2).filter(|to| number(1) == Some(*to))? }

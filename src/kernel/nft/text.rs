@@ -47,9 +47,9 @@ impl fmt::Display for TableFamily {
         f.write_str(match self {
             Self::Inet => "inet",
             Self::Ip => "ip",
+            Self::Arp => "arp",
             Self::Bridge => "bridge",
             Self::Ip6 => "ip6",
-            Self::Arp => "arp",
             Self::Netdev => "netdev",
         })
     }

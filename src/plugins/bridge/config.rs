@@ -3,6 +3,8 @@
 //! Owns every key of the plugin, its default and what a wrong value gets. Removal reads the same keys but forgives all of
 //! them: a configuration that became invalid must not keep a pod's remains on the node.
 
+use std::net::Ipv4Addr;
+
 use ipnetwork::IpNetwork;
 
 use crate::cni::args::Args;
@@ -10,7 +12,7 @@ use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::json::{Json, Object};
 use crate::cni::result::Dns;
-use crate::net::{IfName, Mac, VlanId};
+use crate::net::{IfName, Mac, VlanId, is_nobodys};
 use crate::plugins::next_move::ARGUMENTS;
 use crate::spec::Firewall;
 
@@ -25,6 +27,8 @@ pub struct Config {
     /// Give the pod a default route per family. Implies `is_gateway`.
     pub is_default_gateway: bool,
     pub force_address: bool,
+    /// Where the node's name server is asked on the bridge, beside the gateways.
+    pub node_dns: Option<Ipv4Addr>,
     pub ip_masq: bool,
     /// The configuration asked for iptables, which nftables serves.
     pub asked_for_iptables: bool,
@@ -73,6 +77,7 @@ impl Config {
             is_gateway: keys.is_gateway || keys.is_default_gateway,
             is_default_gateway: keys.is_default_gateway,
             force_address: keys.force_address,
+            node_dns: keys.node_dns.as_deref().map(node_dns).transpose()?,
             ip_masq: keys.ip_masq,
             asked_for_iptables: masquerades && asked_for_iptables(keys.ip_masq_backend.as_deref())?,
             mtu: u32::try_from(keys.mtu).ok().filter(|mtu| *mtu > 0),
@@ -142,6 +147,7 @@ struct Keys {
     is_gateway: bool,
     is_default_gateway: bool,
     force_address: bool,
+    node_dns: Option<String>,
     ip_masq: bool,
     ip_masq_backend: Option<String>,
     mtu: i64,
@@ -179,6 +185,7 @@ impl Keys {
             is_gateway: boolean("isGateway")?,
             is_default_gateway: boolean("isDefaultGateway")?,
             force_address: boolean("forceAddress")?,
+            node_dns: document.string("nodeDns")?.filter(|text| !text.is_empty()),
             ip_masq: boolean("ipMasq")?,
             ip_masq_backend: document.string("ipMasqBackend")?,
             mtu,
@@ -260,6 +267,15 @@ fn asked_for_iptables(backend: Option<&str>) -> Result<bool> {
     }
 }
 
+/// An address of the node alone: what others could have, or what means several, is none.
+fn node_dns(text: &str) -> Result<Ipv4Addr> {
+    let usable = |address: &Ipv4Addr| !is_nobodys(*address);
+    text.parse().ok().filter(usable).ok_or_else(|| {
+        Error::internal(format!("invalid nodeDns {text:?}"))
+            .with_details("nodeDns is an IPv4 address that belongs to nobody else, such as 169.254.0.2")
+    })
+}
+
 fn access_vlan(vlan: i64) -> Result<Option<VlanId>> {
     let wrong = || Error::internal(format!("invalid VLAN ID {vlan} (must be between 0 and 4094)"));
     if vlan == 0 {
@@ -304,7 +320,7 @@ fn trunk(elements: &[TrunkElement]) -> Result<Vec<VlanId>> {
 /// The address right behind the network's own: `10.1.2.0/24` gives `10.1.2.1`.
 pub fn first_address(network: IpNetwork) -> std::net::IpAddr {
     match network {
-        IpNetwork::V4(v4) => std::net::Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into(),
+        IpNetwork::V4(v4) => Ipv4Addr::from(u32::from(v4.network()).wrapping_add(1)).into(),
         IpNetwork::V6(v6) => std::net::Ipv6Addr::from(u128::from(v6.network()).wrapping_add(1)).into(),
     }
 }

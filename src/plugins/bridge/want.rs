@@ -105,6 +105,10 @@ const MEANINGS: &[Meaning<Attachment>] = &[
     ("isGateway", |want| want.gateway.is_some().to_string()),
     ("isDefaultGateway", |want| want.pod.routes.iter().any(Route::is_default).to_string()),
     ("forceAddress", |want| want.gateway.as_ref().is_some_and(|gateway| gateway.force).to_string()),
+    ("nodeDns", |want| {
+        let dns = want.gateway.as_ref().and_then(|gateway| gateway.dns);
+        dns.map_or_else(|| "none".to_owned(), |dns| dns.to_string())
+    }),
     ("ipMasq", |want| (!want.masquerade.is_empty()).to_string()),
     ("mtu", |want| want.pod.mtu.map_or_else(|| "the kernel's".to_owned(), |mtu| mtu.to_string())),
     ("hairpinMode", |want| want.port.hairpin.to_string()),
@@ -186,7 +190,7 @@ fn gateway(config: &Config, ips: &[IpConfig]) -> Result<Option<Gateway>> {
         }
     }
     let vlan = config.vlan.map(|vlan| vlan_gateway(&config.bridge, vlan)).transpose()?;
-    Ok(Some(Gateway { addresses, force: config.force_address, vlan }))
+    Ok(Some(Gateway { addresses, force: config.force_address, vlan, dns: config.node_dns }))
 }
 
 fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {

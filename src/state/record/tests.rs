@@ -33,6 +33,7 @@ fn attachment() -> Attachment {
             addresses: vec![network("10.1.2.1/24"), network("fd00::1/64")],
             force: true,
             vlan: Some(VlanGateway::of(&name, vlan).unwrap()),
+            dns: Some("169.254.0.2".parse().unwrap()),
         }),
         bridge: Bridge {
             mac: Mac([2, 0, 0, 0, 0, 2]),

@@ -10,6 +10,7 @@ mod egress;
 mod foreign_ipam;
 mod gateway;
 mod killed;
+mod name_server;
 mod node;
 mod pod;
 mod port;

@@ -1,9 +1,14 @@
-{{/* Labels of both objects. */}}
+{{/* Labels of objects. Arguments: root context, name of the DaemonSet, component. */}}
 {{- define "smarter-cni.labels" -}}
-k8s-app: {{ .Values.application.appName }}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/component: pod-network
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- include "smarter-cni.podLabels" . }}
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* What pods have of them. */}}
+{{- define "smarter-cni.podLabels" -}}
+k8s-app: {{ index . 1 }}
+app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
+app.kubernetes.io/component: {{ index . 2 }}
 {{- end }}
 
 {{/* The first address of an IPv4 network; nothing for IPv6, auto and pairs, where the program finds it. */}}
@@ -36,18 +41,71 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- $_ := set $settings $setting (join "," .) -}}
 {{- end -}}
 {{- end -}}
+{{- /* The program takes IPv4 alone: of IPv6 pods ask the gateway. */ -}}
+{{- if and .Values.names.enabled (contains "." .Values.names.address) -}}
+{{- $_ := set $settings "dns" .Values.names.address -}}
+{{- end -}}
 {{- toYaml $settings -}}
 {{- end }}
 
-{{/* What both containers have in common. */}}
+{{/* The data of the name server's ConfigMap: settings under the names that `smarter-cni dns` knows. */}}
+{{- define "smarter-cni.nameSettings" -}}
+{{- $names := .Values.names -}}
+{{- $settings := dict "CLUSTER_DNS" $names.address "CLUSTER_DOMAIN" $names.domain "DNS_LOGGING" (ternary "True" "False" (eq $names.logging true)) -}}
+{{- range $value, $setting := dict
+    "ttl" "dns-ttl" "cache" "dns-cache" "stale" "dns-stale" "singleLabels" "dns-single-labels" "fallbackPort" "dns-fallback-port" -}}
+{{- $said := get $names $value -}}
+{{- /* 0 is something that was said, null and a missing key are not. Helm reads numbers as floats. */ -}}
+{{- if not (or (kindIs "invalid" $said) (eq (toString $said) "")) -}}
+{{- $_ := set $settings $setting (ternary ($said | int64 | toString) (toString $said) (kindIs "float64" $said)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $names.upstream -}}{{- $_ := set $settings "dns-upstream" (join "," .) -}}{{- end -}}
+{{- with $names.clusterUpstream -}}{{- $_ := set $settings "dns-cluster-upstream" (join "," .) -}}{{- end -}}
+{{- with $names.hosts -}}{{- $_ := set $settings "dns-hosts" (join ";" .) -}}{{- end -}}
+{{- toYaml $settings -}}
+{{- end }}
+
+{{/* What all containers have in common. Arguments: root context, name of the ConfigMap, resources. */}}
 {{- define "smarter-cni.container" -}}
-image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- $root := index . 0 -}}
+image: "{{ $root.Values.image.repository }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}"
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 envFrom:
   - configMapRef:
-      name: {{ .Values.application.configMapName }}
+      name: {{ index . 1 }}
 resources:
-  {{- toYaml .Values.resources | nindent 2 }}
+  {{- toYaml (index . 2) | nindent 2 }}
+{{- end }}
+
+{{/* Where pods run, and what they get, whatever they do. */}}
+{{- define "smarter-cni.pod" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.configuration.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+hostNetwork: true
+dnsPolicy: Default
+automountServiceAccountToken: false
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
 {{- end }}
 
 {{/* Arguments: root context, list of capabilities. */}}

@@ -61,6 +61,10 @@ fn wrong_values_are_refused_by_name() {
         r#"{"disableContainerInterface":true,"ipam":{"type":"host-local"}}"#,
         "cannot use IPAM when DisableContainerInterface flag is set",
     );
+    for nobodys in ["dns", "fd00::2", "127.0.0.1", "0.0.0.0", "224.0.0.251"] {
+        let refused = format!(r#"{{"nodeDns":"{nobodys}"}}"#);
+        assert_refused(&refused, &format!("invalid nodeDns {nobodys:?}"));
+    }
     assert_refused(
         r#"{"runtimeConfig":{"mac":"zz"}}"#,
         "failed to make veth pair: address zz: invalid MAC address",

@@ -219,9 +219,10 @@ fn any_config() -> impl Strategy<Value = Value> {
         proptest::option::of(0_u16..=4094),
         proptest::option::of(trunk),
         proptest::option::of(0_u32..9000),
+        proptest::option::of("169\\.254\\.0\\.[2-9]"),
         "[a-z]{1,10}",
     )
-        .prop_map(move |(on, vlan, trunk, mtu, bridge)| {
+        .prop_map(move |(on, vlan, trunk, mtu, dns, bridge)| {
             let mut keys = json!({ "bridge": bridge });
             for (switch, on) in switches.iter().zip(on) {
                 if let Some(on) = on {
@@ -236,6 +237,9 @@ fn any_config() -> impl Strategy<Value = Value> {
             }
             if let Some(mtu) = mtu {
                 keys["mtu"] = mtu.into();
+            }
+            if let Some(dns) = dns {
+                keys["nodeDns"] = dns.into();
             }
             keys
         })

@@ -8,6 +8,10 @@ fn isolated() -> Kind {
     Kind { keys: json!({"portIsolation": true}), ..Kind::default() }
 }
 
+fn with_name_server() -> Kind {
+    Kind { keys: json!({"nodeDns": "169.254.0.2"}), ..Kind::default() }
+}
+
 /// As if the pod had been promised that, which this kernel may not be able to do.
 fn promise(pod: &str, part: &str, key: &str, value: &serde_json::Value) {
     let files = crate::lab::files("/run/smarter-cni/attachments");
@@ -85,6 +89,15 @@ faults! {
     the_bridge_lost_its_mark: [("mark-missing", "bridge smartnet0")] => 0, |_| sh("ip link set smartnet0 alias ''");
     a_port_lost_its_mark: [("mark-missing", "pod default/web-1")] => 0, |lab: &Lab| {
         sh(&format!("ip link set {} alias ''", lab.port(1)));
+    };
+    the_name_server_has_lost_its_address [kind: with_name_server()]: [("dns-address", "bridge smartnet0")] => 1, |_| {
+        sh("ip addr del 169.254.0.2/32 dev smartnet0");
+    };
+    neighbours_are_told_of_the_name_server [kind: with_name_server()]: [("dns-guard", "table arp smarter-cni")] => 0, |_| {
+        sh("nft delete table arp smarter-cni");
+    };
+    questions_are_tracked_again [kind: with_name_server()]: [("table-incomplete", "table ip smarter-cni")] => 1, |_| {
+        sh("nft flush chain ip smarter-cni dns_prerouting");
     };
     the_bridge_is_not_promiscuous [kind: Kind { keys: json!({"promiscMode": true, "hairpinMode": false}), ..Kind::default() }]: [
         ("bridge-promiscuous", "bridge smartnet0"),
