@@ -141,9 +141,11 @@ fn is_firewall(step: &Step) -> bool {
 fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     let outcome = change_firewall(session, step);
     match step {
-        Step::ClampMss { .. } | Step::AcceptForward { .. } => outcome.or_else(ignore),
-        // Pods live without names, and with those that others hear of.
-        Step::NameServerRules { .. } | Step::GuardNameServer { .. } => outcome.or_else(ignore),
+        // Pods live without names, too, and with those that others hear of.
+        Step::ClampMss { .. }
+        | Step::AcceptForward { .. }
+        | Step::NameServerRules { .. }
+        | Step::GuardNameServer { .. } => outcome.or_else(ignore),
         Step::AcceptLegacy { .. } => outcome.or_else(|error| {
             if error.is_busy() {
                 return Err(error);

@@ -12,7 +12,7 @@ use crate::conflist::CNI_VERSION;
 use crate::file;
 
 /// Larger than any build of ours: what is longer is somebody else's and not worth reading.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: u64 = 128 << 20;
 const CHUNK: usize = 16 * 1024;
 
 #[derive(Debug)]

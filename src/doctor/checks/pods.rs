@@ -189,21 +189,23 @@ fn hidden_route(
     };
     let asked = [Packet::InsideGateway, Packet::InsideRouter, Packet::InsideOut];
     let (to, way) = asked.into_iter().find_map(wrong)?;
+    // By its address a pod is told from the next one of its name.
+    let own = flows.ends.pod.address;
     let found = match way {
         Way::Through { index, gw: Some(gw) } => {
             format!(
-                "what it sends to {to} goes via {gw} on {}: another route or rule is preferred",
+                "what its {own} sends to {to} goes via {gw} on {}: another route or rule is preferred",
                 inside.name_of(index)
             )
         }
         Way::Through { index, gw: None } => {
             format!(
-                "it takes {to} for a host on its {}: another route or rule is preferred",
+                "its {own} takes {to} for a host on its {}: another route or rule is preferred",
                 inside.name_of(index)
             )
         }
         Way::Local { .. } => return None,
-        Way::Refused(why) => format!("it has no way to {to}: {why}"),
+        Way::Refused(why) => format!("its {own} has no way to {to}: {why}"),
     };
     let version = if to.is_ipv4() { "" } else { " -6" };
     let better = inside.routes.iter().filter(|route| {

@@ -121,29 +121,33 @@ const FIREWALLD: &str = "table inet firewalld {
         meta nfproto ipv6 fib saddr . mark . iif oif missing drop
     }
     chain input { type filter hook input priority 10; policy accept;
-        ct state { established, related } accept
+        ct state established,related accept
         ct status dnat accept
         iifname \"lo\" accept
-        ct state { invalid } drop
+        ct state invalid drop
         jump zones
         reject with icmpx type admin-prohibited
     }
-    chain zones { iifname \"smartnet0\" goto trusted
-        goto public }
-    chain trusted { accept }
-    chain public { meta l4proto { icmp, ipv6-icmp } accept
+    chain trusted { accept; }
+    chain public {
+        meta l4proto { icmp, ipv6-icmp } accept
         tcp dport { 22, 7001 } accept
-        udp dport 7001 accept }
+        udp dport 7001 accept
+    }
+    chain zones {
+        iifname \"smartnet0\" goto trusted
+        goto public
+    }
     chain forward { type filter hook forward priority 10; policy accept;
-        ct state { established, related } accept
+        ct state established,related accept
         ct status dnat accept
         iifname \"lo\" accept
         iifname \"smartnet0\" accept
-        ct state { invalid } drop
+        ct state invalid drop
         reject with icmpx type admin-prohibited
     }
     chain output { type filter hook output priority 10; policy accept;
-        ct state { established, related } accept
+        ct state established,related accept
         oifname \"lo\" accept
     }
 }";

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 
 use super::faults;
-use crate::doctor::node::{sh, write};
+use crate::doctor::node::{CONFLIST, sh, write};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -23,6 +23,15 @@ faults! {
     };
     cri_o_does_not_run: [("runtime-socket", "runtime cri-o")] => 1, |_| {
         write("/etc/crio/crio.conf", "[crio.runtime]\n");
+    };
+    /// CRI-O makes host ports itself, and asks no plugin about an address that is closed.
+    a_closed_uplink_is_open_for_cri_o: [
+        ("runtime-socket", "runtime cri-o"), ("runtime-host-ports", "network smartnet"),
+    ] => 1, |_| {
+        write("/etc/crio/crio.conf", "[crio.runtime]\n");
+        let closed = "\"type\":\"smarter-portmap\",\"denyHostPortInterfaces\":[\"wwan*\"]";
+        let list = fs::read_to_string(CONFLIST).unwrap();
+        write(CONFLIST, &list.replace("\"type\":\"smarter-portmap\"", closed));
     };
     nobody_listens_at_the_socket: [("runtime-socket", "runtime containerd")] => 1, |_| drop(listen());
     the_runtime_hangs: [("runtime-socket", "runtime containerd")] => 1, |_| std::mem::forget(listen());
