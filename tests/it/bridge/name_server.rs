@@ -159,7 +159,7 @@ fn neighbours_beyond_an_uplink_neither_learn_of_it_nor_reach_it() {
         world.run("ip addr del 169.254.7.7/16 dev world0");
         world.run(&format!("ip route add {DNS}/32 via {NODE}"));
         ask_udp(&world, (dns(), 53)).expect_err("nobody answers");
-        assert!(ping(world, &NODE.to_string()), "the way itself is there");
+        assert!(ping(&world, NODE.to_string()), "the way itself is there");
         assert_eq!(ask_udp(&client.netns, (dns(), 53)).unwrap().token, "node");
     });
 }
