@@ -130,7 +130,7 @@ const FIREWALLD: &str = "table inet firewalld {
     }
     chain trusted { accept; }
     chain public {
-        meta l4proto { icmp, ipv6-icmp } accept
+        meta l4proto { 1, 58 } accept
         tcp dport { 22, 7001 } accept
         udp dport 7001 accept
     }
