@@ -33,8 +33,10 @@ use crate::host::root::Root;
 use crate::host::runtimes;
 
 /// Between two looks. Pods come and go while we look, and one that is half gone looks broken: only what is there at both
-/// looks is a finding. A DEL takes tens of milliseconds.
+/// looks is a finding. A DEL takes tens of milliseconds, on a node with no processor to spare some seconds.
 const A_MOMENT: Duration = Duration::from_millis(300);
+/// How often it is looked while verbs are under way. One that hangs must not hide what it has broken.
+const LOOKS: usize = 10;
 /// Too little could be looked at, or the words on the command line are wrong.
 const COULD_NOT_RUN: u8 = 2;
 
@@ -130,12 +132,20 @@ impl Look {
     }
 
     fn report(&self) -> Report {
-        let (report, evidence) = self.once(None);
-        if !report.is_in_doubt() {
-            return report;
+        let (mut report, mut evidence) = self.once(None);
+        for _ in 1..LOOKS {
+            if !report.is_in_doubt() {
+                break;
+            }
+            std::thread::sleep(A_MOMENT);
+            let (later, seen) = self.once(Some(&evidence));
+            report = later.confirming(&report);
+            evidence = seen;
+            if !evidence.is_under_way() {
+                break;
+            }
         }
-        std::thread::sleep(A_MOMENT);
-        self.once(Some(&evidence)).0.confirming(&report)
+        report
     }
 
     fn once(&self, earlier: Option<&Evidence>) -> (Report, Evidence) {

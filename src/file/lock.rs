@@ -21,6 +21,9 @@ use crate::text::{printable, typed};
 const PATIENCE_WITH_STOPPED: Duration = Duration::from_secs(2);
 /// From then on somebody who watches is told what is waited for.
 const SILENCE: Duration = Duration::from_secs(1);
+/// Whoever waits has this many times the patience in all, as long as others have their turns before it: those who wait are not
+/// in the order in which they came, and fifty pods at once on a slow node take longer than any one of them.
+const TURNS: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -88,18 +91,23 @@ pub fn exclusive(file: &File, path: &Path, patience: Duration) -> io::Result<()>
 fn wait(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
     let begun = Instant::now();
     let mut pause = SHORTEST_PAUSE;
-    let mut told = false;
+    let mut turn = Turn::default();
     loop {
         if try_exclusive(file)? {
             return Ok(());
         }
         let waited = begun.elapsed();
-        if waited > SILENCE && !told {
+        if waited > SILENCE && turn.holder.is_none() {
             tracing::warn!("waiting for the lock {}: {}", path.display(), held_by(file, path));
-            told = true;
+            turn.holder = Some(first_holder(file).map_or(0, |holder| holder.pid));
         }
-        if waited > patience || waited > PATIENCE_WITH_STOPPED && is_stopped(file) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, held_by(file, path)));
+        let stopped = waited > PATIENCE_WITH_STOPPED && is_stopped(file);
+        if stopped || waited > turn.since + patience {
+            let holder = first_holder(file);
+            match turn.next(waited, patience, holder.as_ref()) {
+                Some(next) if !stopped => turn = next,
+                _ => return Err(io::Error::new(io::ErrorKind::TimedOut, in_words(holder.as_ref(), path))),
+            }
         }
         thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -128,9 +136,29 @@ fn is_stopped(file: &File) -> bool {
     fstat(file.as_fd()).is_ok_and(|stat| holders(&stat).iter().any(|holder| holder.stopped))
 }
 
+fn first_holder(file: &File) -> Option<Holder> {
+    fstat(file.as_fd()).ok().and_then(|stat| holders(&stat).into_iter().next())
+}
+
 fn held_by(file: &File, path: &Path) -> String {
-    let first = fstat(file.as_fd()).ok().and_then(|stat| holders(&stat).into_iter().next());
-    in_words(first.as_ref(), path)
+    in_words(first_holder(file).as_ref(), path)
+}
+
+/// Who was seen to have the lock, and since when: a process, 0 for one that cannot be seen, `None` before anybody looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Turn {
+    since: Duration,
+    holder: Option<u32>,
+}
+
+impl Turn {
+    /// That of somebody else, with whom patience begins again; `None` when it is over.
+    fn next(self, waited: Duration, patience: Duration, holder: Option<&Holder>) -> Option<Self> {
+        let pid = holder.map_or(0, |holder| holder.pid);
+        // Two that cannot be seen may be one.
+        let moved = pid != 0 && self.holder.is_some_and(|known| known != pid);
+        (moved && waited <= patience * TURNS).then_some(Self { since: waited, holder: Some(pid) })
+    }
 }
 
 /// Who holds the lock of a file, and what ends that, in one line.
@@ -213,6 +241,24 @@ mod tests {
         assert!(text.ends_with(&format!("holds it; if it hangs: kill -9 {me}")), "{text}");
         unlock(&holder);
         exclusive(&waiting, &path, Duration::from_millis(30)).unwrap();
+    }
+
+    #[test]
+    fn who_waits_behind_others_is_patient_with_each_of_them() {
+        let seconds = Duration::from_secs;
+        let holder = |pid| Holder { pid, command: "bridge".to_owned(), stopped: false };
+        let turn = Turn { since: seconds(0), holder: Some(7) };
+        let second = turn.next(seconds(21), seconds(20), Some(&holder(8)));
+        assert_eq!(second, Some(Turn { since: seconds(21), holder: Some(8) }));
+        assert_eq!(turn.next(seconds(21), seconds(20), Some(&holder(7))), None, "one that hangs");
+        assert_eq!(turn.next(seconds(21), seconds(20), None), None, "nobody is seen");
+        assert_eq!(turn.next(seconds(21), seconds(20), Some(&holder(0))), None, "of another container");
+        assert_eq!(
+            Turn::default().next(seconds(1), seconds(0), Some(&holder(8))),
+            None,
+            "nobody was looked for"
+        );
+        assert_eq!(second.unwrap().next(seconds(61), seconds(20), Some(&holder(9))), None, "not without end");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Attachments {
     pub ported: Vec<Ported>,
     /// Record files of this boot that cannot be read, with the reason.
     pub damaged: Vec<(String, String)>,
+    /// A plugin or a repair holds one of the records: what was seen of its pod is half of something.
+    pub under_way: bool,
 }
 
 /// One complete attachment of ours.
@@ -164,8 +166,11 @@ pub fn load(root: &Root) -> Result<Attachments, String> {
     let records = Records::at(&directory, boot);
     let all = records.all().map_err(|error| failed(&error))?;
     let now = boot::boottime();
-    let mut found =
-        Attachments { damaged: records.damaged().map_err(|error| failed(&error))?, ..Attachments::default() };
+    let mut found = Attachments {
+        damaged: records.damaged().map_err(|error| failed(&error))?,
+        under_way: all.iter().any(|record| records.is_locked(&record.id, &record.plugin)),
+        ..Attachments::default()
+    };
     for record in all.iter().filter(|record| record.plugin == MAIN) {
         if !record.complete && now < record.created() + GRACE {
             continue;

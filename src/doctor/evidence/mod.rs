@@ -110,6 +110,11 @@ impl Evidence {
         look(self.attachments.as_ref())
     }
 
+    /// Whether some pod was coming or going at this look.
+    pub fn is_under_way(&self) -> bool {
+        self.records().is_ok_and(|records| records.under_way)
+    }
+
     /// At least one pod that lives.
     pub fn attachments(&self) -> Result<&Attachments, Pass> {
         let attachments = self.records()?;

@@ -21,6 +21,11 @@ impl Holder {
         lab::eventually("the lock is held", std::time::Duration::from_secs(10), || {
             !Command::new("flock").args(["--nonblock", path, "true"]).status().unwrap().success()
         });
+        // It takes the lock under another name than it keeps it.
+        let name = format!("/proc/{}/comm", holder.pid());
+        lab::eventually("the holder has its name", std::time::Duration::from_secs(10), || {
+            std::fs::read_to_string(&name).unwrap() == "sleep\n"
+        });
         holder
     }
 
