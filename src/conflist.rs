@@ -2,6 +2,8 @@
 //!
 //! A [`Network`] cannot be wrong: ranges that no plugin could lease from do not get into it. Refuses to know where the
 //! list is kept and who asked for it.
+//!
+//! Pure.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

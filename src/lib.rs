@@ -11,12 +11,9 @@
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them, and
 //! status knows dns.
-//! Within the datapath only `alarm`, `session`, `observe`, `apply`, `rules`, `switches`,
-//! `census`, `ground::observe`, `survey`, `withdraw`, `loopback`, `firewall::{accepts, guard, observe, reading, rules, settled}`, `hostports::{observe, apply, flows, missing,
-//! tables}` and `surplus::{observe, apply}` know the kernel; `mark`, `ground`, `plan`, `removal`, `surplus`, `step`, `firewall`,
-//! `hostports`, `hostports::plan` and what `alarm` makes of events are pure, as are all of `spec` and `cni`, every `config.rs` and every `want.rs`, the
-//! installer's decisions, the checks of the doctor, and names, zone, messages and cache of the name server. A test reads the
-//! arrows off the source.
+//! Within each room what decides is apart from what acts: a file that is pure says so at the end of its first lines, as all of
+//! `spec`, the plugins' `config` and `want`, the installer's decisions and the checks of the doctor do. In the datapath only the
+//! others speak to the kernel. A test reads the arrows off the source, and holds each file to what it says.
 //!
 //! # The walk of one ADD
 //!

@@ -1,4 +1,6 @@
 //! Plain nouns of networking, each impossible to build wrong. No I/O, no knowledge of CNI or of the kernel's messages.
+//!
+//! Pure.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

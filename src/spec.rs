@@ -3,6 +3,8 @@
 //! ADD makes them of the configuration, once; the attachment record keeps them as they are, and CHECK, reconcile, the doctor
 //! and status read them from there. So every field is written to disk. One that comes later has a `#[serde(default)]` that
 //! says what records without it want.
+//!
+//! Pure.
 
 pub mod conditions;
 pub mod limits;

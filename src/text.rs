@@ -2,6 +2,8 @@
 //!
 //! Names of links, files, networks and pods come from strangers: one may hold a blank, a `;`, or what a terminal obeys. Every
 //! command prints through here; the one who asks for colours names them, and nothing else passes.
+//!
+//! Pure.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};

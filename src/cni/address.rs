@@ -2,6 +2,8 @@
 //!
 //! As in Go's `net` package, which the reference plugins decode with: an IPv4 address inside IPv6
 //! (`::ffff:10.0.0.1`) is the IPv4 address, there are no zones, and no leading zeros in octets.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

@@ -3,6 +3,8 @@
 //!
 //! Keys are case-sensitive and a plugin refuses those it does not know, unless `IgnoreUnknown` says
 //! otherwise; every runtime says so. Does not judge a MAC: that is for the plugin that sets it.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

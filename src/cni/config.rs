@@ -2,6 +2,8 @@
 //!
 //! All of them are type-checked, also those a plugin does not use, as the reference plugins do. What only one
 //! plugin understands is decoded by that plugin.
+//!
+//! Pure.
 
 use super::error::Result;
 use super::json::{Json, Object, mismatch};

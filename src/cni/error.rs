@@ -2,6 +2,8 @@
 //!
 //! Owns the codes, the chain of words in front of a message, and the JSON reply. Does not know which
 //! operations can fail.
+//!
+//! Pure.
 
 use std::{fmt, io};
 

@@ -3,6 +3,8 @@
 //! Keys match in any case (containerd sends `HostPort` for `hostPort`), of equal keys the last one counts,
 //! `null` is the same as absent, nothing is coerced. Owns the value tree and its typed look-ups; [`parse`]
 //! makes it from bytes.
+//!
+//! Pure.
 
 mod parse;
 pub(super) mod text;

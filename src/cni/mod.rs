@@ -5,6 +5,8 @@
 //!
 //! The way through: [`request::read`] → [`config::NetConf::decode`], [`args::Args::parse`] → the plugin →
 //! [`wire::render`] or [`error::Error::reply`].
+//!
+//! Pure.
 
 pub mod address;
 pub mod args;

@@ -1,4 +1,6 @@
 //! Text between quotation marks as Go's `%q` writes it, because runtimes and tests compare such messages.
+//!
+//! Pure.
 
 use std::fmt::Write;
 

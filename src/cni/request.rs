@@ -3,6 +3,8 @@
 //!
 //! The order of the checks is the one of the reference plugins, because it decides which error a caller sees.
 //! Does not look at the namespace and decodes no more of the configuration than `name` and `cniVersion`.
+//!
+//! Pure.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};

@@ -1,5 +1,7 @@
 //! What an ADD achieved, in the newest shape (CNI SPEC 1.1.0 "Success"). How older versions write it is for
 //! [`super::wire`].
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

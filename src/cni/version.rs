@@ -1,4 +1,6 @@
 //! The versions of the specification that the plugins speak, and the questions a version decides.
+//!
+//! Pure.
 
 use std::cmp::Ordering;
 

@@ -2,6 +2,8 @@
 //!
 //! Inside there is one shape, [`AddResult`]. [`render`] writes it in the layout of a version, byte for byte
 //! as the reference plugins do; [`parse_result`] and [`parse_prev_result`] read any layout back.
+//!
+//! Pure.
 
 mod layout;
 mod parse;

@@ -3,6 +3,8 @@
 //! An `accept` of ours does not override a `drop` in another base chain of the same hook, so where a chain of somebody
 //! else drops what is forwarded, narrow accepts go into that chain. Policies are never changed. Packets of strangers stay
 //! out where forwarding was off before us.
+//!
+//! Pure.
 
 pub mod accepts;
 pub mod flows;

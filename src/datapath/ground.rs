@@ -2,6 +2,8 @@
 //! fills it in.
 //!
 //! The one place that says what is in a range's way: the installer refuses it, `auto` avoids it, the doctor names it.
+//!
+//! Pure.
 
 mod observe;
 

@@ -3,6 +3,8 @@
 //! What is wanted is a value of [`crate::spec`]. What is decided about it is in [`plan`], what it looks like in nf_tables in
 //! [`tables`], what of that a kernel lacks in [`missing`], the way to and from the kernel in [`observe`] and [`apply`].
 //! Nothing here grows with the number of pods but the elements of two maps.
+//!
+//! Pure.
 
 pub mod apply;
 pub mod flows;

@@ -2,6 +2,8 @@
 //!
 //! Names and MACs are derived, never random: a crash between creating a link and remembering it loses nothing.
 //! The mark is the link's `ifalias`, which `ip link` shows and no other program writes by itself.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

@@ -3,6 +3,8 @@
 //!
 //! `spec`, `mark`, `ground`, `plan`, `removal`, `surplus` and `step` are pure; only `session`, `observe`, `apply` and what they call talk to the
 //! kernel; [`alarm`] listens to it. [`hostports`] and [`firewall`] are made the same way for ports of the node and for other people's filters.
+//!
+//! Pure.
 
 pub mod alarm;
 pub mod apply;

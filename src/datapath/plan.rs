@@ -3,6 +3,8 @@
 //! [`plan`] compares what we want with what the kernel has and lists the difference in the order in which it must be
 //! made. ADD runs the list, CHECK demands that nothing of the attachment's own is in it. Every decision about links,
 //! addresses, routes and rules is in this file, so every decision is tested without root.
+//!
+//! Pure.
 
 mod gateway;
 

@@ -1,6 +1,8 @@
 //! What must go when an attachment goes, decided without touching anything: the reverse of `plan`.
 //!
 //! Shared things (bridge, gateway, forwarding, masquerade rule) stay: other pods use them, and they do not grow.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

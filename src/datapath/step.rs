@@ -1,5 +1,7 @@
 //! One step from have to want. Displays as the command a person would type: logs, CHECK, `--dry-run` and tests share
 //! this text (`words`). A value; what it does to the kernel is in `apply`.
+//!
+//! Pure.
 
 mod words;
 

@@ -3,6 +3,8 @@
 //! What pods leave (elements of maps and sets) goes as soon as no record speaks of it. What belongs to a network (masquerade
 //! rule, guard, clamp, accepts in chains of others) stays as long as its bridge does, because the next pod needs it: it goes
 //! when neither the bridge nor any attachment is left.
+//!
+//! Pure.
 
 pub mod apply;
 pub mod observe;

@@ -3,6 +3,8 @@
 //! Pure: whoever asks brings the time along. Owns what is fresh, what is stale and may still be said (RFC 8767), how long a
 //! failure is remembered (RFC 2308, section 7), and what has to go when there is no room. What goes is what was not asked for
 //! since the last time that room was needed (CLOCK): no list to be kept in order at every hit. Refuses to know messages.
+//!
+//! Pure.
 
 pub(crate) mod transfer;
 

@@ -3,6 +3,8 @@
 //! Owns what is a question that can be answered, and how an answer is written and cut to size. Refuses to know who asked
 //! and what is in the zone. Pure: never panics, whatever comes, and answers nothing that is longer than what it was asked
 //! for by more than the answer.
+//!
+//! Pure.
 
 mod cut;
 mod render;

@@ -1,5 +1,7 @@
 //! Names of the DNS as the zone keeps them: lower case, in the form of the wire (RFC 1035 section 3.1), so that a question
 //! is looked up as it came. Owns which words may become a label. Pure.
+//!
+//! Pure.
 
 use std::fmt;
 use std::net::IpAddr;

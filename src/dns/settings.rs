@@ -2,6 +2,8 @@
 //!
 //! They are the keys of the ConfigMap `smarterdnsconfig`; those that smarter-dns had are understood, and where they mean
 //! nothing here that is said.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

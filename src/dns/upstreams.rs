@@ -2,6 +2,8 @@
 //!
 //! Pure. Owns the names of the files, how a line of them is read, and what can never be an upstream. Refuses to read a file:
 //! that is [`watch`]'s.
+//!
+//! Pure.
 
 pub(crate) mod watch;
 

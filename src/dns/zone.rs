@@ -5,6 +5,8 @@
 //!
 //! A name that pods of several namespaces have without their namespace in it belongs to the asker's own first: the
 //! namespace is that of the pod with the source address.
+//!
+//! Pure.
 
 mod build;
 mod reverse;

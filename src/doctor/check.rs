@@ -2,6 +2,8 @@
 //!
 //! A check looks at [`Evidence`] and at nothing else. Three outcomes are kept apart: something is wrong, the check does
 //! not apply to this node, and we could not look. The last is never taken for one of the others.
+//!
+//! Pure.
 
 use super::evidence::Evidence;
 use super::planned;

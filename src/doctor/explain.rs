@@ -1,4 +1,6 @@
 //! What docs/doctor.md says about each check. The page is part of the program, so that a node without it has it too.
+//!
+//! Pure.
 
 const PAGE: &str = include_str!("../../docs/doctor.md");
 

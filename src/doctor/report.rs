@@ -1,6 +1,8 @@
 //! What the checks found, as text for a person or JSON for a machine. Pure: colours are a parameter.
 //!
 //! The JSON is described in docs/doctor.md and docs/doctor.schema.json; its version changes when a reader would have to.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,4 +1,6 @@
 //! What a node has of an installation, and what it has of others, as values. Pure.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;

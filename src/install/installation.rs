@@ -2,6 +2,8 @@
 //! again, whenever it was killed. One JSON file on the disk, because leases die with a boot and plugins do not.
 //!
 //! Written before the first effect and removed after the last one. Refuses to know what is there now.
+//!
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

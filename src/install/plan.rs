@@ -2,6 +2,8 @@
 //!
 //! Plugins come before the configuration that names them, in whatever order directories were found: a runtime that sees
 //! the configuration executes the plugins at once. What is somebody else's stays, or is refused by name.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;

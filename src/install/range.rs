@@ -1,5 +1,7 @@
 //! Which range the pods of this node get, and whether the node can spare it. Pure; what is in a range's way says
 //! [`crate::datapath::ground`].
+//!
+//! Pure.
 
 use std::net::Ipv4Addr;
 

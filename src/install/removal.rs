@@ -3,6 +3,8 @@
 //! First no new pod may come: the configuration says so and stays, because a runtime without configuration refuses to
 //! detach the pods that are there (containerd: "cni plugin not initialized"). As long as pods are attached nothing goes.
 //! Then the configuration is the first to go, and what was in our way comes back last.
+//!
+//! Pure.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
 //! What was done, or why not: one line each for people, one object for machines. Pure.
+//!
+//! Pure.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,6 @@
 //! From words to settings that make sense, or a refusal that names the word. Pure.
+//!
+//! Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
 //! What a run has to say for itself, before it is measured. Pure.
+//!
+//! Pure.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,6 @@
 //! How much is logged. Pure.
+//!
+//! Pure.
 
 /// In the order of what is logged. A line is written when its level is at most the one that was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

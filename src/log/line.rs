@@ -2,6 +2,8 @@
 //!
 //! Whatever comes from outside is escaped and cut, so a line is valid JSON and at most [`LONGEST`] bytes long. What the
 //! line says stands between `"level"` and `"ms"`, what is different every time before and behind.
+//!
+//! Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;

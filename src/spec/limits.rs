@@ -2,6 +2,8 @@
 //!
 //! Networks with the same limits share one chain and two sets, named by what the limits say: a pod adds elements, never
 //! rules.
+//!
+//! Pure.
 
 use std::fmt;
 

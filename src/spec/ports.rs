@@ -1,4 +1,6 @@
 //! Which ports of the node lead to which ports of a pod, and for whom. Pure.
+//!
+//! Pure.
 
 use std::fmt;
 use std::net::IpAddr;

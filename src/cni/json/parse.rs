@@ -1,5 +1,7 @@
 //! From bytes to the value tree. The grammar is serde_json's; what Go accepts beyond it (bytes that are not
 //! UTF-8, half a surrogate pair) is repaired first.
+//!
+//! Pure.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};

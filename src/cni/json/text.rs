@@ -1,5 +1,7 @@
 //! Writing JSON exactly as the reference plugins do: 4 spaces per level, no newline at the end, and `<`, `>`,
 //! `&` and the two Unicode line separators escaped inside strings (the default of Go's `encoding/json`).
+//!
+//! Pure.
 
 use std::io::{self, Write};
 

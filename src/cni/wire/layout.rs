@@ -1,5 +1,7 @@
 //! The layouts as types: a field stands where its key stands in the output. Empty strings, empty lists, zeros
 //! and unset values are left out, except where a field says otherwise.
+//!
+//! Pure.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! Reading a result of any version into the newest shape. Unknown keys are passed over.
+//!
+//! Pure.
 
 use super::Layout;
 use crate::cni::config;

@@ -3,6 +3,8 @@
 //!
 //! The ordinary traffic of ADD gives no reason for a look, that of foreign pods neither. A DEL takes links away as an
 //! enemy would; so a loss of a pod's link is only suspected, and whoever asks knows whether the pod still has a record.
+//!
+//! Pure, over what the kernel says.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -3,6 +3,8 @@
 //!
 //! Both directions count: a flow whose answers are dropped is as dead as one that never begins. What a pod does inside of
 //! its own namespace is not followed.
+//!
+//! Pure.
 
 mod path;
 mod travel;

@@ -3,6 +3,8 @@
 //!
 //! A listing is only asked for where the legacy filter table is loaded. A node whose `iptables` is the one on top of
 //! nf_tables never gets here but for the commands.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -4,6 +4,8 @@
 //! What an owner refuses to a part of the packets stays refused: a ban, a policy for some pods, everything but one port.
 //! Only what would refuse every new connection that is forwarded, the policy of a chain or a rule that names neither
 //! interface nor address, is what we are let through, right in front of it.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

@@ -1,6 +1,8 @@
 //! Rules of nf_tables as a walk needs them: the kernel's instructions read back as conditions and a verdict. Asks nobody.
 //!
 //! Whatever is not understood makes a rule that cannot be decided, never one that is taken for something else.
+//!
+//! Pure, over what the kernel says.
 
 mod xt;
 

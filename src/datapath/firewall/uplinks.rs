@@ -2,6 +2,8 @@
 //!
 //! The guard is about uplinks alone: what comes in by one and leaves by another. Bridges with pods behind them, tunnels and
 //! VPNs, other container networks and whatever else forwards on the node are not ours to refuse.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 

@@ -4,6 +4,8 @@
 //! A packet here stands for many: some of what it will be is known (an interface, the pods' subnets, the state of its
 //! connection), the rest is open. So a rule may take all such packets, none, or some of them. The walk follows the packet
 //! that no rule for some takes, and remembers those rules.
+//!
+//! Pure.
 
 mod packet;
 mod walk;

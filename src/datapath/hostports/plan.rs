@@ -1,4 +1,6 @@
 //! What is missing of the promised ports, who stands in the way, and what must go when an attachment goes. Pure.
+//!
+//! Pure.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! The node's own addresses in a network: on the bridge, or on an interface in a VLAN of it. Pure.
+//!
+//! Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,4 +1,6 @@
 //! A step as the command a person would type.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -2,6 +2,8 @@
 //!
 //! Pure. Times are ages: a clock is nobody else's. Whoever sends it may be anybody: every answer is judged as if an upstream
 //! had sent it, and what does not pass is left out.
+//!
+//! Pure.
 
 use std::rc::Rc;
 use std::time::Duration;

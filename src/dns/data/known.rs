@@ -1,4 +1,6 @@
 //! What a record says about names. Pure.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

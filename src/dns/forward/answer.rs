@@ -2,6 +2,8 @@
 //!
 //! Pure. Owns how it becomes a client's message again. The bytes are those that came: pointers in them lead to the question,
 //! which is as long as it was and as the client has written it. Refuses to know where it came from.
+//!
+//! Pure.
 
 use super::question::{Client, HEADER, opt};
 

@@ -2,6 +2,8 @@
 //!
 //! Pure. Owns the key under which answers are kept and joined, and the messages that leave for an upstream. Refuses messages
 //! that are no question; which questions are answered at all was decided before.
+//!
+//! Pure.
 
 use domain::base::Message;
 use domain::base::iana::{Class, Opcode};

@@ -4,6 +4,8 @@
 //! asked: the same question, and in the answer nothing but the name's records and those of the names that it is an alias for.
 //! What answers more is not taken at all, so that nobody has to rely on clients to overlook it. The additional section is left
 //! out, and so is an authority section that says nothing about this answer (as with unbound's `minimal-responses`).
+//!
+//! Pure.
 
 use domain::base::iana::{Class, Opcode, Rtype};
 use domain::base::opt::{ExtendedError, OptRecord};

@@ -3,6 +3,8 @@
 //! Pure: a machine of values that is told what happened and says what to do. A server has [`TURN`] to itself; then the next
 //! one is asked, and the answer of the first still counts. Definite refusals pass the question on at once. Refuses to know
 //! how a question travels.
+//!
+//! Pure.
 
 use std::time::Duration;
 

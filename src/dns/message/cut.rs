@@ -1,4 +1,6 @@
 //! Answers of others, cut to what a client takes in one datagram. Pure.
+//!
+//! Pure.
 
 use super::HEADER;
 

@@ -1,4 +1,6 @@
 //! Answers of our own, as bytes. Pure.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

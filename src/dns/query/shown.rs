@@ -1,4 +1,6 @@
 //! Answers as a person reads them, and as JSON. Pure.
+//!
+//! Pure.
 
 use std::fmt::Write as _;
 

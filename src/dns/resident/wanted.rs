@@ -1,4 +1,6 @@
 //! What settings and attached pods ask of the forwarder, the sockets and the zone. Pure.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

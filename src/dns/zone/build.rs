@@ -1,4 +1,6 @@
 //! From pods to the names they have. Pure.
+//!
+//! Pure.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

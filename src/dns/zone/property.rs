@@ -1,4 +1,6 @@
 //! The zone beside one that keeps nothing, and goes through all pods for every question.
+//!
+//! Pure.
 
 use proptest::prelude::*;
 

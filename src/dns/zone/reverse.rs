@@ -1,4 +1,6 @@
 //! Names below in-addr.arpa and ip6.arpa, read as the network they stand for. Pure.
+//!
+//! Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

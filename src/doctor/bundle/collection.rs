@@ -3,6 +3,8 @@
 //!
 //! Everything passes here on its way into the archive, so this is where secrets are taken out, and other names given when that
 //! was asked for.
+//!
+//! Pure.
 
 use std::fmt;
 

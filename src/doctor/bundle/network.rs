@@ -1,4 +1,6 @@
 //! The node's network as lines in the manner of `ip`, which a helper can read without a program. Pure.
+//!
+//! Pure.
 
 use std::fmt::Write as _;
 

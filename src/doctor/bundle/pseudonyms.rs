@@ -3,6 +3,8 @@
 //!
 //! Looks at every place of a text, not at words: one address too many that has another name costs little, one that kept its
 //! own is out. What says nothing about anybody stays: loopback, unspecified, multicast, broadcast, masks; and prefix lengths.
+//!
+//! Pure.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -4,6 +4,8 @@
 //! A bundle is mailed around, and a word too many that was removed costs a question, a token that was not costs a cluster.
 //! What nobody can recognise (a password that is a word, in a sentence that does not say so) stays; the bundle says so when it
 //! is written.
+//!
+//! Pure.
 
 mod forms;
 mod names;

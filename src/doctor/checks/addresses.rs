@@ -1,4 +1,6 @@
 //! Addresses that two have.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

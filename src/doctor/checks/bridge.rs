@@ -1,4 +1,6 @@
 //! The bridges that pods hang on.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! The network configurations that runtimes read.
+//!
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

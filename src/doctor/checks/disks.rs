@@ -1,4 +1,6 @@
 //! Directories that are written to, and those that plugins are executed from.
+//!
+//! Pure.
 
 use super::INSTALL;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};

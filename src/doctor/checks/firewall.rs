@@ -1,4 +1,6 @@
 //! Packet filters of others that stand in the way of what pods send.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

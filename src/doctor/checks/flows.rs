@@ -1,4 +1,6 @@
 //! Rules of others that drop packets of pods, on whichever hook they stand.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 

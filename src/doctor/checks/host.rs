@@ -1,4 +1,6 @@
 //! Switches of the kernel that decide whether pods' packets pass the node, and the files that set them.
+//!
+//! Pure.
 
 use super::RECONCILE;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};

@@ -1,4 +1,6 @@
 //! Ports of the node that lead to pods: whether they do, whom they take clients from, and who takes theirs.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! Can this kernel do what pods need? Asked by having it done in a throw-away namespace.
+//!
+//! Pure.
 
 use crate::datapath::survey::trial::Feature;
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};

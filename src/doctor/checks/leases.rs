@@ -1,4 +1,6 @@
 //! Which addresses are promised to whom: leases, the attachments they belong to, and who sits on the lock.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! Network managers of the host that would take pods' interfaces for uplinks.
+//!
+//! Pure.
 
 use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Verdict};
 use crate::doctor::evidence::Evidence;

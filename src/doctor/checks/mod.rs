@@ -1,4 +1,6 @@
 //! All checks, group by group. The one table that `--list`, the documentation and the tests walk.
+//!
+//! Pure.
 
 mod addresses;
 mod bridge;

@@ -1,4 +1,6 @@
 //! How large the packets are that bridges carry, beside uplinks and pods.
+//!
+//! Pure.
 
 use super::bridge::{bridges, object};
 use crate::datapath::survey::Link;

@@ -1,6 +1,8 @@
 //! The plugins that network configurations name.
 //!
 //! Names of ours are links to one file, so whatever is wrong with a file is said of the file and once.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

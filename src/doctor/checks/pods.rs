@@ -1,6 +1,8 @@
 //! Every pod that is attached: its port on the node, and what it has inside.
 //!
 //! In the order in which one thing hangs on the other. A pod whose port is missing is not told that it is down as well.
+//!
+//! Pure.
 
 use super::{PLAN, RECONCILE, RESTART};
 use crate::datapath::survey::{Link, MAIN, Network, Way};

@@ -1,4 +1,6 @@
 //! Policy rules that lead packets of pods, or for them, elsewhere: what the kernel answers when it is asked as packets ask.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

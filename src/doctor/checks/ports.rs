@@ -1,4 +1,6 @@
 //! Who is on a bridge: ports of pods, with what they were promised, and strangers.
+//!
+//! Pure.
 
 use super::PLAN;
 use super::bridge::{bridges, is_link_local, object, ports};

@@ -1,4 +1,6 @@
 //! What was sent from pods and to them, and did not come back. Only with `--probe`.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! The ranges that pods have addresses of: whose they are, and who else has them.
+//!
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -1,4 +1,6 @@
 //! The node's way to its pods, and theirs out of it, as the kernel answers when it is asked as packets ask.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

@@ -1,4 +1,6 @@
 //! Our tables in nf_tables, and what the Go plugins left in theirs.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 

@@ -2,6 +2,8 @@
 //!
 //! One fault has one name. A runtime that does not answer, or that looks elsewhere, is named as that and not once more as one
 //! that has not loaded the network; neither is one whose configurations are themselves at fault.
+//!
+//! Pure.
 
 use std::path::{Path, PathBuf};
 

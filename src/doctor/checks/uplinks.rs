@@ -1,4 +1,6 @@
 //! The ways out of the node, in both families.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

@@ -1,5 +1,7 @@
 //! Where to look for networks and plugins: where somebody said, else where the runtimes of this node look, else where runtimes
 //! look by default. Pure.
+//!
+//! Pure.
 
 use std::path::{Path, PathBuf};
 

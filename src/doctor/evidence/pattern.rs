@@ -1,4 +1,6 @@
 //! Patterns of names as shells and network managers write them (fnmatch(3)): `*`, `?` and `[…]`. Pure.
+//!
+//! Pure.
 
 /// Whether the whole of `name` matches. Takes no longer than the product of both lengths: other programs' configuration has the
 /// pattern.

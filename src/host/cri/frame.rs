@@ -1,4 +1,6 @@
 //! Frames of HTTP/2 (RFC 9113), as far as one gRPC call needs them. Nothing but bytes in and values out.
+//!
+//! Pure.
 
 /// What a client says first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

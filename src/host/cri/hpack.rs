@@ -3,6 +3,8 @@
 //! We ask the peer for a table of size zero, so that every field that is not in the static table comes as a literal; fields
 //! that come as a reference are passed over, gRPC's own (`grpc-status`, `grpc-message`) are never among them. Nothing but
 //! bytes in and values out.
+//!
+//! Pure.
 
 /// Not a header block that may answer us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

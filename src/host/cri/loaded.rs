@@ -1,4 +1,6 @@
 //! Has the runtime loaded our network? Judged by what it says of itself; nothing is asked here.
+//!
+//! Pure.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! The messages of CRI that we send and read, with the field numbers of k8s.io/cri-api (`runtime.v1`; `runtime.v1alpha2` has
 //! the same). Fields that nobody here asks for are passed over.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! What comes back of a gRPC call, frame by frame. Nothing but frames in and an answer out.
+//!
+//! Pure.
 
 use super::frame::{self, Frame};
 use super::{Reason, garbage, hpack};

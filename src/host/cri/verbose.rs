@@ -1,5 +1,7 @@
 //! What containerd adds to its status for people: the networks that it has loaded, and how the last attempt went. The shape
 //! is go-cni's `ConfigResult`, unchanged from containerd 1.3 to 2.x. Nothing but text in and values out.
+//!
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

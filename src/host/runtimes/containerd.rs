@@ -2,6 +2,8 @@
 //! ([`Effective::of`]). The formats are versions 1 to 4; k3s, rke2 and microk8s write the same.
 //!
 //! Reads no file: it says which imports it wants.
+//!
+//! Pure.
 
 use std::path::PathBuf;
 

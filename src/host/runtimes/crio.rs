@@ -1,6 +1,8 @@
 //! What CRI-O's configuration says of CNI: `crio.conf` and the files of `crio.conf.d`, one after the other.
 //!
 //! Reads no file.
+//!
+//! Pure.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,8 @@
 //! A TOML document as far as somebody else's configuration needs it: tables by path, strings, lists of strings, numbers.
 //!
 //! Says in one line where the text is wrong. Knows no key of any program, reads no file.
+//!
+//! Pure.
 
 use std::path::PathBuf;
 

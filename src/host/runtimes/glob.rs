@@ -1,4 +1,6 @@
 //! Names with `*` and `?`, as Go's `filepath.Match` has them, without character classes. Reads nothing.
+//!
+//! Pure.
 
 /// Does the whole name match?
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {

@@ -3,6 +3,8 @@
 //!
 //! The configuration is YAML that mirrors the command line: one option per line at the outer level. Only single words are
 //! read, lists and nested values are passed over. Reads no file.
+//!
+//! Pure.
 
 use std::path::PathBuf;
 

@@ -2,6 +2,8 @@
 //!
 //! Damage is repaired at once. Somebody who destroys it again and again gets a repair every few seconds and no more; a
 //! repair that fails is tried again, each time after twice as long.
+//!
+//! Pure.
 
 use std::time::Duration;
 

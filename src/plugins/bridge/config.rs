@@ -2,6 +2,8 @@
 //!
 //! Owns every key of the plugin, its default and what a wrong value gets. Removal reads the same keys but forgives all of
 //! them: a configuration that became invalid must not keep a pod's remains on the node.
+//!
+//! Pure.
 
 use std::net::Ipv4Addr;
 

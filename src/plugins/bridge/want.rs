@@ -1,5 +1,7 @@
 //! From configuration and addresses to what the attachment promises. Pure: this is where the plugin's keys become the
 //! datapath's want and the result that the runtime gets.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

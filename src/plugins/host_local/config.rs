@@ -1,6 +1,8 @@
 //! What a network configuration asks of us. Pure; the order of the checks and their texts are the Go plugin's.
 //!
 //! Removal asks for much less than adding, so a configuration that became wrong since can still be taken down.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

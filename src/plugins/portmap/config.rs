@@ -2,6 +2,8 @@
 //!
 //! Owns every key of the plugin, its default and what a wrong value gets, in the order and the words of the plugin we
 //! replace. What iptables could and our tables cannot is refused with what to write instead, never ignored.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

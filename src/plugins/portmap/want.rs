@@ -1,4 +1,6 @@
 //! From configuration to what the attachment wants of the node's ports. Pure.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

@@ -1,4 +1,6 @@
 //! From bytes to a record, or why not. Pure.
+//!
+//! Pure.
 
 use std::fmt;
 

@@ -2,6 +2,8 @@
 //!
 //! To be read for one release: with pods that were attached before an upgrade. Nothing writes them any more. Every field may
 //! be missing, because that version grew; what was not written down was not wanted.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

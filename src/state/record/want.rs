@@ -1,4 +1,6 @@
 //! The part of a record that says what was promised: values of [`crate::spec`], as the plan takes them. Pure.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 

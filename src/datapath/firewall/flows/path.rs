@@ -1,4 +1,6 @@
 //! The hooks of each flow in their order, with the packets as they are there. Pure.
+//!
+//! Pure.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

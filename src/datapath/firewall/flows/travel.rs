@@ -1,4 +1,6 @@
 //! What becomes of a flow on its hooks, one base chain after the other, and which pods fare alike. Pure.
+//!
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -1,4 +1,6 @@
 //! Matches and targets of x_tables, which `iptables-nft` hangs into rules of nf_tables. Layouts are those of the headers named.
+//!
+//! Pure.
 
 use crate::datapath::firewall::legacy::{NARROW_MODULES, TARGETS_THAT_GO_ON};
 use crate::datapath::firewall::way::{Condition, Verdict};

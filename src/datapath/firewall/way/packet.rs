@@ -1,4 +1,6 @@
 //! A packet of which a part is known, and which of the packets that it stands for a rule takes. Pure.
+//!
+//! Pure.
 
 use ipnetwork::IpNetwork;
 

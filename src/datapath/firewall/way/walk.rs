@@ -1,4 +1,6 @@
 //! The walk itself: from the base chain along jumps and gotos to where the packets end. Pure.
+//!
+//! Pure.
 
 use super::{Answer, Chains, DEEPEST, Missing, Packet, Rule, Spot, Verdict};
 

@@ -1,4 +1,6 @@
 //! What rules of somebody else say about our business: ports that they send elsewhere, addresses that they name. Pure.
+//!
+//! Pure, over what the kernel says.
 
 use std::net::IpAddr;
 

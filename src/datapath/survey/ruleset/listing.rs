@@ -1,4 +1,6 @@
 //! The whole packet filter as text, for somebody who cannot look at it. Pure.
+//!
+//! Pure.
 
 use std::fmt::Write as _;
 
