@@ -21,6 +21,8 @@ const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
+/// The namespace's own addresses, broadcast and multicast: nobody is asked, and the MAC (zeros, or a group's) is nobody's.
+const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 
 /// Whom the kernel asked for an IP address, and what it was told.
@@ -28,7 +30,7 @@ const NUD_PERMANENT: u16 = 0x80;
 pub struct Neighbour {
     pub index: u32,
     pub ip: IpAddr,
-    /// `None` while nobody has answered.
+    /// `None` while nobody has answered, and where nobody is asked.
     pub mac: Option<Mac>,
     /// Set by hand, and never verified.
     pub permanent: bool,
@@ -55,7 +57,7 @@ fn parse(answer: Answer<'_>) -> Option<Neighbour> {
         }
     }
     // An entry that failed keeps the address that it had.
-    let mac = mac.filter(|_| state & (NUD_INCOMPLETE | NUD_FAILED) == 0);
+    let mac = mac.filter(|_| state & (NUD_INCOMPLETE | NUD_FAILED | NUD_NOARP) == 0);
     Some(Neighbour { index, ip: ip?, mac, permanent: state & NUD_PERMANENT != 0 })
 }
 
@@ -123,7 +125,9 @@ mod tests {
         let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac, permanent: false };
         assert_eq!(entry(0x04), known);
         assert_eq!(entry(NUD_PERMANENT), Neighbour { permanent: true, ..known.clone() });
-        assert_eq!(entry(NUD_FAILED), Neighbour { mac: None, ..known });
+        for state in [NUD_FAILED, NUD_NOARP] {
+            assert_eq!(entry(state), Neighbour { mac: None, ..known.clone() });
+        }
         assert_eq!(parse(Answer { kind: RTM_NEWNEIGH, payload: &[0; 8] }), None);
     }
 }

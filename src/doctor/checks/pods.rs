@@ -5,7 +5,7 @@
 //! Pure.
 
 use super::{PLAN, RECONCILE, RESTART};
-use crate::datapath::survey::{Link, MAIN, Network, Way};
+use crate::datapath::survey::{Link, MAIN, Neighbour, Network, Way};
 use crate::doctor::check::{Check, Finding, Group as G, Need, Severity, Verdict};
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::{Attachment, Sandbox};
@@ -250,7 +250,8 @@ fn neighbour(evidence: &Evidence) -> Verdict {
             return None;
         }
         pod.record.gateways().iter().find_map(|gateway| {
-            let entry = inside.neighbours.iter().find(|neighbour| neighbour.ip == gateway.ip())?;
+            let known = |entry: &&Neighbour| entry.index == link.index && entry.ip == gateway.ip();
+            let entry = inside.neighbours.iter().find(known)?;
             let wrong = entry.mac.filter(|mac| *mac != right)?;
             let whose = owner(wrong).map(|owner| format!(", which is that of {owner}")).unwrap_or_default();
             let gateway = gateway.ip();

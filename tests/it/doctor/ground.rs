@@ -7,12 +7,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::node::Lab;
+use super::node::{Lab, Pod};
 use crate::lab::{self, Netns, Node, Place};
 
 /// A veth answers within microseconds, whoever serves behind it on a machine with no processor to spare does not.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Who has learned a wrong MAC asks again when the kernel takes its entry for old: 45 s, and 8 s of doubt (arp(7)).
+/// How long new questions are asked for MACs.
 const SETTLED: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(250);
 const PORT: u16 = 7001;
@@ -23,6 +23,7 @@ const GATEWAY_V6: &str = "fd07::1";
 /// Servers that stay until the test ends, and the flows that lead to them.
 #[derive(Default)]
 pub(super) struct Ground<'a> {
+    pods: &'a [Pod],
     flows: Vec<(String, Option<&'a Netns>, SocketAddr)>,
 }
 
@@ -39,7 +40,7 @@ impl<'a> Ground<'a> {
         let mut flows = Vec::new();
         let dual = lab.dual;
         if lab.pods.is_empty() {
-            return Self { flows };
+            return Self { flows, ..Self::default() };
         }
         serve(&Node, PORT, dual);
         serve(&lab.world, PORT, dual);
@@ -68,7 +69,7 @@ impl<'a> Ground<'a> {
             }
         }
         flow("outside to host port".to_owned(), Some(&lab.world), lab::NODE, 8080);
-        Self { flows }
+        Self { flows, pods: &lab.pods }
     }
 
     /// TCP and UDP each; host ports are of TCP.
@@ -106,6 +107,18 @@ impl<'a> Ground<'a> {
             }
             assert!(begun.elapsed() < SETTLED, "{when} these flows are dead: {died:#?}");
             thread::sleep(PAUSE);
+            self.ask_again();
+        }
+    }
+
+    /// Who has learned a wrong MAC believes it for as long as somebody answers there.
+    fn ask_again(&self) {
+        // But for what was set by hand.
+        for learned in ["ip -4 neigh flush to 0.0.0.0/0", "ip -6 neigh flush to ::/0"] {
+            Node.run(learned);
+            for pod in self.pods.iter().filter(|pod| Path::new(&pod.netns.path()).exists()) {
+                pod.netns.run(learned);
+            }
         }
     }
 }
