@@ -4,6 +4,7 @@
 //! that never ends, a file larger than the node's memory. This is the one way in: never waits, takes plain files only, and
 //! no more of them than the caller has a use for. A test holds every other way closed. Refuses to know what is in a file.
 
+pub mod changes;
 pub mod lock;
 
 use std::fs::File;

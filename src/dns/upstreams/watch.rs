@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -26,6 +26,7 @@ use tokio::time::sleep;
 pub(crate) use self::routes::routes;
 use super::{Upstream, resolv_conf};
 use crate::file;
+use crate::file::changes::CHANGES;
 
 /// Far more than any resolver configuration has.
 const LONGEST: usize = 64 * 1024;
@@ -102,16 +103,7 @@ impl Watches {
             let places = places::of(paths);
             let mut names: BTreeMap<i32, BTreeSet<OsString>> = BTreeMap::new();
             for (directory, wanted) in &places {
-                let events = WatchFlags::CREATE
-                    | WatchFlags::CLOSE_WRITE
-                    | WatchFlags::MOVED_FROM
-                    | WatchFlags::MOVED_TO
-                    | WatchFlags::DELETE
-                    | WatchFlags::ATTRIB
-                    | WatchFlags::DELETE_SELF
-                    | WatchFlags::MOVE_SELF
-                    | WatchFlags::ONLYDIR;
-                match inotify::add_watch(self.inotify.get_ref(), directory, events) {
+                match inotify::add_watch(self.inotify.get_ref(), directory, CHANGES) {
                     Ok(watch) => names.entry(watch).or_default().extend(wanted.iter().cloned()),
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
                     Err(error) => return Err(error.into()),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags};
 use rustix::io::Errno;
 
 use super::pace::Pace;
 use crate::applet;
 use crate::datapath::alarm::{Alarm, Suspicion};
+use crate::file::changes::CHANGES;
 use crate::host::root::Root;
 use crate::state::record;
 use crate::state::{BootId, Records};
@@ -139,15 +140,6 @@ impl Waiter {
 
     /// A directory that is watched already is the same watch; one that took its place is a new one. Is any new?
     pub(super) fn add(&mut self, directories: &[PathBuf]) -> bool {
-        let events = WatchFlags::CREATE
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
         if self.inotify.is_none() {
             match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
                 Ok(inotify) => self.inotify = Some(inotify),
@@ -157,7 +149,7 @@ impl Waiter {
         let Some(inotify) = &self.inotify else { return false };
         let mut new = false;
         for directory in directories {
-            match inotify::add_watch(inotify, directory, events) {
+            match inotify::add_watch(inotify, directory, CHANGES) {
                 Ok(watch) => new |= self.watches.insert(watch),
                 // The minute finds it; the limit of watches is low on some nodes (fs.inotify.max_user_watches).
                 Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
