@@ -21,6 +21,7 @@ const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
+const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 
 /// Whom the kernel asked for an IP address, and what it was told.
@@ -32,6 +33,8 @@ pub struct Neighbour {
     pub mac: Option<Mac>,
     /// Set by hand, and never verified.
     pub permanent: bool,
+    /// Somebody has answered, or it was set by hand. Not what a link without neighbours makes up.
+    pub exists: bool,
 }
 
 /// `ip neigh show`, of both families.
@@ -56,7 +59,8 @@ fn parse(answer: Answer<'_>) -> Option<Neighbour> {
     }
     // An entry that failed keeps the address that it had.
     let mac = mac.filter(|_| state & (NUD_INCOMPLETE | NUD_FAILED) == 0);
-    Some(Neighbour { index, ip: ip?, mac, permanent: state & NUD_PERMANENT != 0 })
+    let exists = state != 0 && state & (NUD_INCOMPLETE | NUD_FAILED | NUD_NOARP) == 0;
+    Some(Neighbour { index, ip: ip?, mac, permanent: state & NUD_PERMANENT != 0, exists })
 }
 
 /// `ip neigh replace <ip> lladdr <mac> dev <link> nud reachable`: the entry ages and is verified like a learned one.
@@ -120,10 +124,11 @@ mod tests {
             parse(Answer { kind: RTM_NEWNEIGH, payload: &bytes }).unwrap()
         };
         let mac = Some(Mac([2, 0, 0, 0, 0, 9]));
-        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac, permanent: false };
+        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac, permanent: false, exists: true };
         assert_eq!(entry(0x04), known);
         assert_eq!(entry(NUD_PERMANENT), Neighbour { permanent: true, ..known.clone() });
-        assert_eq!(entry(NUD_FAILED), Neighbour { mac: None, ..known });
+        assert_eq!(entry(NUD_FAILED), Neighbour { mac: None, exists: false, ..known.clone() });
+        assert_eq!(entry(NUD_NOARP), Neighbour { exists: false, ..known });
         assert_eq!(parse(Answer { kind: RTM_NEWNEIGH, payload: &[0; 8] }), None);
     }
 }

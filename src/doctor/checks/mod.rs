@@ -12,6 +12,7 @@ mod kernel;
 mod leases;
 mod managers;
 mod mtu;
+mod names;
 mod plugins;
 mod pods;
 mod policy;
@@ -48,6 +49,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         disks::CHECKS,
         managers::CHECKS,
         bridge::CHECKS,
+        names::CHECKS,
         mtu::CHECKS,
         ports::CHECKS,
         ranges::CHECKS,
