@@ -40,7 +40,8 @@ fn comes_before_the_pods(stranger: Stranger) {
     sandboxed(move || {
         let world = lab::world();
         stranger.comes(&world);
-        let attached = network().add(&Netns::new("one"));
+        let one = Netns::new("one");
+        let attached = network().add(&one);
         assert_let_alone(stranger, "after an ADD");
         let log = fs::read_to_string("/run/smarter-cni/log").expect("a log");
         assert!(log.contains(stranger.words()), "{log}");
@@ -54,7 +55,8 @@ fn comes_before_the_pods(stranger: Stranger) {
 fn comes_when_the_address_is_lost(stranger: Stranger, mend: fn()) {
     sandboxed(move || {
         let world = lab::world();
-        let attached = network().add(&Netns::new("one"));
+        let one = Netns::new("one");
+        let attached = network().add(&one);
         assert!(bridge().contains(DNS) && rules().contains(DNS));
         Node.run("ip addr del 169.254.0.2/32 dev br0");
         stranger.comes(&world);
@@ -106,7 +108,8 @@ fn whoever_goes_leaves_it_to_the_pods() {
     sandboxed(|| {
         let world = lab::world();
         Stranger::Route.comes(&world);
-        network().add(&Netns::new("one"));
+        let one = Netns::new("one");
+        network().add(&one);
         assert_let_alone(Stranger::Route, "after an ADD");
         Node.run("ip route del 169.254.0.2/32 dev up0");
         reconcile();
@@ -119,7 +122,8 @@ fn whoever_goes_leaves_it_to_the_pods() {
 fn an_address_that_is_there_stays() {
     sandboxed(|| {
         let world = lab::world();
-        let attached = network().add(&Netns::new("one"));
+        let one = Netns::new("one");
+        let attached = network().add(&one);
         let before = rules();
         Stranger::Route.comes(&world);
         network().add(&Netns::new("two")).check();
