@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bridge;
+mod clients;
 mod configuration;
 mod disks;
 mod firewall;
@@ -50,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         managers::CHECKS,
         bridge::CHECKS,
         names::CHECKS,
+        clients::CHECKS,
         mtu::CHECKS,
         ports::CHECKS,
         ranges::CHECKS,

@@ -1,7 +1,18 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::faults;
-use crate::doctor::node::{Kind, Lab, sh};
+use super::{Fault, faults, usual};
+use crate::doctor::diagnose;
+use crate::doctor::node::{Kind, Lab, sh, write};
+use crate::lab::{self, Node, Place as _};
+use crate::sandbox::{sandboxed, sandboxed_daemons};
 use crate::stranger::Stranger;
 
 fn with_name_server() -> Kind {
@@ -37,4 +48,123 @@ faults! {
     somebody_uses_the_address_before_the_first_pod [kind: with_name_server(), pods: 0]: [
         ("dns-taken", "address 169.254.0.2"),
     ] => 1, |lab: &Lab| Stranger::Neighbour.comes(&lab.world);
+}
+
+/// Kept as long as the test.
+fn keep<T: Send + 'static>(it: T) {
+    thread::spawn(move || {
+        let _it = it;
+        loop {
+            thread::park();
+        }
+    });
+}
+
+/// As programs do that listen everywhere.
+fn hold_port_53() {
+    keep((UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("0.0.0.0:53").unwrap()));
+}
+
+/// A process of that name and with these arguments; it ends with the test.
+fn kubelet(name: &str, arguments: &[&str]) {
+    let mut command = Command::new("sh");
+    command.arg0(name).args(["-c", "read x"]).args(arguments).stdin(Stdio::piped());
+    keep(command.spawn().unwrap());
+}
+
+fn upstreams() -> String {
+    let status = Node.run(&format!("{} status --json", lab::binary().display()));
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status["dns"]["forwarding"]["upstreams"].to_string()
+}
+
+fn nobody_to_ask(resolv_conf: &str) {
+    write("/etc/resolv.conf", resolv_conf);
+    lab::eventually("the name server has read it", Duration::from_secs(10), || upstreams() == "[]");
+}
+
+/// What is printed starts one, which stays.
+#[test]
+fn nobody_serves_names() {
+    sandboxed_daemons(|| {
+        let fault = Fault {
+            kind: with_name_server(),
+            inject: &Lab::end_names,
+            expect: &[("dns-silent", "address 169.254.0.2")],
+            status: 1,
+            ..usual()
+        };
+        fault.prove();
+        assert_eq!(diagnose("--strict").problems(), BTreeSet::new(), "it serves now");
+    });
+}
+
+faults! {
+    the_name_server_serves_elsewhere [kind: with_name_server()]: [("dns-silent", "address 169.254.0.2")] => 1, |lab: &Lab| {
+        lab.end_names();
+        lab.serve_names(&[("DNS_ADDRESS", "169.254.0.3")]);
+    };
+    somebody_has_port_53_and_the_name_server_another [kind: with_name_server()]: [("dns-port", "port 53")] => 1, |lab: &Lab| {
+        lab.end_names();
+        hold_port_53();
+        lab.serve_names(&[]);
+    };
+    somebody_has_port_53_and_no_name_server_runs [kind: with_name_server(), by_hand: false]: [
+        ("dns-port", "port 53"), ("dns-silent", "address 169.254.0.2"),
+    ] => 1, |lab: &Lab| {
+        lab.end_names();
+        hold_port_53();
+    };
+    no_file_names_an_upstream_server [kind: with_name_server()]: [("dns-upstream", "name server")] => 0, |_| {
+        nobody_to_ask("# none\n");
+    };
+    the_upstream_server_is_the_name_server_itself [kind: with_name_server()]: [("dns-upstream", "name server")] => 0, |_| {
+        nobody_to_ask("nameserver 169.254.0.2\n");
+    };
+    a_kubelet_sends_pods_elsewhere [kind: with_name_server()]: [("dns-kubelet", "kubelet")] => 0, |_| {
+        kubelet("/usr/bin/kubelet", &["--cluster-dns=10.96.0.10"]);
+    };
+    a_kubelet_sends_pods_to_several [kind: with_name_server()]: [("dns-kubelet", "kubelet")] => 0, |_| {
+        kubelet("kubelet", &["--cluster-dns", "169.254.0.2,192.0.2.2"]);
+    };
+    a_kubelets_file_says_nothing [kind: with_name_server()]: [("dns-kubelet", "kubelet")] => 0, |_| {
+        write("/etc/kubelet.yaml", "kind: KubeletConfiguration\n");
+        kubelet("/usr/bin/kubelet", &["--config=/etc/kubelet.yaml"]);
+    };
+    k3s_sends_pods_to_its_own [kind: with_name_server()]: [("dns-kubelet", "kubelet of k3s")] => 0, |_| {
+        kubelet("/usr/local/bin/k3s", &["agent"]);
+    };
+    an_edgecore_sends_pods_elsewhere [kind: with_name_server()]: [("dns-kubelet", "kubelet of KubeEdge")] => 0, |_| {
+        write("/etc/kubeedge/config/edgecore.yaml", "modules:\n  edged:\n    clusterDNS:\n    - 169.254.96.16\n");
+        kubelet("edgecore", &[]);
+    };
+}
+
+/// As CRI-O keeps it, which is where a test may write.
+fn resolver(container: &str, server: &str) {
+    let place = format!("/run/containers/storage/overlay-containers/{container}/userdata/resolv.conf");
+    write(&place, &format!("search default.svc.cluster.local\nnameserver {server}\n"));
+}
+
+#[test]
+fn pods_that_ask_somebody_else_are_a_note() {
+    sandboxed(|| {
+        let lab = Lab::new(&with_name_server(), 3);
+        kubelet("/usr/bin/kubelet", &["--cluster-dns=169.254.0.2"]);
+        resolver("web-0", "169.254.0.2");
+        resolver("web-1", "10.7.0.1");
+        resolver("web-2", "169.254.0.2");
+        let healthy = diagnose("--strict");
+        assert_eq!((healthy.status, healthy.rows("note").count()), (0, 0), "{}", healthy.words());
+        resolver("web-1", "10.43.0.10");
+        let found = diagnose("--strict");
+        assert_eq!((found.status, found.problems()), (0, BTreeSet::new()), "{}", found.words());
+        let notes: Vec<_> = found.rows("note").collect();
+        let [row] = notes.as_slice() else { panic!("{notes:?}") };
+        assert_eq!(row["id"], "dns-pods");
+        assert_eq!(row["found"], "these ask somebody else: default/web-1 (10.43.0.10)");
+        fs::remove_dir_all("/run/containers").unwrap();
+        assert_eq!(diagnose("--strict").rows("note").count(), 0);
+        drop(lab);
+    });
 }
