@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::root::Root;
+use crate::file;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -56,7 +57,7 @@ pub fn running(root: &Root) -> Vec<Kubelet> {
         if !is_process {
             continue;
         }
-        let Ok(line) = fs::read(process.path().join("cmdline")) else { continue };
+        let Ok(line) = file::bytes(&process.path().join("cmdline"), file::MOST) else { continue };
         let line = String::from_utf8_lossy(&line);
         let words: Vec<&str> = line.split(['\0', ' ']).filter(|word| !word.is_empty()).collect();
         let Some(kind) = kind(&words).filter(|_| namespace(&process.path()) == Some(here)) else { continue };

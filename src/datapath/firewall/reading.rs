@@ -2,7 +2,10 @@
 //!
 //! Whatever is not understood makes a rule that cannot be decided, never one that is taken for something else.
 
+mod ports;
 mod xt;
+
+pub(super) use ports::read_with_ports;
 
 use std::net::IpAddr;
 

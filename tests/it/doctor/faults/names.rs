@@ -140,6 +140,36 @@ faults! {
     };
 }
 
+fn nft(rules: &str) {
+    write("/run/rules.nft", rules);
+    sh("nft -f /run/rules.nft");
+}
+
+faults! {
+    input_drops_what_pods_ask [kind: with_name_server()]: [("input-drop", "chain inet filter input")] => 0, |_| {
+        nft("table inet filter { chain input { type filter hook input priority 0;
+            iifname smartnet0 meta l4proto { tcp, udp } th dport 53 drop; }; }");
+    };
+    input_drops_it_in_iptables [kind: with_name_server()]: [("input-drop", "chain ip filter INPUT")] => 0, |_| {
+        sh("iptables-nft -A INPUT -i smartnet0 -p udp --dport 53 -j DROP");
+    };
+    input_accepts_all_but_what_pods_ask [kind: with_name_server()]: [("input-drop", "chain inet filter input")] => 0, |_| {
+        nft("table inet filter { chain input { type filter hook input priority 0; policy drop; iif lo accept;
+            ct state established,related accept; iifname smartnet0 icmp type echo-request accept;
+            iifname smartnet0 tcp dport { 53, 6443 } accept; }; }");
+    };
+    input_of_iptables_accepts_all_but_what_pods_ask [kind: with_name_server()]: [("input-drop", "chain ip filter INPUT")] => 0, |_| {
+        sh("iptables-nft -A INPUT -i lo -j ACCEPT
+            iptables-nft -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+            iptables-nft -A INPUT -i smartnet0 -p tcp --dport 6443 -j ACCEPT
+            iptables-nft -P INPUT DROP");
+    };
+    output_lets_only_connections_out [kind: with_name_server()]: [("packet-drop", "chain inet filter output")] => 1, |_| {
+        nft("table inet filter { chain output { type filter hook output priority 0; policy drop; oif lo accept;
+            ct state new,established,related accept; }; }");
+    };
+}
+
 /// As CRI-O keeps it, which is where a test may write.
 fn resolver(container: &str, server: &str) {
     let place = format!("/run/containers/storage/overlay-containers/{container}/userdata/resolv.conf");
