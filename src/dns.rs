@@ -31,10 +31,17 @@ mod sockets;
 mod upstreams;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::Path;
 
 use crate::Outcome;
 use settings::Settings;
+
+pub(crate) use handover::SOCKET;
+pub(crate) use sockets::PORT;
+pub(crate) use upstreams::FILES as UPSTREAM_FILES;
 
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -70,7 +77,29 @@ pub(crate) fn command() -> clap::Command {
 
 /// The counters of the server that runs on this node, as JSON; `None` when none answers at once.
 pub(crate) fn counters() -> Option<serde_json::Value> {
-    query::counters(std::path::Path::new(handover::SOCKET)).ok()
+    report(Path::new(SOCKET))
+}
+
+/// What the one that listens at that socket says of itself.
+pub(crate) fn report(socket: &Path) -> Option<serde_json::Value> {
+    query::counters(socket).ok()
+}
+
+/// Who has our port of an address, in words.
+pub(crate) fn holders(address: IpAddr) -> BTreeSet<String> {
+    let of = |kind| owner::all(address, PORT, kind);
+    [sockets::Kind::Udp, sockets::Kind::Tcp].into_iter().flat_map(of).collect()
+}
+
+/// The servers that a file in the form of resolv.conf names.
+pub(crate) fn servers_in(file: &Path) -> Vec<IpAddr> {
+    upstreams::watch::read(file).into_iter().map(|server| server.address).collect()
+}
+
+/// The name servers that a pod's resolv.conf names; `None` where the runtime's file is not found.
+pub(crate) fn resolvers_of(root: &Path, container: &str) -> Option<Vec<IpAddr>> {
+    let text = data::Places::below(root).resolv_conf(container)?;
+    Some(upstreams::resolv_conf(&text).into_iter().map(|server| server.address).collect())
 }
 
 /// The command. `environment` is read once, at the edge.

@@ -133,6 +133,7 @@ fn is_firewall(step: &Step) -> bool {
             | Step::AcceptLegacy { .. }
             | Step::NameServerRules { .. }
             | Step::GuardNameServer { .. }
+            | Step::ReleaseNameServer { .. }
     )
 }
 
@@ -145,7 +146,8 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::ClampMss { .. }
         | Step::AcceptForward { .. }
         | Step::NameServerRules { .. }
-        | Step::GuardNameServer { .. } => outcome.or_else(ignore),
+        | Step::GuardNameServer { .. }
+        | Step::ReleaseNameServer { .. } => outcome.or_else(ignore),
         Step::AcceptLegacy { .. } => outcome.or_else(|error| {
             if error.is_busy() {
                 return Err(error);
@@ -170,8 +172,11 @@ fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
             accepts::accept_forward(session.netfilter()?, chain, traffic)
         }
         Step::AcceptLegacy { family, traffic, .. } => accepts::accept_legacy(*family, traffic),
-        Step::NameServerRules { link, addresses } => names::add_rules(session.netfilter()?, link, addresses),
+        Step::NameServerRules { link, own, gateways } => {
+            names::add_rules(session.netfilter()?, link, *own, gateways)
+        }
         Step::GuardNameServer { link, address } => names::add_guard(session.netfilter()?, link, *address),
+        Step::ReleaseNameServer { link, address } => names::release(session.netfilter()?, link, *address),
         other => unreachable!("{other} is no step of the firewall"),
     }
 }

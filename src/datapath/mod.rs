@@ -1,7 +1,7 @@
 //! Want, have, plan: what an attachment promises ([`spec`]), what the kernel carries ([`observe`]), the difference
 //! between the two as a list of steps ([`plan`], [`step`]) and the way these steps reach the kernel ([`apply`]).
 //!
-//! `spec`, `mark`, `ground`, `plan`, `removal`, `surplus` and `step` are pure; only `session`, `observe`, `apply` and what they call talk to the
+//! `spec`, `mark`, `ground`, `claim`, `plan`, `removal`, `surplus` and `step` are pure; only `session`, `observe`, `apply` and what they call talk to the
 //! kernel; [`alarm`] listens to it. [`hostports`] and [`firewall`] are made the same way for ports of the node and for other people's filters.
 //!
 //! Pure.
@@ -9,6 +9,7 @@
 pub mod alarm;
 pub mod apply;
 pub mod census;
+pub mod claim;
 pub mod firewall;
 pub mod ground;
 pub mod hostports;

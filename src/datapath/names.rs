@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::claim;
 use super::mark::OWNER;
 use super::plan::NamesHave;
 use super::rules::lock;
@@ -111,7 +112,9 @@ fn transaction(
     let mut commands = vec![Command::AddTable { table: table.clone(), comment: None }];
     for (set, elements) in sets {
         commands.push(Command::AddSet { table: table.clone(), set: set.clone() });
-        commands.push(Command::AddElements { table: table.clone(), set, elements });
+        if !elements.is_empty() {
+            commands.push(Command::AddElements { table: table.clone(), set, elements });
+        }
     }
     for (chain, rules) in broken {
         let name = chain.name.clone();
@@ -123,12 +126,20 @@ fn transaction(
     Transaction { commands }
 }
 
-fn rules_transaction(link: &IfName, at: &[Ipv4Addr], broken: Vec<(Chain, Vec<Rule>)>) -> Transaction {
-    let mut sets = vec![(services(), service_elements(at))];
-    if let Some(own) = at.first() {
-        sets.push((addresses(), address_elements(*own)));
-        sets.push((links(), link_elements(*own, &with_loopback(link))));
-    }
+/// All sets, because the rules look into all of them.
+fn rules_transaction(
+    link: &IfName,
+    own: Option<Ipv4Addr>,
+    gateways: &[Ipv4Addr],
+    broken: Vec<(Chain, Vec<Rule>)>,
+) -> Transaction {
+    let at: Vec<_> = own.iter().chain(gateways).copied().collect();
+    let of_links = own.map(|own| link_elements(own, &with_loopback(link)));
+    let sets = vec![
+        (services(), service_elements(&at)),
+        (addresses(), own.map(address_elements).unwrap_or_default()),
+        (links(), of_links.unwrap_or_default()),
+    ];
     transaction(&ip(), sets, broken)
 }
 
@@ -154,35 +165,93 @@ fn has_elements(socket: &mut Socket, table: &Table, set: &Set, wanted: &[Element
 }
 
 /// What stands of the rules that `want` needs. A kernel without a family has nothing to guard there.
+///
+/// Whether somebody else uses the address is asked only where the link has it not: what a pod finds is not taken away from it,
+/// and the usual ADD need not look around.
 pub(super) fn observe(
     session: &mut Session,
     listing: &mut Listing,
     want: &Attachment,
     dns: Ipv4Addr,
+    is_there: bool,
 ) -> kernel::Result<NamesHave> {
     let Some(gateway) = &want.gateway else { return Ok(NamesHave::default()) };
     let link = gateway.link(&want.bridge);
+    let taken = if is_there { None } else { claim::taken(dns, link.as_str(), &claim::around(session, dns)?) };
+    // The address that nobody else has, where there is one.
+    let own = Some(dns).filter(|_| taken.is_none());
     let gateways = gateway.addresses.iter().filter_map(|address| match address.ip() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     });
-    let at: Vec<_> = std::iter::once(dns).chain(gateways).collect();
+    let at: Vec<_> = own.into_iter().chain(gateways).collect();
     let socket = session.netfilter()?;
     let (ip, arp) = (ip(), arp());
-    let mut rules = has_elements(socket, &ip, &services(), &service_elements(&at))?
-        && has_elements(socket, &ip, &addresses(), &address_elements(dns))?
-        && has_elements(socket, &ip, &links(), &link_elements(dns, &with_loopback(link)))?;
-    for chain in chains() {
+    let mut rules = has_elements(socket, &ip, &services(), &service_elements(&at))?;
+    if own.is_some() {
+        rules = rules
+            && has_elements(socket, &ip, &addresses(), &address_elements(dns))?
+            && has_elements(socket, &ip, &links(), &link_elements(dns, &with_loopback(link)))?;
+    }
+    // Without an address there is nothing that rules would be for.
+    for chain in chains().into_iter().filter(|_| !at.is_empty()) {
         rules = rules && stands(socket, listing, &ip, &chain)?;
+    }
+    if taken.is_some() {
+        let kept_from_others = !released(socket, link, dns)?.is_empty();
+        return Ok(NamesHave { rules, guard: false, taken, kept_from_others });
     }
     let guard = has_elements(socket, &arp, &addresses(), &address_elements(dns))?
         && has_elements(socket, &arp, &links(), &link_elements(dns, std::slice::from_ref(link)))?
         && stands(socket, listing, &arp, &guard_chain())?;
-    Ok(NamesHave { rules, guard })
+    Ok(NamesHave { rules, guard, ..NamesHave::default() })
+}
+
+/// What has to go so that whoever else uses the address is let alone: the link's elements, and with those of the last link
+/// the address.
+fn released(socket: &mut Socket, link: &IfName, address: Ipv4Addr) -> kernel::Result<Vec<Command>> {
+    let is_about = |element: &Element| element.key.first() == Some(&Datum::Address(IpAddr::V4(address)));
+    let mut commands = Vec::new();
+    for table in [ip(), arp()] {
+        let mut of_links = nft::elements(socket, &table, &links())?;
+        of_links.retain(is_about);
+        let own = link_elements(address, &with_loopback(link));
+        let is_own = |element: &Element| own.iter().any(|own| own.key == element.key);
+        let mut leaving = Vec::new();
+        // Another network of ours has it, and had it first: its packets come in by its own link alone.
+        if of_links.iter().all(is_own) {
+            leaving.push((links(), of_links));
+            let sets = if table.family == TableFamily::Ip {
+                vec![addresses(), services()]
+            } else {
+                vec![addresses()]
+            };
+            for set in sets {
+                let mut elements = nft::elements(socket, &table, &set)?;
+                elements.retain(is_about);
+                leaving.push((set, elements));
+            }
+        }
+        let delete = |(set, elements)| Command::DeleteElements { table: table.clone(), set, elements };
+        commands.extend(leaving.into_iter().filter(|(_, elements)| !elements.is_empty()).map(delete));
+    }
+    Ok(commands)
+}
+
+/// Nothing is dropped any more that is for whoever else uses the address.
+pub(super) fn release(socket: &mut Socket, link: &IfName, address: Ipv4Addr) -> kernel::Result<()> {
+    let _lock = lock()?;
+    let commands = released(socket, link, address)?;
+    nft::commit(socket, &Transaction { commands })
 }
 
 /// Under the node's lock, after another look: a rule that is added twice is there twice.
-pub(super) fn add_rules(socket: &mut Socket, link: &IfName, at: &[Ipv4Addr]) -> kernel::Result<()> {
+pub(super) fn add_rules(
+    socket: &mut Socket,
+    link: &IfName,
+    own: Option<Ipv4Addr>,
+    gateways: &[Ipv4Addr],
+) -> kernel::Result<()> {
     let _lock = lock()?;
     let mut broken = Vec::new();
     for chain in chains() {
@@ -190,7 +259,7 @@ pub(super) fn add_rules(socket: &mut Socket, link: &IfName, at: &[Ipv4Addr]) -> 
             broken.push(chain);
         }
     }
-    nft::commit(socket, &rules_transaction(link, at, broken))
+    nft::commit(socket, &rules_transaction(link, own, gateways, broken))
 }
 
 /// The same for neighbours.
@@ -210,8 +279,9 @@ mod tests {
 
     #[test]
     fn questions_are_not_tracked_and_nobody_else_reaches_the_address() {
-        let at = [OWN, Ipv4Addr::new(10, 38, 0, 1)];
-        let text = rules_transaction(&"smartnet0".parse().unwrap(), &at, chains().into()).to_string();
+        let gateways = [Ipv4Addr::new(10, 38, 0, 1)];
+        let link = "smartnet0".parse().unwrap();
+        let text = rules_transaction(&link, Some(OWN), &gateways, chains().into()).to_string();
         assert_eq!(
             text,
             "add table ip smarter-cni\n\
@@ -232,6 +302,16 @@ mod tests {
              add rule ip smarter-cni dns_output ip daddr . meta l4proto . th dport @dns_services notrack\n\
              add rule ip smarter-cni dns_output ip saddr . meta l4proto . th sport @dns_services notrack\n"
         );
+    }
+
+    #[test]
+    fn nothing_is_kept_from_whoever_else_uses_the_address() {
+        let link = "smartnet0".parse().unwrap();
+        let text =
+            rules_transaction(&link, None, &[Ipv4Addr::new(10, 38, 0, 1)], chains().into()).to_string();
+        assert!(text.contains("dns_services { 10.38.0.1 . udp . 53, 10.38.0.1 . tcp . 53 }\n"), "{text}");
+        assert!(text.contains("add set ip smarter-cni dns_links"), "the rules look into it: {text}");
+        assert!(!text.contains("169.254"), "{text}");
     }
 
     #[test]

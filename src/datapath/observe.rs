@@ -2,6 +2,8 @@
 
 pub mod repair;
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::firewall::FirewallHave;
@@ -60,7 +62,7 @@ pub fn observe(
     let forwarding = observe_forwarding(&mut session.node, &want.forwarding)?;
     let listing = &mut Listing::default();
     let firewall = observe_firewall(session, listing, want, &forwarding, complete)?;
-    let have = Have {
+    let mut have = Have {
         port: port
             .map(|link| observe_port(&mut session.node, want, &link, bridge.as_ref(), connected))
             .transpose()?,
@@ -85,13 +87,14 @@ pub fn observe(
         spoof_rule: want.spoof_check && rules::has_spoof_rule(session.netfilter()?)?,
         spoof_check: want.spoof_check && observe_spoof_check(session, &want.port.name, pod_mac)?,
         firewall,
-        names: match &want.gateway {
-            Some(Gateway { dns: Some(dns), .. }) => names::observe(session, listing, want, *dns)?,
-            _ => NamesHave::default(),
-        },
+        names: NamesHave::default(),
         unclean: false,
         complete,
     };
+    if let Some(dns) = want.gateway.as_ref().and_then(|gateway| gateway.dns) {
+        let is_there = have.gateway_addresses(want).contains(&IpNetwork::from(IpAddr::V4(dns)));
+        have.names = names::observe(session, listing, want, dns, is_there)?;
+    }
     Ok(Ok(have))
 }
 

@@ -11,6 +11,7 @@ mod gateway;
 use ipnetwork::IpNetwork;
 
 use self::gateway::{leaving_addresses, plan_gateway};
+use super::claim::Taken;
 use super::firewall::{self, FirewallHave};
 use super::mark::{BridgeMark, VethMark};
 use super::step::Step;
@@ -47,13 +48,30 @@ pub struct Have {
     pub complete: bool,
 }
 
+impl Have {
+    /// Of the node's end of the network.
+    pub(super) fn gateway_addresses(&self, want: &Attachment) -> &[IpNetwork] {
+        let is_in_vlan = want.gateway.as_ref().is_some_and(|gateway| gateway.vlan.is_some());
+        let addresses = if is_in_vlan {
+            self.vlan_gateway.as_ref().map(|link| link.addresses.as_slice())
+        } else {
+            self.bridge.as_ref().map(|bridge| bridge.addresses.as_slice())
+        };
+        addresses.unwrap_or_default()
+    }
+}
+
 /// What stands of the rules for the node's name server; looked at only where one is wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamesHave {
     /// Its packets are not tracked, and nobody else's reach its address.
     pub rules: bool,
     /// Its address is not told to neighbours elsewhere.
     pub guard: bool,
+    /// Somebody else uses its address, which is not there: it is not brought. Asked for only then.
+    pub taken: Option<Taken>,
+    /// Packets of whoever that is are dropped all the same. Looked at only where there is somebody.
+    pub kept_from_others: bool,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bridge")]

@@ -1,6 +1,9 @@
 //! The plan as text, for every situation in which an ADD, a CHECK or a repair can find a node.
 
+use std::net::Ipv4Addr;
+
 use super::*;
+use crate::datapath::claim;
 use crate::net::AttachmentId;
 use crate::spec::{Firewall, Gateway, Pod, Port, VlanGateway};
 
@@ -432,6 +435,33 @@ node: bridge link set dev vethf3a1 hairpin on
 node: bridge vlan del vid 1 dev vethf3a1
 node: bridge vlan add vid 100 dev vethf3a1 pvid untagged",
     );
+}
+
+#[test]
+fn a_name_servers_address_that_somebody_uses_is_not_brought() {
+    let mut want = attachment();
+    let dns = Ipv4Addr::new(169, 254, 0, 2);
+    want.gateway.as_mut().unwrap().dns = Some(dns);
+    let mut have = attached();
+    let names = |have: &Have| {
+        let steps = plan(&want, have);
+        let words: Vec<_> =
+            steps.iter().map(ToString::to_string).filter(|words| words.contains("dns_")).collect();
+        (words, steps.iter().any(|step| matches!(step, Step::NameServerAddress { .. })))
+    };
+    assert!(names(&have).1, "it is free");
+    let how = claim::How::Connection { port: 3260 };
+    let disk = claim::Use { network: dns.into(), interface: String::new(), how, ours: false };
+    have.names.taken = claim::taken(dns, "smartnet0", &[disk]);
+    let (rules, comes) = names(&have);
+    assert!(!comes);
+    let [rules] = rules.as_slice() else { panic!("{rules:?}") };
+    assert!(rules.contains("172.38.0.1 . udp . 53") && !rules.contains("169.254"), "{rules}");
+    have.names.rules = true;
+    assert_eq!(names(&have), (vec![], false));
+    have.names.kept_from_others = true;
+    let (released, comes) = names(&have);
+    assert!(!comes && released[0].starts_with("node: nft delete element"), "{released:?}");
 }
 
 #[test]

@@ -79,11 +79,17 @@ pub enum Step {
     /// Questions to it are neither tracked nor translated, and come only from that link and from the node.
     NameServerRules {
         link: IfName,
-        /// The address of its own first, then the gateways.
-        addresses: Vec<Ipv4Addr>,
+        /// The address that every node has, unless somebody else uses it here.
+        own: Option<Ipv4Addr>,
+        gateways: Vec<Ipv4Addr>,
     },
     /// Neighbours elsewhere learn nothing of the address.
     GuardNameServer {
+        link: IfName,
+        address: Ipv4Addr,
+    },
+    /// Somebody else uses the address: what is for them is dropped no more.
+    ReleaseNameServer {
         link: IfName,
         address: Ipv4Addr,
     },
@@ -288,6 +294,7 @@ impl Step {
             Self::Forward(_)
                 | Self::NameServerRules { .. }
                 | Self::GuardNameServer { .. }
+                | Self::ReleaseNameServer { .. }
                 | Self::SpoofRule
                 | Self::GuardForward { .. }
                 | Self::KeepAdvertisements { .. }
@@ -310,6 +317,7 @@ impl Step {
             | Self::NameServerAddress { .. }
             | Self::NameServerRules { .. }
             | Self::GuardNameServer { .. }
+            | Self::ReleaseNameServer { .. }
             | Self::Forward(_)
             | Self::SpoofRule
             | Self::Masquerade { .. }

@@ -10,6 +10,15 @@ use crate::text::printable;
 
 /// `dnsmasq (process 612) on 0.0.0.0:53`; what is not known of it is left out.
 pub(super) fn of_port(address: IpAddr, port: u16, kind: Kind) -> String {
+    let words = all(address, port, kind);
+    if words.is_empty() {
+        return "a program that this one cannot see".to_owned();
+    }
+    words.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// All that listen there, but for this process.
+pub(super) fn all(address: IpAddr, port: u16, kind: Kind) -> BTreeSet<String> {
     let protocol = if kind == Kind::Udp { Protocol::Udp } else { Protocol::Tcp };
     let wanted = Mapping { protocol, host_ip: Some(address), host_port: port, pod: address, pod_port: port };
     let found = listeners::read_only(&[wanted]);
@@ -28,9 +37,5 @@ pub(super) fn of_port(address: IpAddr, port: u16, kind: Kind) -> String {
             kind.name()
         ))
     };
-    let words: BTreeSet<String> = found.iter().filter_map(in_words).collect();
-    if words.is_empty() {
-        return "a program that this one cannot see".to_owned();
-    }
-    words.into_iter().collect::<Vec<_>>().join(", ")
+    found.iter().filter_map(in_words).collect()
 }

@@ -129,10 +129,12 @@ pub enum Need {
     Plan,
     /// Rules and routes on the way of pods' packets.
     Flows,
+    /// The node's name server, and who was told to ask it.
+    Names,
 }
 
 impl Need {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Scratch,
         Self::Network,
         Self::Filter,
@@ -144,6 +146,7 @@ impl Need {
         Self::Runtime,
         Self::Plan,
         Self::Flows,
+        Self::Names,
     ];
 }
 

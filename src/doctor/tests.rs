@@ -9,6 +9,7 @@ use super::evidence::configuration::Configuration;
 use super::evidence::files::Files;
 use super::evidence::flows::Flows;
 use super::evidence::leases::Leases;
+use super::evidence::names::Names;
 use super::evidence::node::Node;
 use super::evidence::packets::Packets;
 use super::evidence::runtime::Runtimes;
@@ -58,6 +59,7 @@ fn no_check_looks_at_what_it_does_not_name() {
             runtime: needs(Need::Runtime).then(|| Ok(Runtimes::default())),
             packets: needs(Need::Packets).then(|| Ok(Packets::default())),
             plan: needs(Need::Plan).then(|| Ok(reconcile::Report::default())),
+            names: needs(Need::Names).then(|| Ok(Names::default())),
             flows: needs(Need::Flows).then(|| Ok(Flows::default())),
             configuration: needs(Need::Configuration).then(|| Ok(Configuration::default())),
             ..Evidence::default()

@@ -8,6 +8,7 @@ pub mod asked;
 pub mod cri;
 pub mod elf;
 pub mod enter;
+pub mod kubelets;
 pub mod place;
 pub mod root;
 pub mod runtimes;

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 
 use super::installation::Installation;
 use crate::conflist::{self, Ranges};
+use crate::datapath::claim::Use;
 use crate::datapath::ground::Ground;
 
 /// The file; everything else is a link to it.
@@ -26,6 +27,8 @@ pub(super) struct Have {
     pub(super) conf_dirs: Vec<ConfDir>,
     pub(super) installation: Option<Installation>,
     pub(super) ground: Ground,
+    /// What has to do with addresses such as that of the name server; looked at only where one is wanted.
+    pub(super) uses: Vec<Use>,
     /// The network has a lease directory.
     pub(super) leases: bool,
     /// Empty or unreadable results of our network in libcni's cache.

@@ -12,6 +12,7 @@ pub mod fuzz;
 mod have;
 mod installation;
 mod loaded;
+mod name_server;
 mod neighbours;
 mod observe;
 mod pass;

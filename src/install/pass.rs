@@ -13,6 +13,7 @@ use super::program::Program;
 use super::report::{Report, Result as Outcome};
 use super::settings::Settings;
 use super::watch;
+use crate::datapath::claim;
 use crate::host::asked;
 use crate::host::root::Root;
 use crate::host::runtimes::{self, Found, Runtime};
@@ -56,8 +57,12 @@ impl Pass {
 
     fn look(&self) -> Result<Have, String> {
         let (bin, conf) = self.directories();
-        let network = self.settings.network.name.as_str();
-        let mut have = observe::observe(&self.root, &self.program, network, &bin, &conf)?;
+        let network = &self.settings.network;
+        let mut have = observe::observe(&self.root, &self.program, network.name.as_str(), &bin, &conf)?;
+        if let Some(dns) = network.dns {
+            let uses = claim::survey(dns);
+            have.uses = uses.map_err(|error| format!("cannot look who uses {dns}: {error}"))?;
+        }
         for dir in &mut have.conf_dirs {
             let reads = |runtime: &&Runtime| {
                 runtime.may_look_in().any(|(conf_dir, _)| self.root.same(conf_dir, &dir.path))

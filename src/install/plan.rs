@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::have::{BinDir, ConfDir, ConfFile, Content, Found, Have, OWN, PROGRAM, STANDARD};
 use super::installation::{Installation, Kept};
+use super::name_server;
 use super::neighbours::{self, Common};
 use super::range::{self, Before};
 use super::settings::Settings;
@@ -98,6 +99,7 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         planning.configuration(dir, &render(&Network { shared: dir.shared, ..network.clone() }));
         planning.neighbours(dir, &network, &before.installed);
     }
+    planning.name_server();
     planning.steps.extend(have.damaged_cache.iter().cloned().map(Step::RemoveCache));
     planning.earlier_configurations();
     refusals.append(&mut planning.refusals);
@@ -328,6 +330,15 @@ impl Planning<'_> {
         }
         self.steps.extend(former.into_iter().map(Step::RemoveConflist));
         self.installation.conflists.insert(path);
+    }
+
+    fn name_server(&mut self) {
+        let Network { dns: Some(dns), bridge, .. } = &self.want.network else { return };
+        let earlier = self.have.installation.as_ref();
+        match name_server::judge(*dns, earlier, bridge.as_str(), &self.have.uses) {
+            Ok(said) => self.collisions.extend(said),
+            Err(refusal) => self.refusals.push(refusal),
+        }
     }
 
     /// What other files have of ours is refused to a first installation, and said of one that is there.

@@ -34,6 +34,8 @@ pub struct Neighbour {
     pub mac: Option<Mac>,
     /// Set by hand, and never verified.
     pub permanent: bool,
+    /// Somebody has answered, or it was set by hand. Not what a link without neighbours makes up.
+    pub exists: bool,
 }
 
 /// `ip neigh show`, of both families.
@@ -57,8 +59,9 @@ fn parse(answer: Answer<'_>) -> Option<Neighbour> {
         }
     }
     // An entry that failed keeps the address that it had.
-    let mac = mac.filter(|_| state & (NUD_INCOMPLETE | NUD_FAILED | NUD_NOARP) == 0);
-    Some(Neighbour { index, ip: ip?, mac, permanent: state & NUD_PERMANENT != 0 })
+    let exists = state != 0 && state & (NUD_INCOMPLETE | NUD_FAILED | NUD_NOARP) == 0;
+    let mac = mac.filter(|_| exists);
+    Some(Neighbour { index, ip: ip?, mac, permanent: state & NUD_PERMANENT != 0, exists })
 }
 
 /// `ip neigh replace <ip> lladdr <mac> dev <link> nud reachable`: the entry ages and is verified like a learned one.
@@ -122,11 +125,11 @@ mod tests {
             parse(Answer { kind: RTM_NEWNEIGH, payload: &bytes }).unwrap()
         };
         let mac = Some(Mac([2, 0, 0, 0, 0, 9]));
-        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac, permanent: false };
+        let known = Neighbour { index: 7, ip: [10, 1, 2, 5].into(), mac, permanent: false, exists: true };
         assert_eq!(entry(0x04), known);
         assert_eq!(entry(NUD_PERMANENT), Neighbour { permanent: true, ..known.clone() });
-        for state in [NUD_FAILED, NUD_NOARP] {
-            assert_eq!(entry(state), Neighbour { mac: None, ..known.clone() });
+        for state in [NUD_FAILED, NUD_NOARP, 0] {
+            assert_eq!(entry(state), Neighbour { mac: None, exists: false, ..known.clone() });
         }
         assert_eq!(parse(Answer { kind: RTM_NEWNEIGH, payload: &[0; 8] }), None);
     }

@@ -62,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "plugins",
             "reconcile",
             "install",
+            "dns",
             "status",
         ],
     ),

@@ -30,5 +30,6 @@ mod repository;
 mod sandbox;
 mod soak;
 mod status;
+mod stranger;
 mod upgrade;
 mod vm;

@@ -75,6 +75,12 @@ pub(in crate::datapath) fn seen(family: TableFamily, rule: &RuleInfo) -> Seen {
     recognized(reading::read(family, rule), comment.as_deref())
 }
 
+/// The same for whoever follows packets to a known port.
+pub(in crate::datapath) fn seen_with_ports(family: TableFamily, rule: &RuleInfo) -> Seen {
+    let comment = reading::comment(rule);
+    recognized(reading::read_with_ports(family, rule), comment.as_deref())
+}
+
 /// What was read of a chain so far, and how to read more.
 struct Loader<'a> {
     socket: &'a mut Socket,

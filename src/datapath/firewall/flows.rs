@@ -32,6 +32,8 @@ pub enum Flow {
     PodToUplink,
     /// By a host port.
     UplinkToPod,
+    /// To the node's name server, at the address that every node has. They belong to no connection.
+    PodToNames,
 }
 
 /// As conntrack calls the two.
@@ -42,13 +44,14 @@ pub enum Heading {
 }
 
 impl Flow {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Resolution,
         Self::PodToNode,
         Self::NodeToPod,
         Self::PodToPod,
         Self::PodToUplink,
         Self::UplinkToPod,
+        Self::PodToNames,
     ];
 
     /// What is lost, for a sentence about somebody who drops it.
@@ -71,6 +74,10 @@ impl Flow {
             (Self::PodToUplink, Heading::Reply) => "answers from outside to pods",
             (Self::UplinkToPod, Heading::Original) => "what is sent to host ports",
             (Self::UplinkToPod, Heading::Reply) => "what pods answer at host ports",
+            (Self::PodToNames, Heading::Original) => "what pods ask the node's name server (port 53)",
+            (Self::PodToNames, Heading::Reply) => {
+                "what the node's name server answers, which belongs to no connection (ct state untracked)"
+            }
         }
     }
 
@@ -135,6 +142,8 @@ pub struct Ends {
     /// The bridge, or the interface of the VLAN on it.
     pub gateway: IfName,
     pub gateway_address: Option<IpAddr>,
+    /// Where the pod asks the node's name server.
+    pub name_server: Option<IpAddr>,
     pub uplink: Option<IfName>,
     /// Chains of IP are asked about what the bridge forwards, too (br_netfilter).
     pub bridged: bool,

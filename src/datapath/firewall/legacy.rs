@@ -226,6 +226,12 @@ fn parse_rule(words: &[&str]) -> Rule {
                 let protocol = number.map(|number| Condition::Protocol { number, negated });
                 rule.conditions.push(protocol.unwrap_or(vague));
             }
+            "--dport" | "--sport" if ["tcp", "udp"].contains(&module) => {
+                let end = if word == "--sport" { End::Source } else { End::Destination };
+                let port = words.next().and_then(ports);
+                let port = port.map(|(first, last)| Condition::Port { end, first, last, negated });
+                rule.conditions.push(port.unwrap_or(vague));
+            }
             "-m" => module = words.next().unwrap_or_default(),
             "--ctstate" | "--state" => {
                 rule.conditions.push(states(words.next().unwrap_or_default(), negated));
@@ -272,6 +278,12 @@ fn protocol(name: &str) -> Option<u8> {
         "ipv6-icmp" | "icmpv6" => 58,
         number => number.parse().ok()?,
     })
+}
+
+/// `53`, or `1024:65535`.
+fn ports(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once(':').unwrap_or((text, text));
+    Some((first.parse().ok()?, last.parse().ok()?))
 }
 
 /// `value/mask` in hexadecimal, as iptables lists them.

@@ -136,6 +136,7 @@ impl Traffic {
                 destination: Vec::new(),
                 track,
                 protocol: None,
+                service: None,
                 mark: None,
                 local: None,
                 arp: false,

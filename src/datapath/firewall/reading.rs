@@ -4,7 +4,10 @@
 //!
 //! Pure, over what the kernel says.
 
+mod ports;
 mod xt;
+
+pub(super) use ports::read_with_ports;
 
 use std::net::IpAddr;
 

@@ -101,7 +101,15 @@ pub enum Condition {
     LocalDestination {
         negated: bool,
     },
-    /// Singles out some packets: a port, an address in a set, a limit.
+    /// One port or some that follow each other, of whatever protocol. Whether a packet has it is known of those to a known
+    /// service alone.
+    Port {
+        end: End,
+        first: u16,
+        last: u16,
+        negated: bool,
+    },
+    /// Singles out some packets: several ports, an address in a set, a limit.
     Narrow,
     /// Cannot be decided beforehand, and may be true of every packet: the owner of a socket, everything but one port.
     Obscure,

@@ -5,7 +5,7 @@
 //! the listener; the parser is pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -51,6 +51,26 @@ pub fn load(mappings: &[Mapping]) -> Vec<Listener> {
 /// As [`load`], and binds nothing.
 pub fn read_only(mappings: &[Mapping]) -> Vec<Listener> {
     shadowed_by(&mappings.iter().collect::<Vec<_>>())
+}
+
+/// A connection of TCP that is open, as one of its ends on this node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub local: SocketAddr,
+    pub peer: SocketAddr,
+}
+
+/// Those open connections of the node of which an end has an address that is meant. Read line by line: a node may have tens of
+/// thousands.
+pub fn connections(is_meant: impl Fn(IpAddr) -> bool) -> Vec<Connection> {
+    let mut found = Vec::new();
+    for file in ["tcp", "tcp6"] {
+        let Ok(file) = std::fs::File::open(format!("/proc/thread-self/net/{file}")) else { continue };
+        let lines = io::BufReader::with_capacity(FILE, file).lines().map_while(Result::ok);
+        let open = lines.filter_map(|line| connection(&line));
+        found.extend(open.filter(|open| is_meant(open.local.ip()) || is_meant(open.peer.ip())));
+    }
+    found
 }
 
 /// Which processes have these sockets, with their names: `/proc/<pid>/fd` says `socket:[<inode>]`. One of another process
@@ -128,13 +148,30 @@ fn parse(protocol: Protocol, line: &str) -> Option<Listener> {
     // `TCP_LISTEN` and, of a UDP socket that is bound and not connected, `TCP_CLOSE`; net/tcp_states.h.
     let waiting = if protocol == Protocol::Tcp { "0A" } else { "07" };
     let mut words = line.split_whitespace().skip(1);
-    let (address, port) = words.next()?.split_once(':')?;
+    let at = words.next()?;
     let (_, state) = (words.next()?, words.next()?);
     if state != waiting {
         return None;
     }
     // Queues, timer, retransmissions, user and timeout stand before it.
     let inode = words.nth(5).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let at = end(at)?;
+    Some(Listener { protocol, address: at.ip(), port: at.port(), inode })
+}
+
+/// The same of a connection: what both ends are.
+fn connection(line: &str) -> Option<Connection> {
+    const ESTABLISHED: &str = "01";
+    let mut words = line.split_whitespace().skip(1);
+    let (local, peer, state) = (words.next()?, words.next()?, words.next()?);
+    if state != ESTABLISHED {
+        return None;
+    }
+    Some(Connection { local: end(local)?, peer: end(peer)? })
+}
+
+fn end(words: &str) -> Option<SocketAddr> {
+    let (address, port) = words.split_once(':')?;
     // 32-bit words as the machine has them.
     let word =
         |at: usize| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -150,7 +187,7 @@ fn parse(protocol: Protocol, line: &str) -> Option<Listener> {
         }
         _ => return None,
     };
-    Some(Listener { protocol, address, port: u16::from_str_radix(port, 16).ok()?, inode })
+    Some(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?))
 }
 
 #[cfg(test)]
@@ -181,6 +218,14 @@ mod tests {
             tcp("   0: 0000000000000000FFFF00000100007F:0016 00000000000000000000000000000000:0000 0A 0"),
             Some(listener("127.0.0.1", 22))
         );
+        assert_eq!(
+            connection("   1: 0100007F:1F90 0200FEA9:0CBC 01 00000000:00000000"),
+            Some(Connection {
+                local: "127.0.0.1:8080".parse().unwrap(),
+                peer: "169.254.0.2:3260".parse().unwrap()
+            })
+        );
+        assert_eq!(connection("   1: 0100007F:1F90 0200FEA9:0CBC 02 00000000:00000000"), None);
         let udp = parse(Protocol::Udp, "  10: 00000000:0035 00000000:0000 07 00000000:00000000");
         assert_eq!(udp.map(|found| found.port), Some(53));
         assert_eq!(parse(Protocol::Udp, "  10: 0100007F:0035 0100007F:9000 01 00000000:00000000"), None);

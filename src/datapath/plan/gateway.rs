@@ -19,27 +19,36 @@ pub(super) fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, st
     }
 }
 
-/// The address of the node's name server, and what keeps it to this node and out of translations.
+/// The address of the node's name server, and what keeps it to this node and out of translations. Where somebody else uses the
+/// address, nothing that is about it.
 fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &Have, steps: &mut Vec<Step>) {
     let link = gateway.link(&want.bridge);
-    let present = match &gateway.vlan {
-        Some(_) => have.vlan_gateway.as_ref().map(|link| link.addresses.as_slice()),
-        None => have.bridge.as_ref().map(|bridge| bridge.addresses.as_slice()),
+    let gateways = || {
+        let v4 = gateway.addresses.iter().filter_map(|address| match address.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        v4.collect::<Vec<_>>()
     };
+    if have.names.taken.is_some() {
+        if have.names.kept_from_others {
+            steps.push(Step::ReleaseNameServer { link: link.clone(), address: dns });
+        }
+        // The gateways are ours, and there it answers, too.
+        if !have.names.rules {
+            steps.push(Step::NameServerRules { link: link.clone(), own: None, gateways: gateways() });
+        }
+        return;
+    }
     // The guard first: nobody else shall learn the address meanwhile.
     if !have.names.guard {
         steps.push(Step::GuardNameServer { link: link.clone(), address: dns });
     }
-    if !present.is_some_and(|present| present.contains(&IpNetwork::from(IpAddr::V4(dns)))) {
+    if !have.gateway_addresses(want).contains(&IpNetwork::from(IpAddr::V4(dns))) {
         steps.push(Step::NameServerAddress { link: link.clone(), address: dns });
     }
     if !have.names.rules {
-        let gateways = gateway.addresses.iter().filter_map(|address| match address.ip() {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        });
-        let addresses = std::iter::once(dns).chain(gateways).collect();
-        steps.push(Step::NameServerRules { link: link.clone(), addresses });
+        steps.push(Step::NameServerRules { link: link.clone(), own: Some(dns), gateways: gateways() });
     }
 }
 

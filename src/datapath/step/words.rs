@@ -94,9 +94,14 @@ impl Step {
                      spoof_ports {{ {port} }}"
                 )
             }
-            Self::NameServerRules { link, addresses } => {
-                write!(f, "node: {}", name_server_commands(link, addresses).join("; "))
+            Self::NameServerRules { link, own, gateways } => {
+                write!(f, "node: {}", name_server_commands(link, *own, gateways).join("; "))
             }
+            Self::ReleaseNameServer { link, address } => write!(
+                f,
+                "node: nft delete element ip {OWNER} dns_addresses {{ {address} }}; nft delete element ip {OWNER} dns_links {{ \
+                 {address} . \"lo\", {address} . \"{link}\" }}, and the same of arp"
+            ),
             Self::GuardNameServer { link, address } => write!(
                 f,
                 "node: nft add element arp {OWNER} dns_addresses {{ {address} }}; nft add element arp {OWNER} dns_links {{ \
@@ -201,13 +206,16 @@ fn guard_commands(family: &str, rule: bool, add: &BTreeSet<Pair>, remove: &BTree
     commands
 }
 
-fn name_server_commands(link: &IfName, addresses: &[Ipv4Addr]) -> Vec<String> {
-    let services: Vec<_> = addresses.iter().map(|at| format!("{at} . udp . 53, {at} . tcp . 53")).collect();
-    let own = addresses.first().map(ToString::to_string).unwrap_or_default();
-    vec![
-        format!("nft add element ip {OWNER} dns_services {{ {} }}", services.join(", ")),
-        format!("nft add element ip {OWNER} dns_addresses {{ {own} }}"),
-        format!("nft add element ip {OWNER} dns_links {{ {own} . \"lo\", {own} . \"{link}\" }}"),
+fn name_server_commands(link: &IfName, own: Option<Ipv4Addr>, gateways: &[Ipv4Addr]) -> Vec<String> {
+    let addresses = own.iter().chain(gateways);
+    let services: Vec<_> = addresses.map(|at| format!("{at} . udp . 53, {at} . tcp . 53")).collect();
+    let mut commands = vec![format!("nft add element ip {OWNER} dns_services {{ {} }}", services.join(", "))];
+    if let Some(own) = own {
+        commands.push(format!("nft add element ip {OWNER} dns_addresses {{ {own} }}"));
+        commands
+            .push(format!("nft add element ip {OWNER} dns_links {{ {own} . \"lo\", {own} . \"{link}\" }}"));
+    }
+    commands.extend([
         format!(
             "nft add rule ip {OWNER} dns_prerouting ip daddr @dns_addresses ip daddr . iifname != @dns_links drop"
         ),
@@ -215,7 +223,8 @@ fn name_server_commands(link: &IfName, addresses: &[Ipv4Addr]) -> Vec<String> {
             "nft add rule ip {OWNER} dns_prerouting ip daddr . meta l4proto . th dport @dns_services notrack, the same for the \
              source, and both in dns_output"
         ),
-    ]
+    ]);
+    commands
 }
 
 /// What a person types to change a chain of somebody else, in the words of the program that owns it.

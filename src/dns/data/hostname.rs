@@ -66,6 +66,16 @@ impl Places {
         }
     }
 
+    /// The pod's resolv.conf, which the runtime writes beside its hostname.
+    pub(crate) fn resolv_conf(&self, container: &str) -> Option<String> {
+        let container = path_part(container)?;
+        let sandboxes = self.sandboxes.iter().map(|place| place.join(container).join("resolv.conf"));
+        let userdata = self.userdata.iter().map(|place| place.join(container).join("userdata/resolv.conf"));
+        let read = |path: PathBuf| file::bytes(&path, LONGEST_HOSTS).ok();
+        let bytes = sandboxes.chain(userdata).find_map(read)?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     fn of_runtime(&self, container: &str) -> Option<Label> {
         let container = path_part(container)?;
         let sandboxes = self.sandboxes.iter().map(|place| place.join(container).join("hostname"));

@@ -31,7 +31,8 @@ pub(super) const CHECKS: &[Check] = &[
 fn is_wished(base: &Base, blocked: &Blocked) -> bool {
     base.layer == Layer::Network
         && base.point == Point::Input
-        && (blocked.flow, blocked.heading) == (Flow::PodToNode, Heading::Original)
+        && matches!(blocked.flow, Flow::PodToNode | Flow::PodToNames)
+        && blocked.heading == Heading::Original
 }
 
 fn is_elsewhere(base: &Base, blocked: &Blocked) -> bool {
@@ -124,7 +125,12 @@ impl Lost {
     }
 
     fn what_is_lost(&self) -> String {
-        let mut words: Vec<_> = self.flows.iter().map(|(flow, heading)| flow.lost(*heading)).collect();
+        // Who loses everything loses names, too.
+        let is_part = |(flow, heading): &&(Flow, Heading)| {
+            *flow == Flow::PodToNames && self.flows.contains(&(Flow::PodToNode, *heading))
+        };
+        let flows = self.flows.iter().filter(|flow| !is_part(flow));
+        let mut words: Vec<_> = flows.map(|(flow, heading)| flow.lost(*heading)).collect();
         words.dedup();
         words.join("; ")
     }
@@ -247,14 +253,27 @@ impl Remedy<'_> {
                 None => format!("-A {name}"),
                 Some((_, index)) => format!("-I {name} {}", index + 1),
             };
-            return format!("{program} {place}{} -j ACCEPT", self.x_match());
+            let accept = |of: &str| format!("{program} {place}{}{of} -j ACCEPT", self.x_match());
+            return match self.service() {
+                None => accept(""),
+                Some(end) => {
+                    ["udp", "tcp"].map(|kind| accept(&format!(" -p {kind} --{end} 53"))).join(" && ")
+                }
+            };
         }
         let rules = self.base.chains.get(chain).unwrap_or_default();
         let place = match before.and_then(|(_, index)| rules.get(index)) {
             None => format!("add rule {table} {name}"),
             Some(rule) => format!("insert rule {table} {name} handle {}", rule.handle),
         };
-        format!("nft {place}{} accept", self.nft_match())
+        let service = self.service().map(|end| format!(" meta l4proto {{ tcp, udp }} th {end} 53"));
+        format!("nft {place}{}{} accept", self.nft_match(), service.unwrap_or_default())
+    }
+
+    /// Names alone need no more than their port.
+    fn service(&self) -> Option<&'static str> {
+        let names = self.blocked.flow == Flow::PodToNames && self.base.layer == Layer::Network;
+        names.then_some(if self.blocked.heading == Heading::Reply { "sport" } else { "dport" })
     }
 
     /// Interface of the packets at the hook, and whether only replies are meant.
@@ -267,7 +286,8 @@ impl Remedy<'_> {
         };
         // In front of connection tracking nobody knows what a reply is.
         let tracked = self.base.layer == Layer::Network && self.base.priority > -200;
-        (through, tracked && self.blocked.heading == Heading::Reply)
+        let replies = self.blocked.heading == Heading::Reply && self.blocked.flow != Flow::PodToNames;
+        (through, tracked && replies)
     }
 
     fn x_match(&self) -> String {

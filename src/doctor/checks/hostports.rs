@@ -97,6 +97,7 @@ fn takes(theirs: &ForeignPort, mapping: &Mapping, node: &Node, flows: &Flows) ->
         destination: destination.into_iter().map(IpNetwork::from).collect(),
         track: track::NEW,
         protocol: Some(mapping.protocol.number()),
+        service: None,
         mark: Some(0),
         local: Some(true),
         arp: false,

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod bridge;
+mod clients;
 mod configuration;
 mod disks;
 mod firewall;
@@ -14,6 +15,7 @@ mod kernel;
 mod leases;
 mod managers;
 mod mtu;
+mod names;
 mod plugins;
 mod pods;
 mod policy;
@@ -50,6 +52,8 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         disks::CHECKS,
         managers::CHECKS,
         bridge::CHECKS,
+        names::CHECKS,
+        clients::CHECKS,
         mtu::CHECKS,
         ports::CHECKS,
         ranges::CHECKS,

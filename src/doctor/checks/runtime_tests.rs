@@ -50,6 +50,7 @@ fn node(runtime: Runtime, answer: Result<Status, Reason>) -> Evidence {
     };
     let file = ConfFile { path: format!("{NETWORKS}/0-smarter-bridge.conflist"), network: Ok(network) };
     let installed = Installed {
+        settings: std::collections::BTreeMap::new(),
         networks: ["smartnet".to_owned()].into(),
         conf_dirs: [PathBuf::from(NETWORKS)].into(),
         bin_dirs: [PathBuf::from(PLUGINS)].into(),

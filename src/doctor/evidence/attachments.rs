@@ -72,6 +72,17 @@ pub struct Promise {
     pub masqueraded: BTreeSet<(String, IpNetwork)>,
 }
 
+impl Promise {
+    /// Where pods find the node's name server, gateways included; nowhere in a network without it.
+    pub fn asked_at(&self) -> Vec<IpAddr> {
+        if self.name_servers.is_empty() {
+            return Vec::new();
+        }
+        let gateways = self.gateways.values().flatten();
+        self.name_servers.iter().chain(gateways).map(IpNetwork::ip).collect()
+    }
+}
+
 /// `pod default/web-0`, or `container 3f1c2a9b07dd`.
 pub fn words(record: &Record) -> String {
     let name = record.display_name();

@@ -154,6 +154,12 @@ fn ends(
     let uplink = outside.and_then(|outside| node.network.name_of(outside.link).parse().ok());
     Some(Ends {
         sibling: sibling(attachments, pod, family),
+        name_server: want
+            .gateway
+            .as_ref()
+            .and_then(|gateway| gateway.dns)
+            .map(IpAddr::V4)
+            .filter(|_| family == Family::V4),
         gateway: pod.gateway_link().unwrap_or_else(|| bridge.clone()),
         uplink: uplink.filter(|_| gateway_address.is_some()),
         gateway_address,

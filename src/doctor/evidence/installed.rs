@@ -1,6 +1,6 @@
 //! Where something of ours was put: what the installation wrote down, and what is found without it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::configuration::Directory;
@@ -12,6 +12,8 @@ use crate::install;
 pub struct Installed {
     /// Networks that are ours.
     pub networks: BTreeSet<String>,
+    /// What was said at the last installation.
+    pub settings: BTreeMap<String, String>,
     pub conf_dirs: BTreeSet<PathBuf>,
     pub bin_dirs: BTreeSet<PathBuf>,
 }
@@ -31,6 +33,7 @@ impl Installed {
         // A damaged one is as good as none: what it knew is lost, and what is there is still seen.
         if let Ok(Some(known)) = install::remembered(root) {
             let place = |path: &PathBuf| path.parent().and_then(|directory| root.resolve(directory).ok());
+            found.settings = known.settings.clone();
             found.networks.extend(Some(known.network).filter(|name| !name.is_empty()));
             found.conf_dirs.extend(known.conflists.iter().filter_map(place));
             found.bin_dirs.extend(known.plugins.iter().filter_map(place));

@@ -12,6 +12,7 @@ pub mod installed;
 pub mod leases;
 pub mod lookups;
 pub mod managers;
+pub mod names;
 pub mod node;
 pub mod packets;
 pub mod pattern;
@@ -31,6 +32,7 @@ use self::files::{Files, Purpose};
 use self::flows::Flows;
 use self::leases::{Known, Leases};
 use self::lookups::Lookup;
+use self::names::Names;
 use self::node::Node;
 use self::packets::Packets;
 use self::runtime::Runtimes;
@@ -72,6 +74,7 @@ pub struct Evidence {
     pub configuration: Source<Configuration>,
     pub packets: Source<Packets>,
     pub flows: Source<Flows>,
+    pub names: Source<Names>,
     pub runtime: Source<Runtimes>,
     /// What `reconcile` would do.
     pub plan: Source<reconcile::Report>,
@@ -140,6 +143,10 @@ impl Evidence {
         look(self.flows.as_ref())
     }
 
+    pub fn names(&self) -> Result<&Names, Pass> {
+        look(self.names.as_ref())
+    }
+
     pub fn runtimes(&self) -> Result<&Runtimes, Pass> {
         look(self.runtime.as_ref())
     }
@@ -161,7 +168,8 @@ impl Evidence {
         if [Need::Configuration, Need::Leases, Need::Files, Need::Runtime].into_iter().any(wants) {
             found.configuration = Some(configuration::load(root, &given.lookups));
         }
-        let of_pods = [Need::Attachments, Need::Leases, Need::Network, Need::Packets, Need::Flows];
+        let of_pods =
+            [Need::Attachments, Need::Leases, Need::Network, Need::Packets, Need::Flows, Need::Names];
         if of_pods.into_iter().any(wants) {
             found.attachments = Some(attachments::load(root));
         }
@@ -183,6 +191,13 @@ impl Evidence {
                 }
                 (Some(Err(why)), _) | (_, Some(Err(why))) => Err(why.clone()),
                 _ => Ok(Flows::default()),
+            });
+        }
+        if wants(Need::Names) {
+            found.names = Some(match &found.attachments {
+                Some(Ok(attachments)) => names::load(root, attachments),
+                Some(Err(why)) => Err(why.clone()),
+                None => Ok(Names::default()),
             });
         }
         if wants(Need::Files) {

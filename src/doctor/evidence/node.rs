@@ -1,9 +1,12 @@
 //! The node's side of the network: links, addresses, routes, and the switches of the kernel that belong to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
 
 use super::attachments::Promise;
-use crate::datapath::hostports::listeners::{self, Listener};
+use crate::datapath::hostports::listeners::{self, Connection, Listener};
 use crate::datapath::survey::{self, Link, Network};
 use crate::net::{Family, IfName};
 use crate::spec::Mapping;
@@ -39,6 +42,8 @@ pub struct Node {
     pub legacy_listings: Vec<LegacyListing>,
     /// Processes of the node that listen, each with its command and number where it could be found.
     pub listeners: Vec<(Listener, Option<(u32, String)>)>,
+    /// Open ones with an address of which each link has its own, or with one where pods ask the name server.
+    pub connections: Vec<Connection>,
 }
 
 /// A table of the old x_tables.
@@ -56,6 +61,7 @@ impl Node {
         let mut node = Self {
             legacy_listings: legacy_listings(&legacy()),
             listeners: listening(ports),
+            connections: connections(promises),
             network,
             ..Self::default()
         };
@@ -111,6 +117,13 @@ fn listening(ports: &[Mapping]) -> Vec<(Listener, Option<(u32, String)>)> {
     let owners = if inodes.is_empty() { BTreeMap::new() } else { listeners::owners(&inodes) };
     let owner = |listener: &Listener| owners.get(&listener.inode).cloned();
     found.into_iter().map(|listener| (listener, owner(&listener))).collect()
+}
+
+fn connections(promises: &BTreeMap<IfName, Promise>) -> Vec<Connection> {
+    let servers: BTreeSet<IpAddr> =
+        promises.values().flat_map(|promise| &promise.name_servers).map(IpNetwork::ip).collect();
+    let is_link_local = |ip| matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
+    listeners::connections(|ip| is_link_local(ip) || servers.contains(&ip))
 }
 
 /// The namespace of the calling thread; `/proc/net` would be the main thread's.

@@ -100,6 +100,11 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             "table arp smarter-cni",
             format!("neighbours elsewhere are told that {address} is here: the rule is missing, or of another version"),
         ),
+        Step::ReleaseNameServer { address, .. } => Fault::new(
+            "rules-leftover",
+            table(Family::V4),
+            format!("what is for {address} is dropped, and that address is somebody else's here"),
+        ),
         Step::Up { link } if is_host_end(link, subject) => {
             Fault::new("pod-port-down", pod(), format!("its interface {link} on the node is down"))
         }

@@ -195,6 +195,11 @@ impl<'a> Attempt<'a> {
             .map_err(Error::internal)?
             .map_err(|_| super::not_a_bridge(&want.bridge.name))?;
         have.unclean = self.unclean;
+        if let Some(taken) = &have.names.taken {
+            tracing::warn!(
+                "nodeDns {taken}; it stays theirs, and the node's name server is at the gateway alone"
+            );
+        }
         let steps = plan(want, &have);
         if self.config.asked_for_iptables && steps.iter().any(|step| matches!(step, Step::Masquerade { .. }))
         {

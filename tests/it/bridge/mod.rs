@@ -17,6 +17,7 @@ mod port;
 mod refusal;
 mod removal;
 mod reply;
+mod taken;
 mod turnover;
 
 use std::fs;

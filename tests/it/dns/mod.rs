@@ -67,13 +67,14 @@ fn call(verb: &str, netns: &Netns, arguments: &str) -> Plugin {
 }
 
 /// A running name server; it is ended with the test.
-struct Role {
+#[derive(Debug)]
+pub(crate) struct Role {
     child: Child,
 }
 
 impl Role {
     /// Serves when this returns.
-    fn start(variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let before = counted("queries").is_some();
         let mut role = Self::spawn(&lab::binary().display().to_string(), variables);
         if before {

@@ -1,6 +1,7 @@
 //! A node as an installer leaves it, with pods that a runtime has started: configuration in /etc/cni/net.d, plugins in
 //! /opt/cni/bin, nothing else in /etc.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 
+use crate::dns::Role;
 use crate::lab::{self, Netns, Node, Place, Plugin};
 
 pub(super) const CONFLIST: &str = "/etc/cni/net.d/0-smarter.conflist";
@@ -34,6 +36,8 @@ pub(super) struct Lab {
     pub(super) dual: bool,
     /// Somebody beyond the uplink.
     pub(super) world: Netns,
+    /// Where pods are told to ask one.
+    names: RefCell<Option<Role>>,
 }
 
 #[derive(Debug)]
@@ -100,7 +104,21 @@ impl Lab {
                 Node.run("ip -6 addr show tentative").trim().is_empty()
             });
         }
-        Self { pods: attached, dual: kind.dual, world }
+        let lab = Self { pods: attached, dual: kind.dual, world, names: RefCell::default() };
+        if kind.keys["nodeDns"].is_string() {
+            write("/etc/resolv.conf", &format!("nameserver {}\n", lab::WORLD));
+            lab.serve_names(&[]);
+        }
+        lab
+    }
+
+    /// As on the node of somebody who reads the documentation.
+    pub(super) fn serve_names(&self, variables: &[(&str, &str)]) {
+        *self.names.borrow_mut() = Some(Role::start(variables));
+    }
+
+    pub(super) fn end_names(&self) {
+        *self.names.borrow_mut() = None;
     }
 
     /// The pod's interface on the node.

@@ -11,7 +11,7 @@ use crate::lab;
 use crate::sandbox::sandboxed;
 
 /// Programs whose line changes something. What shows something, or has to be installed first, is for a person.
-const MENDING: [&str; 16] = [
+const MENDING: [&str; 18] = [
     "smarter-cni",
     "ip",
     "bridge",
@@ -22,6 +22,8 @@ const MENDING: [&str; 16] = [
     "rm",
     "chmod",
     "mount",
+    "mkdir",
+    "setsid",
     "ln",
     "nft",
     "iptables-nft",

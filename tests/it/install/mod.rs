@@ -2,6 +2,7 @@
 
 mod host;
 mod interrupted;
+mod name_server;
 mod others;
 mod place;
 mod predecessor;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use ipnetwork::IpNetwork;
 
 use super::{Ends, Flow, Heading, Layer, Pod, Point, Stage};
-use crate::datapath::firewall::way::{Packet, track};
+use crate::datapath::firewall::way::{End, Packet, track};
 use crate::net::{Family, IfName};
 
 /// NF_IP_PRI_CONNTRACK and NF_IP_PRI_NAT_DST, linux/netfilter_ipv4.h: in front of the first nobody knows a packet's
@@ -17,6 +17,9 @@ const CONNTRACK: i32 = -200;
 const TRANSLATION: i32 = -100;
 /// IP_CT_UNTRACKED as a state: neighbour discovery belongs to no connection (nf_conntrack_proto_icmpv6.c).
 const UNTRACKED: u32 = 1 << 8;
+
+/// RFC 1035, section 4.2.
+const NAMES: u16 = 53;
 
 const ALL: RangeInclusive<i32> = i32::MIN..=i32::MAX;
 
@@ -28,12 +31,15 @@ pub fn stages(flow: Flow, heading: Heading, protocol: Option<u8>, ends: &Ends) -
         return Vec::new();
     }
     match (flow, heading) {
-        (Flow::Resolution | Flow::PodToNode, Heading::Original) | (Flow::NodeToPod, Heading::Reply) => {
+        (Flow::PodToNames, _) if ends.name_server.is_none() => return Vec::new(),
+        (Flow::Resolution | Flow::PodToNode | Flow::PodToNames, Heading::Original)
+        | (Flow::NodeToPod, Heading::Reply) => {
             path.leave_pod(&ends.pod);
             path.up();
             path.at(if path.arp() { Layer::Arp } else { Layer::Network }, Point::Input, gateway, None);
         }
-        (Flow::Resolution | Flow::PodToNode, Heading::Reply) | (Flow::NodeToPod, Heading::Original) => {
+        (Flow::Resolution | Flow::PodToNode | Flow::PodToNames, Heading::Reply)
+        | (Flow::NodeToPod, Heading::Original) => {
             path.at(if path.arp() { Layer::Arp } else { Layer::Network }, Point::Output, None, gateway);
             path.reach_pod();
         }
@@ -171,6 +177,7 @@ impl Path<'_> {
         let sibling = ends.sibling.as_ref().map(|pod| own(pod.address)).unwrap_or_default();
         let (source, destination, to_node) = match self.flow {
             Flow::PodToNode => (pod, node, true),
+            Flow::PodToNames => (pod, ends.name_server.map(own).unwrap_or_default(), true),
             Flow::NodeToPod => (node, pod, false),
             Flow::PodToPod => (pod, sibling, false),
             Flow::Resolution | Flow::PodToUplink => (pod, Vec::new(), false),
@@ -180,7 +187,7 @@ impl Path<'_> {
         let from_node = self.flow == Flow::NodeToPod;
         let (source, destination) = if replies { (destination, source) } else { (source, destination) };
         let state = match (self.flow, replies) {
-            (Flow::Resolution, _) => UNTRACKED,
+            (Flow::Resolution | Flow::PodToNames, _) => UNTRACKED,
             (Flow::UplinkToPod, false) => track::NEW | track::DNAT,
             (Flow::UplinkToPod, true) => track::ESTABLISHED | track::DNAT,
             (_, false) => track::NEW,
@@ -195,6 +202,8 @@ impl Path<'_> {
             destination: if resolution { Vec::new() } else { destination },
             track: state,
             protocol: self.protocol,
+            service: (self.flow == Flow::PodToNames)
+                .then_some((if replies { End::Source } else { End::Destination }, NAMES)),
             mark: Some(0),
             // Of the way out it is known that it is not the node; the answer to a node's own question is for the node.
             local: if resolution { None } else { Some(if replies { from_node } else { to_node }) },

@@ -14,6 +14,7 @@ fn ends(last: u8) -> Ends {
         bridge: "smartnet0".parse().unwrap(),
         gateway: "smartnet0".parse().unwrap(),
         gateway_address: Some([10, 7, 0, 1].into()),
+        name_server: None,
         uplink: Some("up0".parse().unwrap()),
         bridged: true,
         host_ports: true,
@@ -115,4 +116,31 @@ fn what_only_packets_know_is_a_doubt() {
     let listing = "-P FORWARD ACCEPT\n-A FORWARD -m bpf --bytecode 1 -j DROP\n";
     let found = travel(&[base(Point::Forward, 0, "FORWARD", listing)], &ends(2));
     assert!(found.blocked.is_empty() && !found.doubts.is_empty());
+}
+
+#[test]
+fn names_are_lost_where_their_port_is_dropped_or_nothing_accepts_it() {
+    let asking = || Ends { name_server: Some([169, 254, 0, 2].into()), ..ends(2) };
+    let lost = |listing: &str| {
+        let bases = [base(Point::Input, 0, "INPUT", listing)];
+        let blocked = travel(&bases, &asking()).blocked;
+        let names = blocked.iter().filter(|blocked| blocked.flow == Flow::PodToNames && !blocked.partly);
+        names.map(|blocked| blocked.heading).collect::<Vec<_>>()
+    };
+    let accept = |rule: &str| format!("-A INPUT -i smartnet0 {rule} -j ACCEPT\n");
+    assert_eq!(lost("-P INPUT ACCEPT\n-A INPUT -i smartnet0 -p udp -m udp --dport 53 -j DROP\n"), [Original]);
+    assert_eq!(lost("-P INPUT ACCEPT\n-A INPUT -p udp -m udp --dport 1:1023 -j REJECT\n"), [Original]);
+    assert_eq!(lost("-P INPUT ACCEPT\n-A INPUT -p udp -m udp --dport 5353 -j DROP\n"), []);
+    let closed = "-P INPUT DROP\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+    let api = accept("-p tcp -m tcp --dport 6443");
+    assert_eq!(lost(&format!("{closed}{api}")), [Original]);
+    let new = accept("-m conntrack --ctstate NEW");
+    assert_eq!(lost(&format!("{closed}{new}")), [Original], "they are of no connection");
+    let both = ["udp", "tcp"].map(|kind| accept(&format!("-p {kind} -m {kind} --dport 53"))).concat();
+    assert_eq!(lost(&format!("{closed}{both}")), []);
+    let tcp = accept("-p tcp -m multiport --dports 53,443");
+    assert_eq!(lost(&format!("{closed}{tcp}")), [Original], "over UDP");
+    let several = accept("-p udp -m multiport --dports 53,67") + &accept("-p tcp -m multiport --dports 53");
+    assert_eq!(lost(&format!("{closed}{several}")), [], "who names several may mean these");
+    assert_eq!(lost(&format!("{closed}{}", accept(""))), []);
 }

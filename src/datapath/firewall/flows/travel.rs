@@ -118,7 +118,8 @@ impl Travel {
                 let named = |spot: &Spot| names_pods(base, spot, ends);
                 let partly = outcome.exceptions.iter().any(named)
                     // Neighbour discovery is let through by its kinds of messages.
-                    || flow == Flow::Resolution && !outcome.exceptions.is_empty();
+                    // Which packets it takes is known but for a part; who accepts that part may mean these.
+                    || matches!(flow, Flow::Resolution | Flow::PodToNames) && !outcome.exceptions.is_empty();
                 let blocked =
                     |rule| Blocked { flow, heading, base: at, packet: packet.clone(), rule, partly };
                 match outcome.fate {
@@ -151,6 +152,8 @@ fn add(list: &mut Vec<Blocked>, more: impl Iterator<Item = Blocked>) {
         let same = |other: &Blocked| {
             (other.flow, other.heading, other.base) == (blocked.flow, blocked.heading, blocked.base)
                 && other.rule == blocked.rule
+                // Names need both protocols: one that is let in makes up for the other no more than for nothing.
+                && (blocked.flow != Flow::PodToNames || other.partly == blocked.partly)
         };
         if !list.iter().any(same) {
             list.push(blocked);

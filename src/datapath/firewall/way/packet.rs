@@ -21,6 +21,8 @@ pub struct Packet {
     pub track: u32,
     /// `None` is any, here and below.
     pub protocol: Option<u8>,
+    /// Of a service: at which end it is, and its port.
+    pub service: Option<(End, u16)>,
     pub mark: Option<u32>,
     /// Whether the destination is an address of the node.
     pub local: Option<bool>,
@@ -108,6 +110,10 @@ impl Packet {
                 Some(_) if self.arp => Answer::from(false, *negated),
                 Some(own) => Answer::from(own == *number, *negated),
                 None => Answer::part(*negated),
+            },
+            Condition::Port { end, first, last, negated } => match self.service {
+                Some((of, port)) if of == *end => Answer::from((*first..=*last).contains(&port), *negated),
+                _ => Answer::part(*negated),
             },
             Condition::Mark { mask, value, negated } => match self.mark {
                 Some(mark) => Answer::from(mark & mask == *value, *negated),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Ruleset;
+use crate::datapath::firewall::accepts::seen_with_ports;
 use crate::datapath::firewall::flows::{Base, Layer, Owner, Point};
 use crate::datapath::firewall::legacy;
 use crate::datapath::firewall::way::{Chains, Condition, Rule, Spot};
@@ -59,6 +60,10 @@ impl Ruleset {
 
     fn whole(&self, table: &Table, network: &Network, interfaces: &[IfName]) -> Chains {
         let mut chains = self.chains_of(table, interfaces);
+        for (name, rules) in &mut chains.rules {
+            let read = self.rules_of(table, name);
+            *rules = read.iter().map(|rule| seen_with_ports(table.family, rule)).collect();
+        }
         for rule in chains.rules.values_mut().flatten() {
             with_names(rule, network);
         }

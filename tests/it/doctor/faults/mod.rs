@@ -10,6 +10,7 @@ mod flows;
 mod host;
 mod kernel;
 mod leases;
+mod names;
 mod plugins;
 mod pods;
 mod rules;
@@ -97,7 +98,7 @@ impl Fault<'_> {
 /// Rows of the matrix: a test for each, `name: findings => status, |lab| what is done`, in a sandbox of its own.
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident $([$($field:ident: $value:expr),*])?
-       : [$(($id:expr, $object:expr)),* $(,)?] => $status:literal, $inject:expr;)*) => {$(
+       : [$($expected:expr),* $(,)?] => $status:literal, $inject:expr;)*) => {$(
         $(#[$doc])*
         #[test]
         fn $name() {
@@ -105,7 +106,7 @@ macro_rules! faults {
                 #[allow(clippy::needless_update, reason = "some rows set every field")]
                 let fault = $crate::doctor::faults::Fault {
                     inject: &$inject,
-                    expect: &[$(($id, $object)),*],
+                    expect: &[$($expected),*],
                     status: $status,
                     $($($field: $value,)*)?
                     ..$crate::doctor::faults::usual()
