@@ -150,7 +150,7 @@ fn send_tokens(
 
 /// Behind everything that needs the uplink.
 fn find_names(world: &World, a: IpAddr, b: IpAddr) -> Result<String> {
-    world.cut_uplink().map_err(|error| format!("cut the uplink: {error}"))?;
+    world::cut_uplink().map_err(|error| format!("cut the uplink: {error}"))?;
     let mut server = names::Server::start()?;
     for (from, name, expected) in [(&world.pod_a, world.pod_b.name, b), (&world.pod_b, world.pod_a.name, a)] {
         let found = server.find(from, name)?;
