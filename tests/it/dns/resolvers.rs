@@ -68,7 +68,10 @@ impl Resolver {
             Self::Musl => format!("{} {name}", musl()),
             Self::Go => {
                 let kubectl = peers().join("usr/bin/kubectl");
-                format!("{} -v=6 --request-timeout=4s --server=http://{name}:1 get --raw /", kubectl.display())
+                format!(
+                    "{} -v=6 --request-timeout=4s --server=http://{name}:1 get --raw /",
+                    kubectl.display()
+                )
             }
         };
         let mut command = pod.netns.command(&format!("unshare --mount sh -e /run/as-in-a-pod {line}"));
