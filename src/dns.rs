@@ -5,6 +5,7 @@
 //!  resident      puts it together, and stays
 //!  server        answers; sockets, control, handover: how one is asked
 //!  data          whose names there are
+//!  listed        the same for whoever asks no server
 //!  zone message  decide and speak; pure, as are name and settings
 //!  forward cache upstreams   what others know
 //! ```
@@ -19,6 +20,7 @@ mod forward;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod handover;
+mod listed;
 mod message;
 mod name;
 mod owner;
@@ -37,6 +39,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::Outcome;
+pub(crate) use listed::{Names, names};
 use settings::Settings;
 
 pub(crate) use handover::SOCKET;
@@ -75,14 +78,28 @@ pub(crate) fn command() -> clap::Command {
     <Options as clap::CommandFactory>::command()
 }
 
-/// The counters of the server that runs on this node, as JSON; `None` when none answers at once.
-pub(crate) fn counters() -> Option<serde_json::Value> {
-    report(Path::new(SOCKET))
+/// Whether a server runs on this node.
+#[derive(Debug)]
+pub(crate) enum Running {
+    /// With what it says of itself, counters among it.
+    Serves(serde_json::Value),
+    Nobody,
+    /// It is not known, and why.
+    Unknown(String),
 }
 
-/// What the one that listens at that socket says of itself.
-pub(crate) fn report(socket: &Path) -> Option<serde_json::Value> {
-    query::counters(socket).ok()
+/// Asks at its socket, where it answers at once or not.
+pub(crate) fn running(socket: &Path) -> Running {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    let error = match query::counters(socket) {
+        Ok(report) => return Running::Serves(report),
+        Err(error) => error,
+    };
+    match error.kind() {
+        NotFound | ConnectionRefused => Running::Nobody,
+        PermissionDenied => Running::Unknown("only root may ask it; run as root".to_owned()),
+        _ => Running::Unknown(format!("{}: {error}", socket.display())),
+    }
 }
 
 /// Who has our port of an address, in words.

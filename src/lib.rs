@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Arrows point down and may skip a floor; among the roles, install and doctor also know who stands to the left of them, and
-//! status knows dns.
+//! status and doctor know dns.
 //! Within each room what decides is apart from what acts: a file that is pure says so at the end of its first lines, as all of
 //! `spec`, the plugins' `config` and `want`, the installer's decisions and the checks of the doctor do. In the datapath only the
 //! others speak to the kernel. A test reads the arrows off the source, and holds each file to what it says.

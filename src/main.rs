@@ -50,7 +50,7 @@ fn command(applet: Applet, rest: &[OsString]) -> Outcome {
         Applet::Selftest => selftest::run(rest),
         Applet::Install => install::install(rest, &environment()),
         Applet::Uninstall => install::uninstall(rest, &environment()),
-        Applet::Status => status::run(rest, &mut io::stdout()),
+        Applet::Status => status::run(rest, &std::env::vars_os().collect::<Vec<_>>(), &mut io::stdout()),
         Applet::Plugin(_) | Applet::Doctor => Outcome::default(),
     }
 }

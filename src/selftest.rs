@@ -1,9 +1,10 @@
 //! `selftest`: two throw-away pods through the real verbs, and bytes that must arrive.
 //!
 //! Makes namespaces of its own, executes this binary by the plugins' names as a container runtime would, with the built-in
-//! default configuration, and proves the effect with random tokens. Changes nothing on the machine, needs no privilege
+//! default configuration, and proves the effect with random tokens and with names. Changes nothing on the machine, needs no privilege
 //! beyond user namespaces, and needs no other program.
 
+mod names;
 mod probe;
 mod report;
 mod runtime;
@@ -30,13 +31,17 @@ type Result<T, E = String> = std::result::Result<T, E>;
     about = "Attach two throw-away pods with the default configuration and prove that bytes arrive",
     long_about = "Attaches two pods in throw-away namespaces by executing this binary as a container runtime would, with the \
                   built-in default configuration, and sends random tokens between the pods, the node and a host behind the \
-                  uplink. Changes nothing on this machine. Exit code 0: everything arrived and nothing is left; 1: the failed \
+                  uplink. Starts the name server there, too, and has each pod find the other by its name without an uplink. \
+                  Changes nothing on this machine. Exit code 0: everything arrived and nothing is left; 1: the failed \
                   step is named."
 )]
 struct Options {
     /// Print one JSON object: {"version":1,"passed":…,"steps":[{"name","passed","detail","milliseconds"}]}
     #[arg(long)]
     json: bool,
+    /// Become the name server of the self test that started this process
+    #[arg(long, hide = true)]
+    serve_names: bool,
 }
 
 /// The options, for whoever describes them.
@@ -53,6 +58,9 @@ pub fn run(arguments: &[OsString]) -> Outcome {
         }
         Err(help) => return Outcome::printed(help.to_string()),
     };
+    if options.serve_names {
+        return Outcome { stderr: format!("{}\n", names::serve()), status: 1, ..Outcome::default() };
+    }
     let mut report = Report::default();
     let passed = walk(&mut report).is_ok();
     let text = if options.json { report.json(passed) } else { report.text(passed) };
@@ -62,7 +70,7 @@ pub fn run(arguments: &[OsString]) -> Outcome {
 /// Every step in order; the first that fails ends the walk.
 fn walk(report: &mut Report) -> Result<(), ()> {
     // What happens to throw-away pods is printed here; the node's log is for those that stay.
-    let network = Network { log_level: Some(Level::Off), ..Network::default() };
+    let network = Network { log_level: Some(Level::Off), dns: Some(names::ADDRESS), ..Network::default() };
     let world = report.step("make throw-away namespaces", || {
         let world = World::create()?;
         Ok((world, "node, pod-a, pod-b and an outside host behind the uplink".to_owned()))
@@ -83,6 +91,9 @@ fn walk(report: &mut Report) -> Result<(), ()> {
     }
     let [a, b] = addresses[..] else { return Err(()) };
     send_tokens(report, &world, &network, a, b)?;
+    report.step("find pod-b by name from pod-a, and pod-a from pod-b, without an uplink", || {
+        find_names(&world, a, b).map(|found| ((), found))
+    })?;
     for pod in [&world.pod_a, &world.pod_b] {
         report.step(&format!("detach {}", pod.name), || runtime.del(pod).map(|()| ((), String::new())))?;
     }
@@ -135,6 +146,20 @@ fn send_tokens(
     arrives("send a token from outside to pod-a's address", &|| {
         probe::token_is_lost(&world.outside, &world.pod_a, SocketAddr::new(a, 8083))
     })
+}
+
+/// Behind everything that needs the uplink.
+fn find_names(world: &World, a: IpAddr, b: IpAddr) -> Result<String> {
+    world::cut_uplink().map_err(|error| format!("cut the uplink: {error}"))?;
+    let mut server = names::Server::start()?;
+    for (from, name, expected) in [(&world.pod_a, world.pod_b.name, b), (&world.pod_b, world.pod_a.name, a)] {
+        let found = server.find(from, name)?;
+        if found != expected {
+            return Err(format!("{} finds {name} at {found} instead of {expected}", from.name));
+        }
+    }
+    server.end()?;
+    Ok(format!("{b} and {a}, from {}", names::ADDRESS))
 }
 
 fn expect_source(seen: IpAddr, expected: IpAddr) -> Result<String> {

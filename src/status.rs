@@ -3,6 +3,7 @@
 
 mod assemble;
 mod gather;
+mod names;
 mod render;
 mod view;
 
@@ -21,7 +22,8 @@ use crate::text::printable;
     name = "smarter-cni status",
     about = "Show attached pods, their addresses and ports of the node, and how much of each pool is used",
     long_about = "Shows every attachment with its addresses, MAC, host interface, ports of the node and age, network by \
-                  network, and the pools of addresses. Reads records, leases and links; what may not be read is named. \
+                  network, and the pools of addresses; with --names the names under which pods are found, and whether a name server \
+                  runs. Reads records, leases and links; what may not be read is named. \
                   Exit code 0: what there is was shown, also that there is nothing; 1: records or leases are damaged; 2: nothing \
                   could be read, as without the rights of root, or wrong options."
 )]
@@ -29,6 +31,9 @@ struct Options {
     /// Only this network
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
+    /// Show under which names pods are found, and whether a server answers them
+    #[arg(long)]
+    names: bool,
     /// Where the host's / is, in a container that has it mounted
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -53,7 +58,12 @@ pub(crate) fn command() -> clap::Command {
 }
 
 /// The command. `out` is written to only while it watches.
-pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outcome {
+/// `environment` has the settings of names, as `dns` reads them.
+pub fn run(
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+    out: &mut (impl Write + IsTerminal),
+) -> Outcome {
     let name = std::iter::once(OsString::from("smarter-cni status"));
     let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {
         Ok(options) => options,
@@ -66,12 +76,12 @@ pub fn run(arguments: &[OsString], out: &mut (impl Write + IsTerminal)) -> Outco
         return Outcome { stderr: format!("smarter-cni status: {why}\n"), status: 2, ..Outcome::default() };
     }
     if !options.watch {
-        let shown = show(&options);
+        let shown = show(&options, environment);
         let (status, stderr) = shown.verdict();
         return Outcome { stdout: shown.text, stderr: stderr.to_owned(), status, ..Outcome::default() };
     }
     let terminal = out.is_terminal();
-    let error = watch(&options, terminal, out);
+    let error = watch(&options, environment, terminal, out);
     // Whoever read it has seen enough.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Outcome::default();
@@ -132,28 +142,36 @@ impl Shown {
     }
 }
 
-fn show(options: &Options) -> Shown {
+fn show(options: &Options, environment: &[(OsString, OsString)]) -> Shown {
     let mut view = assemble::assemble(&gather::gather(), options.network.as_deref());
-    // A program asks for numbers; a person looks at pods.
-    if options.json {
-        view.dns = crate::dns::counters();
+    let blind = view.networks.is_empty() && !view.unread.is_empty();
+    // A program asks for everything; a person looks at pods.
+    if options.json || options.names {
+        names::add(&mut view, environment, options.names);
     }
-    let text =
-        if options.json { render::json(&view) } else { render::text(&view, options.network.as_deref()) };
+    let text = match (options.json, options.names) {
+        (true, _) => render::json(&view),
+        (false, true) => render::names(&view, options.network.as_deref()),
+        (false, false) => render::text(&view, options.network.as_deref()),
+    };
     for attachment in view.networks.iter_mut().flat_map(|network| &mut network.attachments) {
         attachment.since_seconds = None;
     }
     view.dns = None;
-    let blind = view.networks.is_empty() && !view.unread.is_empty();
     Shown { text, essence: render::json(&view), damaged: view.damaged, blind }
 }
 
 /// Ends by a signal, or when nobody reads any more: then it says why. A terminal shows one picture with its ages; anything
 /// else gets one after the other, when something happened.
-fn watch(options: &Options, terminal: bool, out: &mut impl Write) -> io::Error {
+fn watch(
+    options: &Options,
+    environment: &[(OsString, OsString)],
+    terminal: bool,
+    out: &mut impl Write,
+) -> io::Error {
     let mut last = String::new();
     loop {
-        let Shown { text, essence, .. } = show(options);
+        let Shown { text, essence, .. } = show(options, environment);
         let picture = if terminal { text.clone() } else { essence };
         if picture != last {
             let before = match (terminal, options.json || last.is_empty()) {

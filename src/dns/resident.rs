@@ -26,6 +26,7 @@ use super::sockets::{PORT, Sockets};
 use crate::state::{BootId, record};
 use crate::text::printable;
 use wake::Woken;
+pub(super) use wanted::zone;
 
 /// Who waits for an answer when the end comes, waits no longer than this.
 const GRACE: Duration = Duration::from_secs(2);
@@ -106,7 +107,7 @@ impl Resident {
         }
         let attachments =
             Attachments::new(Path::new(record::ROOT).to_owned(), boot, Places::below(Path::new("/")));
-        let zone = wanted::zone(&settings, attachments.gathered());
+        let zone = zone(&settings, attachments.gathered());
         Self {
             server: Server::new(settings, zone, forwarder),
             sockets: Rc::new(RefCell::new(sockets)),
@@ -193,7 +194,9 @@ impl Resident {
     }
 
     fn read_all(&mut self) {
-        self.attachments.rescan();
+        if let Err(error) = self.attachments.rescan() {
+            tracing::warn!("names stay as they are: {error}");
+        }
         if let Some(names) = all_links() {
             self.attachments.link(&LinkEvent::All(names));
         }
@@ -252,7 +255,7 @@ impl Resident {
         let kept: Vec<IpAddr> = kept.filter(|address| !addresses.contains(address)).copied().collect();
         addresses.extend(kept);
         let ranges = gathered.ranges.clone();
-        self.server.set_zone(wanted::zone(settings, gathered), ranges);
+        self.server.set_zone(zone(settings, gathered), ranges);
         let mut sockets = self.sockets.borrow_mut();
         // A socket that nobody reads would take questions from the successor.
         if sockets.is_paused() {

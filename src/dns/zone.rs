@@ -181,6 +181,25 @@ impl Zone {
         self.names.values().filter(|node| !node.groups.is_empty()).count()
     }
 
+    /// Every name that leads to an address, those to which its pointer leads first, then the longest.
+    pub(crate) fn by_address(&self) -> HashMap<IpAddr, Vec<&Name>> {
+        let mut all: HashMap<IpAddr, Vec<&Name>> = HashMap::new();
+        for (name, node) in &self.names {
+            let groups = &node.groups;
+            for address in (Addresses { groups, v4: true, v6: true, turn: 0 }).iter() {
+                all.entry(address).or_default().push(name);
+            }
+        }
+        for (address, names) in &mut all {
+            let pointers = self.pointers.get(address).map(Vec::as_slice).unwrap_or_default();
+            names.sort_by_cached_key(|name| {
+                let at = pointers.iter().position(|pointer| pointer == *name).unwrap_or(usize::MAX);
+                (at, std::cmp::Reverse(name::labels(name.as_wire()).count()), *name)
+            });
+        }
+        all
+    }
+
     /// `name` in lower case, as on the wire. `turn` chooses who comes first among several.
     pub(crate) fn look(&self, name: &[u8], kind: Rtype, source: IpAddr, turn: usize) -> Look<'_> {
         let apex = self.apexes.iter().find_map(|apex| name::position(name, apex.as_wire()));

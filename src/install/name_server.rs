@@ -1,4 +1,4 @@
-//! Whether pods can be given an address of the node's name server. Pure; who uses it says [`crate::datapath::claim`].
+//! Whether pods can be given an address of the node's name server; who uses it says [`crate::datapath::claim`].
 //!
 //! Pure.
 

@@ -41,7 +41,7 @@ impl Report {
             let _ = if step.detail.is_empty() { writeln!(text) } else { writeln!(text, ": {}", step.detail) };
         }
         text.push_str(if passed {
-            "selftest passed: pods reach each other, the gateway and the outside, and nothing is left behind\n"
+            "selftest passed: pods reach each other, also by name, the gateway and the outside, and nothing is left behind\n"
         } else {
             "selftest FAILED at the last line above; SMARTER_CNI_LOG=debug shows every step of the plugins\n"
         });

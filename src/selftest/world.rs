@@ -85,6 +85,13 @@ impl World {
     }
 }
 
+/// The node's, where this process is. With the link its routes go, that to everywhere among them.
+pub(super) fn cut_uplink() -> kernel::Result<()> {
+    let mut node = Socket::route()?;
+    let Some(uplink) = link::by_name(&mut node, "uplink0")? else { return Ok(()) };
+    link::change(&mut node, uplink.index, "uplink0", &Change { up: Some(false), ..Change::default() })
+}
+
 fn name(text: &str) -> IfName {
     text.parse().expect("a name written in this file")
 }

@@ -77,7 +77,7 @@ pub(super) fn assemble(facts: &Facts, filter: Option<&str>) -> View {
             count(pool, facts.leases.iter().filter(|leased| leased.network == network.name));
         }
     }
-    View { networks, unread: facts.unread.clone(), dns: None, damaged: facts.damaged }
+    View { networks, unread: facts.unread.clone(), damaged: facts.damaged, ..View::default() }
 }
 
 /// By name.
@@ -144,6 +144,7 @@ impl Networks {
                 host_interface: None,
                 host_ports: Vec::new(),
                 since_seconds: None,
+                names: None,
                 state: State::NotOurs,
             };
             self.add(network, row);
@@ -172,6 +173,7 @@ fn recorded(facts: &Facts, records: &[Record]) -> Attachment {
         host_interface: want.map(|want| want.port.name.to_string()),
         host_ports: records.iter().flat_map(|record| host_ports(facts, record)).collect(),
         since_seconds: Some(facts.now.saturating_sub(main.created()).as_secs()),
+        names: None,
         state: state(facts, main),
     }
 }
@@ -246,6 +248,7 @@ fn unrecorded(mark: VethMark, link: &Link) -> Attachment {
         host_interface: Some(link.name.clone()),
         host_ports: Vec::new(),
         since_seconds: None,
+        names: None,
         state: State::Unrecorded,
     }
 }

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::view::{Attachment, HostPort, Network, Pool, View};
+use super::view::{Attachment, HostPort, Network, Pool, Served, Server, View};
 use crate::text::{WIDTH, wrapped};
 
+/// Of the table of names: what stands there is longer.
+const NAMED: usize = 46;
 /// Together, with a blank between them, as wide as the table.
 const POD: usize = 26;
 const ADDRESS: usize = 15;
@@ -36,6 +38,59 @@ pub(super) fn text(view: &View, filter: Option<&str>) -> String {
         write_folded(&mut text, "not read: ", unread, 10);
     }
     text
+}
+
+/// The same pods with their names, for a person.
+pub(super) fn names(view: &View, filter: Option<&str>) -> String {
+    let mut text = String::new();
+    let attachments = view.networks.iter().flat_map(|network| &network.attachments);
+    let rows: Vec<_> =
+        attachments.filter_map(|attachment| Some((attachment, attachment.names.as_ref()?))).collect();
+    if !rows.is_empty() {
+        let _ = writeln!(text, "{:NAMED$} ADDRESS", "POD");
+    }
+    for (attachment, names) in &rows {
+        write_names(&mut text, attachment, names);
+    }
+    if !rows.is_empty() {
+        text.push('\n');
+    }
+    let whose = filter.map_or_else(String::new, |network| format!(" of network {network}"));
+    match &view.names {
+        Some(served) => write_folded(&mut text, "", &served_words(rows.len(), &whose, served), 2),
+        None => write_folded(&mut text, "", "names are not known", 2),
+    }
+    for unread in &view.unread {
+        write_folded(&mut text, "not read: ", unread, 10);
+    }
+    text
+}
+
+fn write_names(text: &mut String, attachment: &Attachment, names: &[String]) {
+    let mut pod = pod_words(attachment);
+    if pod.chars().count() > NAMED {
+        let _ = writeln!(text, "{pod}");
+        pod.clear();
+    }
+    let addresses = attachment.addresses.join(" ");
+    let before = format!("{pod:NAMED$} ");
+    write_folded(text, &before, &addresses, NAMED + 1);
+    let words = if names.is_empty() { "has no name".to_owned() } else { names.join(" ") };
+    write_folded(text, "  ", &words, 2);
+}
+
+fn served_words(pods: usize, whose: &str, about: &Served) -> String {
+    let Served { domain, server, addresses } = about;
+    let pods = counted(pods, "pod");
+    let answers = match server {
+        Server::Serving if addresses.is_empty() => "a name server runs and serves no address".to_owned(),
+        Server::Serving => format!("the name server answers at {}", addresses.join(" ")),
+        Server::None => {
+            "no name server runs: these are the names that smarter-cni dns would serve".to_owned()
+        }
+        Server::Unknown => "whether a name server runs is not known".to_owned(),
+    };
+    format!("{pods}{whose}, domain {domain}; {answers}")
 }
 
 fn counted(number: usize, what: &str) -> String {

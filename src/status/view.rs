@@ -14,6 +14,9 @@ pub(super) struct View {
     /// What the name server of this node has counted, in its own words; absent where none runs, or may not be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<serde_json::Value>,
+    /// Where names were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Served>,
     /// Some of that is not what it has to be: nobody can read it.
     #[serde(skip)]
     pub damaged: bool,
@@ -59,7 +62,28 @@ pub(super) struct Attachment {
     pub host_interface: Option<String>,
     pub host_ports: Vec<HostPort>,
     pub since_seconds: Option<u64>,
+    /// The canonical one first. Absent where no record says who it is, and where names are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
     pub state: State,
+}
+
+/// Under what the names of pods are found, and whether they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Served {
+    pub domain: String,
+    pub server: Server,
+    /// With their ports, where one runs.
+    pub addresses: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Server {
+    Serving,
+    None,
+    /// It may not be asked.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,6 +114,11 @@ pub(super) enum State {
 }
 
 impl State {
+    /// Whether an attachment record says whose it is.
+    pub(super) fn is_recorded(self) -> bool {
+        !matches!(self, Self::Unrecorded | Self::NotOurs)
+    }
+
     /// What a person should know; nothing where all is well.
     pub(super) fn remark(self) -> Option<&'static str> {
         Some(match self {

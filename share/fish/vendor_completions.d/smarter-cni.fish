@@ -92,6 +92,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand dns" -l json -d 
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand dns" -s h -l help -d 'Print help'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l network -d 'Only this network' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l root -d 'Where the host\'s / is, in a container that has it mounted' -r -F
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l names -d 'Show under which names pods are found, and whether a server answers them'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l json -d 'Print one JSON object: {"version":1,"networks":[{"name",…,"pools":[…],"attachments":[…]}],"unread":[…]}'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -l watch -d 'Show it again whenever it changed, until interrupted'
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand status" -s h -l help -d 'Print help'

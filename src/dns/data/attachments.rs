@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::hostname::Places;
 use super::known::{Gathered, Known, gathered};
 use super::links::LinkEvent;
-use crate::state::{BootId, Records};
+use crate::state::{BootId, Error, Records};
 
 #[derive(Debug)]
 pub(crate) struct Attachments {
@@ -29,15 +29,9 @@ impl Attachments {
     }
 
     /// Everything once more, with what is known of hostnames kept. What cannot be read leaves all as it is.
-    pub(crate) fn rescan(&mut self) {
+    pub(crate) fn rescan(&mut self) -> Result<(), Error> {
         self.records = Records::at(&self.root, self.boot.clone());
-        let all = match self.records.files() {
-            Ok(all) => all,
-            Err(error) => {
-                tracing::warn!("names stay as they are: {error}");
-                return;
-            }
-        };
+        let all = self.records.files()?;
         let before = std::mem::take(&mut self.known);
         for (file, record) in all {
             let Some(mut known) = Known::of(&record) else { continue };
@@ -48,6 +42,7 @@ impl Attachments {
             self.known.insert(file, known);
         }
         self.find_hostnames();
+        Ok(())
     }
 
     /// One file was written, or is gone. Whether names change with it.

@@ -31,7 +31,7 @@ pub(super) fn addresses(settings: &Settings, gathered: &Gathered) -> Vec<IpAddr>
     std::iter::once(settings.address).chain(gateways.copied()).collect()
 }
 
-pub(super) fn zone(settings: &Settings, gathered: Gathered) -> Zone {
+pub(crate) fn zone(settings: &Settings, gathered: Gathered) -> Zone {
     Zone::build(&Contents {
         domain: settings.domain.clone(),
         server: settings.address,

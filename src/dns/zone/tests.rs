@@ -261,3 +261,27 @@ fn the_owner_s_names_lead_where_they_say() {
     assert_eq!(said(&zone, "broker", Rtype::A, WEB, 0), "10.77.0.1");
     assert_eq!(said(&zone, "localhost", Rtype::ANY, WEB, 0), "127.0.0.1 ::1");
 }
+
+#[test]
+fn every_name_of_an_address_is_listed_as_it_is_answered() {
+    let zone = zone();
+    let all = zone.by_address();
+    let names = |address: [u8; 4]| {
+        all[&IpAddr::from(address)].iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        names(WEB),
+        "web.ns1.svc.cluster.local. web.ns1.pod.cluster.local. web-7c9.ns1.svc.cluster.local. \
+         web-7c9.ns1.pod.cluster.local. 10-77-0-7.ns1.pod.cluster.local. web.svc.cluster.local. \
+         web-7c9.svc.cluster.local. web.cluster.local. web-7c9.cluster.local. web. web-7c9."
+    );
+    assert_eq!(names([10, 77, 0, 50]), "10-77-0-50.ns4.pod.cluster.local.");
+    // And nothing but that.
+    for (address, names) in &all {
+        let kind = if address.is_ipv4() { Rtype::A } else { Rtype::AAAA };
+        for name in names {
+            let said = said(&zone, &name.to_string(), kind, *address, 0);
+            assert!(said.split(' ').any(|one| one == address.to_string()), "{name}: {said}");
+        }
+    }
+}

@@ -41,7 +41,10 @@ pub fn load(root: &Root, attachments: &Attachments) -> Result<Names, String> {
     let locate = |path: &str| root.locate(Path::new(path)).map_err(|error| format!("{path}: {error}"));
     let here = locate("/")?;
     let addresses: BTreeSet<IpAddr> = attachments.promises().values().flat_map(Promise::asked_at).collect();
-    let server = dns::report(&locate(dns::SOCKET)?).map(|report| Server::of(&report));
+    let server = match dns::running(&locate(dns::SOCKET)?) {
+        dns::Running::Serves(report) => Some(Server::of(&report)),
+        dns::Running::Nobody | dns::Running::Unknown(_) => None,
+    };
     let is_served =
         |address: &IpAddr| server.as_ref().and_then(|server| server.port(*address)) == Some(dns::PORT);
     let held = addresses.iter().filter(|address| !is_served(address));

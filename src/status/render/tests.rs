@@ -13,6 +13,7 @@ fn attachment(pod: &str, address: &str) -> Attachment {
         host_interface: Some("veth9ee7e15e".to_owned()),
         host_ports: Vec::new(),
         since_seconds: Some(11_530),
+        names: None,
         state: State::Attached,
     }
 }
@@ -139,5 +140,50 @@ fn ages_are_told_in_two_units() {
     assert_eq!(
         [0, 59, 60, 310, 3600, 86_399, 86_400, 8_640_000].map(shown),
         ["0s", "59s", "1m0s", "5m10s", "1h0m", "23h59m", "1d0h", "100d"]
+    );
+}
+
+#[test]
+fn names_are_shown_with_their_pods_and_whether_anybody_serves_them() {
+    let mut view = view();
+    let web = [
+        "web-0.default.svc.cluster.local",
+        "web-0.default.pod.cluster.local",
+        "web-0.cluster.local",
+        "web-0",
+    ];
+    let [ref mut first, ref mut second, _] = view.networks[1].attachments[..] else { panic!("three") };
+    (first.names, second.names) = (Some(web.map(str::to_owned).to_vec()), Some(Vec::new()));
+    let (domain, addresses) = ("cluster.local".to_owned(), vec!["169.254.0.2:53".to_owned()]);
+    view.names = Some(Served { domain, server: Server::Serving, addresses });
+    let shown = names(&view, None);
+    assert_eq!(
+        shown,
+        "\
+POD                                            ADDRESS
+default/web-0                                  172.38.0.2 fd00:26::2
+  web-0.default.svc.cluster.local web-0.default.pod.cluster.local
+  web-0.cluster.local web-0
+observability/prometheus-node-exporter-7c9xk net1
+                                               172.38.0.3
+  has no name
+
+2 pods, domain cluster.local; the name server answers at 169.254.0.2:53
+"
+    );
+    assert!(shown.lines().all(|line| line.chars().count() <= 80));
+    assert!(json(&view).ends_with(
+        r#""names":{"domain":"cluster.local","server":"serving","addresses":["169.254.0.2:53"]}}
+"#
+    ));
+    assert!(json(&view).contains(r#""since_seconds":59,"names":[],"state":"dead"}"#));
+    view.names =
+        Some(Served { domain: "edge.example".to_owned(), server: Server::None, addresses: Vec::new() });
+    view.networks.clear();
+    assert_eq!(
+        names(&view, Some("net")),
+        "0 pods of network net, domain edge.example; no name server runs: these are the
+  names that smarter-cni dns would serve
+"
     );
 }

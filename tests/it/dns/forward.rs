@@ -1,7 +1,7 @@
 //! Names of others: upstreams that say no, say nothing, lie, or move while questions are on their way.
 
-mod client;
+pub(super) mod client;
 mod flood;
 mod moves;
 mod sources;
-mod upstream;
+pub(super) mod upstream;

@@ -4,6 +4,7 @@
 
 mod forward;
 mod names;
+mod resolvers;
 mod restart;
 mod sockets;
 mod tool;

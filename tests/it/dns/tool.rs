@@ -92,3 +92,63 @@ fn status_shows_what_was_counted() {
         assert_eq!((&dns["serving"], &dns["domain"]), (&json!(true), &json!("cluster.local")));
     });
 }
+
+#[test]
+fn status_shows_the_names_with_and_without_a_server() {
+    sandboxed(|| {
+        let (web, other) = (Pod::new("ns1", "web"), Pod::in_container("ns2", "web", "other"));
+        let _strange = Pod::in_container("ns2", "not_a_name", "strange");
+        let put = "/run/containers/storage/overlay-containers/other/userdata";
+        std::fs::create_dir_all(put).unwrap();
+        std::fs::write(format!("{put}/hostname"), "shop\n").unwrap();
+        let shown = run("status --names");
+        assert!(shown.stdout.contains("ns2/not_a_name"), "{shown}");
+        assert!(
+            shown
+                .stdout
+                .ends_with("no name server runs: these are the names that\n  smarter-cni dns would serve\n"),
+            "{shown}"
+        );
+        assert!(shown.stdout.lines().all(|line| line.chars().count() <= 80), "{shown}");
+        let names = |shown: &Output, pod: &str| -> Vec<String> {
+            let all = shown.json["networks"][0]["attachments"].as_array().unwrap();
+            let row = all.iter().find(|row| row["pod"] == pod).unwrap();
+            row["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+        };
+        let before = run("status --json");
+        assert_eq!(before.json["names"], Value::Null, "{before}");
+        assert_eq!(names(&before, "ns2/web")[0], "shop.ns2.svc.cluster.local");
+        let of_strange = names(&before, "ns2/not_a_name");
+        assert_eq!(of_strange.len(), 1, "{of_strange:?}");
+
+        let _role = Role::start(&[("domain", "edge.example")]);
+        let shown = run("status --names --json");
+        assert_eq!(
+            shown.json["names"],
+            json!({"domain": "edge.example", "server": "serving", "addresses": ["10.77.0.1:53", "169.254.0.2:53"]}),
+            "{shown}"
+        );
+        // The server says of every name what is shown here.
+        for (pod, address, place) in
+            [("ns1/web", &web.address, &web.netns), ("ns2/web", &other.address, &other.netns)]
+        {
+            let names = names(&shown, pod);
+            assert!(names.len() >= 6 && names.contains(&"web".to_owned()), "{names:?}");
+            for name in names {
+                assert_eq!(&answer(place, &name), address, "{name}");
+            }
+        }
+        let text = run("status --names --network lab").stdout;
+        assert!(
+            text.contains("3 pods of network lab, domain edge.example; the name server answers at\n"),
+            "{text}"
+        );
+        let wrong = Node
+            .command(&format!("{} status --names", lab::binary().display()))
+            .env("DNS_TTL", "x")
+            .output()
+            .unwrap();
+        let words = String::from_utf8(wrong.stdout).unwrap();
+        assert!(words.contains("not read: names: DNS_TTL=x: it is no number"), "{words}");
+    });
+}

@@ -67,7 +67,7 @@ impl Drop for Role {
 }
 
 /// Writes what a network manager writes.
-pub(super) fn uplinks(servers: &[&str]) {
+pub(crate) fn uplinks(servers: &[&str]) {
     write_file(RESOLV, &nameservers(servers));
 }
 

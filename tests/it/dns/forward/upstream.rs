@@ -11,10 +11,18 @@ use crate::lab::{Netns, Node, Place as _, eventually};
 
 /// What a server sends back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(crate) enum Manner {
     /// Its own address for every name.
     Answers,
     Silent,
+    /// Its own address for every name, and that there is nothing else.
+    World,
+    /// The same, for a second.
+    Brief,
+    /// Signs for whoever asks for it, and says then that it has checked.
+    Signs,
+    /// That it failed.
+    Fails,
     /// A guess with a wrong number, one for another name, one from another port; and then its own address.
     Lies,
     /// Over UDP only that there is more.
@@ -22,15 +30,15 @@ pub(super) enum Manner {
 }
 
 /// An uplink of the node, `upN`, to 198.51.N.0/24; the other end is `.2` and fe80::N.
-pub(super) struct Uplink {
-    pub(super) number: u8,
+pub(crate) struct Uplink {
+    pub(crate) number: u8,
     namespace: Netns,
     asked: Arc<AtomicUsize>,
-    pub(super) names: Arc<Mutex<Vec<Vec<u8>>>>,
+    pub(crate) names: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Uplink {
-    pub(super) fn new(number: u8, manner: Manner) -> Self {
+    pub(crate) fn new(number: u8, manner: Manner) -> Self {
         let namespace = Netns::new(&format!("isp{number}"));
         let (here, there) = (format!("up{number}"), format!("isp{number}"));
         Node.run(&format!("ip link add {here} type veth peer name {there} netns {}", namespace.name()));
@@ -46,11 +54,11 @@ impl Uplink {
         uplink
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("198.51.{}.2", self.number)
     }
 
-    pub(super) fn scoped(&self) -> String {
+    pub(crate) fn scoped(&self) -> String {
         // Its own address of this kind comes with the link, after a moment (duplicate address detection).
         let link = format!("up{}", self.number);
         let ready = || {
@@ -61,12 +69,12 @@ impl Uplink {
         format!("fe80::{}%{link}", self.number)
     }
 
-    pub(super) fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
     /// The cable is pulled at the far end.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.namespace.run(&format!("ip link set isp{} down", self.number));
     }
 
@@ -124,6 +132,19 @@ fn over_udp(
     };
     match manner {
         Manner::Answers => send(&answer(query, own, 1)),
+        Manner::World => send(&answer(query, own, u16::from(is_for_an_address(query)))),
+        Manner::Brief => {
+            let mut brief = answer(query, own, 1);
+            let at = brief.len() - 7;
+            brief[at] = 1;
+            send(&brief);
+        }
+        Manner::Signs => send(&signed(query, own)),
+        Manner::Fails => {
+            let mut failure = answer(query, own, 0);
+            failure[3] |= 2;
+            send(&failure);
+        }
         Manner::Silent => {}
         Manner::Truncates => {
             let mut cut = answer(query, own, 0);
@@ -151,6 +172,27 @@ fn question(query: &[u8]) -> &[u8] {
         at += usize::from(query[at]) + 1;
     }
     &query[12..at + 5]
+}
+
+fn is_for_an_address(query: &[u8]) -> bool {
+    question(query).ends_with(&[0, 1, 0, 1])
+}
+
+/// With DO (RFC 3225) a signature of zeros besides, and AD.
+fn signed(query: &[u8], own: [u8; 4]) -> Vec<u8> {
+    let mut answer = answer(query, own, 1);
+    let behind = &query[12 + question(query).len()..];
+    // The root, type 41, size, code and version: then the flag.
+    if behind.get(7).is_none_or(|flags| flags & 0x80 == 0) {
+        return answer;
+    }
+    answer[3] |= 0x20;
+    answer[7] = 2;
+    // RFC 4034 section 3.1: what is covered, algorithm, labels, three times, the key's number, its owner, the signature.
+    let data = [&[0, 1, 13, 3][..], &[0; 12], &[0, 7, 0], &[0; 64]].concat();
+    answer.extend([0xc0, 12, 0, 46, 0, 1, 0, 0, 0, 60, 0, u8::try_from(data.len()).expect("short")]);
+    answer.extend(data);
+    answer
 }
 
 /// So many addresses for the name, for a minute.

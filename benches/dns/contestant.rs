@@ -1,0 +1,201 @@
+//! A name server of somebody, with the same names and the same upstream as the others, and what the kernel says of it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::{self, Question, UPSTREAM, WORLD};
+use crate::names::Pods;
+use crate::{Result, write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Ours,
+    Dnsmasq,
+    Unbound,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Contestant {
+    pub(crate) kind: Kind,
+    /// With its version.
+    pub(crate) title: String,
+    file: PathBuf,
+}
+
+/// A loaded machine takes its time to start one.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Contestant {
+    /// A copy, as an installer brings one: not as a linker left it, and of the same age as the others.
+    pub(crate) fn stage(kind: Kind, from: &Path, directory: &Path) -> Result<Self> {
+        let file = directory.join(format!("{kind:?}").to_lowercase());
+        fs::write(&file, fs::read(from).map_err(|error| format!("{}: {error}", from.display()))?)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        let title = match kind {
+            Kind::Ours => "ours".to_owned(),
+            Kind::Dnsmasq => format!("dnsmasq {}", version(&file, "--version", "Dnsmasq version ")?),
+            Kind::Unbound => format!("unbound {}", version(&file, "-V", "Version ")?),
+        };
+        Ok(Self { kind, title, file })
+    }
+
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        let last = match self.kind {
+            Kind::Ours => 2,
+            Kind::Dnsmasq => 3,
+            Kind::Unbound => 4,
+        };
+        Ipv4Addr::new(169, 254, 0, last)
+    }
+
+    /// Answers when this returns.
+    pub(crate) fn start(&self, pods: &Pods, directory: &Path) -> Result<Server<'_>> {
+        let mut command = match self.kind {
+            Kind::Ours => self.ours(),
+            Kind::Dnsmasq => self.dnsmasq(pods, directory)?,
+            Kind::Unbound => self.unbound(pods, directory)?,
+        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.map_err(|error| format!("{}: {error}", self.title))?;
+        let server = Server { contestant: self, child };
+        let question = [Question::new("ready.example.org", WORLD)];
+        let begun = Instant::now();
+        while let Err(error) = load::ask(self.address(), &question, 1) {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{}: {error}", self.title).into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    fn ours(&self) -> Command {
+        let mut command = Command::new(&self.file);
+        command.arg("dns").env_clear().env("DNS_UPSTREAM", UPSTREAM.to_string());
+        command.stderr(Stdio::null());
+        command
+    }
+
+    /// It is given its names as smarter-dns gave them to CoreDNS: as a file of hosts(5).
+    fn dnsmasq(&self, pods: &Pods, directory: &Path) -> Result<Command> {
+        let hosts = directory.join("hosts");
+        let lines = pods.by_address().map(|(address, names)| format!("{address} {}\n", names.join(" ")));
+        write(&hosts, &lines.collect::<String>())?;
+        let mut command = Command::new(&self.file);
+        command.args([
+            "--keep-in-foreground",
+            "--no-resolv",
+            "--no-hosts",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+        ]);
+        command.args(["--user=root", "--bind-interfaces", "--local=/cluster.local/", "--cache-size=10000"]);
+        command.arg(format!("--addn-hosts={}", hosts.display()));
+        command.arg(format!("--listen-address={}", self.address())).arg(format!("--server={UPSTREAM}"));
+        command.stderr(Stdio::null());
+        Ok(command)
+    }
+
+    /// One thread, and no validation: nobody else here validates.
+    fn unbound(&self, pods: &Pods, directory: &Path) -> Result<Command> {
+        let mut text = format!(
+            "server:\n interface: {}\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n \
+             num-threads: 1\n access-control: 0.0.0.0/0 allow\n module-config: \"iterator\"\n directory: \"{}\"\n \
+             local-zone: \"cluster.local.\" static\n",
+            self.address(),
+            directory.display()
+        );
+        for (name, address) in pods.names() {
+            writeln!(text, " local-data: \"{name}. A {address}\"")?;
+        }
+        write!(
+            text,
+            "remote-control:\n control-enable: no\nforward-zone:\n name: \".\"\n forward-addr: {UPSTREAM}\n"
+        )?;
+        let file = directory.join("unbound.conf");
+        write(&file, &text)?;
+        let mut command = Command::new(&self.file);
+        command.arg("-c").arg(file).stderr(Stdio::null());
+        Ok(command)
+    }
+}
+
+fn version(file: &Path, option: &str, before: &str) -> Result<String> {
+    let out =
+        Command::new(file).arg(option).output().map_err(|error| format!("{}: {error}", file.display()))?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let found = text.lines().find_map(|line| line.strip_prefix(before)?.split_whitespace().next());
+    Ok(found.ok_or_else(|| format!("{} does not say its version", file.display()))?.to_owned())
+}
+
+/// A contestant that runs; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Server<'c> {
+    contestant: &'c Contestant,
+    child: Child,
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    /// What is not pages of files.
+    pub(crate) own: u64,
+}
+
+impl Server<'_> {
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.contestant.address()
+    }
+
+    /// User and system, of all threads. In nanoseconds, where `stat` counts hundredths of a second.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let mut whole = 0;
+        for task in fs::read_dir(self.place("task"))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            whole += text.split_whitespace().next().ok_or("an empty schedstat")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(whole))
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let bytes = |key: &str| -> Result<u64> {
+            Ok(self.value("status", key)?.trim_end_matches(" kB").trim().parse::<u64>()? << 10)
+        };
+        Ok(Memory { resident: bytes("VmRSS:")?, own: bytes("RssAnon:")? })
+    }
+
+    /// How often it gave up the processor: each is one time that it woke up.
+    pub(crate) fn wakes(&self) -> Result<u64> {
+        Ok(self.value("status", "voluntary_ctxt_switches:")?.parse()?)
+    }
+
+    pub(crate) fn written(&self) -> Result<u64> {
+        Ok(self.value("io", "write_bytes:")?.parse()?)
+    }
+
+    fn value(&self, file: &str, key: &str) -> Result<String> {
+        let text = fs::read_to_string(self.place(file))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        Ok(line.ok_or_else(|| format!("no {key} in {file}"))?.trim().to_owned())
+    }
+
+    fn place(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.child.id())).join(file)
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
