@@ -136,6 +136,7 @@ impl From<Version1> for Record {
             id,
             netns: old.netns,
             netns_id: old.netns_id,
+            names: Vec::new(),
             pod: old.pod,
             want,
             leases: Leases { ipam, data_dir, pools },
