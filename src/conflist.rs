@@ -1,4 +1,4 @@
-//! The network configuration list of this node: what can be said about a network, and the text a runtime reads. Pure.
+//! The network configuration list of this node: what can be said about a network, and the text a runtime reads.
 //!
 //! A [`Network`] cannot be wrong: ranges that no plugin could lease from do not get into it. Refuses to know where the
 //! list is kept and who asked for it.
@@ -21,6 +21,8 @@ pub const BRIDGE: &str = "smartnet0";
 pub const CNI_VERSION: &str = "1.0.0";
 /// Of these a newer libcni takes the highest that it knows: from 1.1.0 on runtimes call STATUS and GC.
 pub const CNI_VERSIONS: [&str; 2] = [CNI_VERSION, "1.1.0"];
+/// Under which containerd and CRI-O hand a pod's annotations to the plugins that ask for them.
+pub const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 pub const SUBNET: &str = "172.38.0.0/16";
 /// On a temporary file system: a lease is worth nothing after a reboot.
 pub const DATA_DIR: &str = "/var/run/cni/networks";
@@ -311,6 +313,8 @@ pub fn conflist(network: &Network) -> Value {
     }
     if let Some(dns) = network.dns {
         bridge["nodeDns"] = json!(dns.to_string());
+        // Names that pods are given by their annotations.
+        bridge["capabilities"] = json!({ ANNOTATIONS: true });
     }
     match network.mtu {
         Mtu::Kernel => {}
@@ -423,6 +427,7 @@ mod tests {
                 "plugins": [{
                     "type": "smarter-bridge", "bridge": "edge0", "isDefaultGateway": true, "ipMasq": false,
                     "hairpinMode": false, "forwardOthers": true, "nodeDns": "169.254.0.2", "mtu": 1400, "logLevel": "warn",
+                    "capabilities": { "io.kubernetes.cri.pod-annotations": true },
                     "ipam": {
                         "type": "smarter-ipam", "dataDir": "/var/run/cni/networks",
                         "ranges": [

@@ -88,6 +88,50 @@ impl fmt::Display for IfName {
     }
 }
 
+/// A label of a name as hosts have them (RFC 1123 section 2.1): letters, digits and hyphens, none of these at an end; in lower
+/// case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(Box<str>);
+
+impl Label {
+    const LONGEST: usize = 63;
+
+    /// `None` for what no host may be called.
+    pub fn parse(text: &str) -> Option<Self> {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let right = (1..=Self::LONGEST).contains(&text.len())
+            && text.bytes().all(inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        right.then(|| Self(text.to_ascii_lowercase().into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Label> for String {
+    fn from(label: Label) -> Self {
+        label.0.into()
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("no host may be called that")
+    }
+}
+
 /// What names an attachment (CNI SPEC: network name, CNI_CONTAINERID, CNI_IFNAME).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct AttachmentId {

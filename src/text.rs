@@ -1,4 +1,4 @@
-//! Words on their way out: to a terminal, or to a line that somebody will type. One function for each. Pure.
+//! Words on their way out: to a terminal, or to a line that somebody will type. One function for each.
 //!
 //! Names of links, files, networks and pods come from strangers: one may hold a blank, a `;`, or what a terminal obeys. Every
 //! command prints through here; the one who asks for colours names them, and nothing else passes.

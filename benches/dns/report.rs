@@ -65,7 +65,8 @@ impl Report {
 
     /// What is counted of ours alone.
     pub(crate) fn ours(&mut self, what: &str, count: u64) {
-        let others = " |".repeat(self.titles.len() + 1);
+        // A column and a ratio for each of the others, and what is promised.
+        let others = " |".repeat(2 * self.titles.len() - 1);
         let _ = writeln!(self.rows, "| {what} | {count} |{others}");
     }
 

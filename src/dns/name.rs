@@ -1,42 +1,15 @@
 //! Names of the DNS as the zone keeps them: lower case, in the form of the wire (RFC 1035 section 3.1), so that a question
-//! is looked up as it came. Owns which words may become a label. Pure.
+//! is looked up as it came.
 //!
 //! Pure.
 
 use std::fmt;
 use std::net::IpAddr;
 
+pub(crate) use crate::net::Label;
+
 /// Bytes of a whole name, its root included.
 pub(crate) const LONGEST: usize = 255;
-/// Bytes of one label.
-const LONGEST_LABEL: usize = 63;
-
-/// A label as hosts have them (RFC 1123 section 2.1): letters, digits and hyphens, none of these at an end; in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Label(Box<str>);
-
-impl Label {
-    /// `None` for what no host may be called.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        let right = (1..=LONGEST_LABEL).contains(&text.len())
-            && text.bytes().all(inner)
-            && !text.starts_with('-')
-            && !text.ends_with('-');
-        right.then(|| Self(text.to_ascii_lowercase().into()))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// A whole name, lower case, as it stands in a message.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name(Box<[u8]>);

@@ -1,4 +1,4 @@
-//! From variables of the environment to settings that make sense, or a refusal that names the variable. Pure.
+//! From variables of the environment to settings that make sense, or a refusal that names the variable.
 //!
 //! They are the keys of the ConfigMap `smarterdnsconfig`; those that smarter-dns had are understood, and where they mean
 //! nothing here that is said.

@@ -1,6 +1,6 @@
 //! Which name servers this node may ask: what `resolv.conf` says, less what would lead back to us.
 //!
-//! Pure. Owns the names of the files, how a line of them is read, and what can never be an upstream. Refuses to read a file:
+//! Owns the names of the files, how a line of them is read, and what can never be an upstream. Refuses to read a file:
 //! that is [`watch`]'s.
 //!
 //! Pure.

@@ -1,7 +1,7 @@
 //! The names of this node's pods: pods in, answers out.
 //!
 //! Owns which names a pod has, who sees which of them, and what is answered here and never asked elsewhere. Refuses to know
-//! messages, sockets and files. Pure.
+//! messages, sockets and files.
 //!
 //! A name that pods of several namespaces have without their namespace in it belongs to the asker's own first: the
 //! namespace is that of the pod with the source address.

@@ -1,4 +1,4 @@
-//! What a check is and what it finds: data and values. Pure.
+//! What a check is and what it finds: data and values.
 //!
 //! A check looks at [`Evidence`] and at nothing else. Three outcomes are kept apart: something is wrong, the check does
 //! not apply to this node, and we could not look. The last is never taken for one of the others.

@@ -1,4 +1,4 @@
-//! What a node has of an installation, and what it has of others, as values. Pure.
+//! What a node has of an installation, and what it has of others, as values.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! What was done, or why not: one line each for people, one object for machines. Pure.
+//! What was done, or why not: one line each for people, one object for machines.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! From words to settings that make sense, or a refusal that names the word. Pure.
+//! From words to settings that make sense, or a refusal that names the word.
 //!
 //! Pure.
 

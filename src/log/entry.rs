@@ -1,4 +1,4 @@
-//! What a run has to say for itself, before it is measured. Pure.
+//! What a run has to say for itself, before it is measured.
 //!
 //! Pure.
 

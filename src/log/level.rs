@@ -1,4 +1,4 @@
-//! How much is logged. Pure.
+//! How much is logged.
 //!
 //! Pure.
 

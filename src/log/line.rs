@@ -1,4 +1,4 @@
-//! An entry in words: one JSON object in one line for machines, one sentence for the system's log. Pure.
+//! An entry in words: one JSON object in one line for machines, one sentence for the system's log.
 //!
 //! Whatever comes from outside is escaped and cut, so a line is valid JSON and at most [`LONGEST`] bytes long. What the
 //! line says stands between `"level"` and `"ms"`, what is different every time before and behind.

@@ -1,4 +1,4 @@
-//! The lists `conditionsV4` and `conditionsV6`: words of iptables or of nft, as far as our tables have rules for them. Pure.
+//! The lists `conditionsV4` and `conditionsV6`: words of iptables or of nft, as far as our tables have rules for them.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! From where a mapped port may be used: lists of interfaces, and conditions on packets. Pure.
+//! From where a mapped port may be used: lists of interfaces, and conditions on packets.
 //!
 //! Networks with the same limits share one chain and two sets, named by what the limits say: a pod adds elements, never
 //! rules.

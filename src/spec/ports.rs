@@ -1,4 +1,4 @@
-//! Which ports of the node lead to which ports of a pod, and for whom. Pure.
+//! Which ports of the node lead to which ports of a pod, and for whom.
 //!
 //! Pure.
 

@@ -24,7 +24,7 @@ use super::holders::NetnsId;
 use super::lease::DATA_DIR;
 use super::lock::{NodeLock, RecordLock};
 use super::owed::Owed;
-use crate::net::{AttachmentId, IfName, stable_hash};
+use crate::net::{AttachmentId, IfName, Label, stable_hash};
 
 pub use unread::Unread;
 use unread::{Reason, parse};
@@ -61,6 +61,9 @@ pub struct Record {
     pub netns_id: Option<NetnsId>,
     #[serde(default)]
     pub pod: Option<Pod>,
+    /// What else its owner calls the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Label>,
     /// What the ADD was asked for, as the plan takes it. Absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub want: Option<Want>,
@@ -100,6 +103,7 @@ impl Record {
             netns: netns.map(str::to_owned),
             netns_id: netns.and_then(NetnsId::of),
             pod: None,
+            names: Vec::new(),
             want: None,
             leases: Leases::default(),
             pod_link: None,

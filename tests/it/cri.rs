@@ -34,6 +34,7 @@ impl fmt::Display for Refused {
 pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) host_ports: Vec<HostPort>,
+    pub(crate) annotations: Vec<(String, String)>,
     /// In the node's own network.
     pub(crate) host_network: bool,
     /// Where the files with what its containers say are; empty: nowhere.
@@ -42,7 +43,13 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), host_ports: Vec::new(), host_network: false, logs: String::new() }
+        Self {
+            name: name.to_owned(),
+            host_ports: Vec::new(),
+            annotations: Vec::new(),
+            host_network: false,
+            logs: String::new(),
+        }
     }
 
     fn encode(&self) -> Message {
@@ -53,6 +60,9 @@ impl Pod {
         let mut config = Message::new().message(1, &metadata).text(2, hostname).text(3, &self.logs);
         for port in &self.host_ports {
             config = config.message(5, &port.encode());
+        }
+        for (key, value) in &self.annotations {
+            config = config.message(7, &Message::new().text(1, key).text(2, value));
         }
         let mut linux = Message::new().text(1, &format!("/{}", sandbox::cgroup()));
         if self.host_network {

@@ -1,5 +1,5 @@
 //! The words of iptables: what a listing of the old x_tables says, which netlink does not reach, and which commands change a
-//! table. Pure.
+//! table.
 //!
 //! A listing is only asked for where the legacy filter table is loaded. A node whose `iptables` is the one on top of
 //! nf_tables never gets here but for the commands.

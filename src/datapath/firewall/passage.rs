@@ -1,5 +1,5 @@
 //! Where accepts of ours go in chains of somebody else: as late as they still help, never in front of a rule that refuses
-//! some packets. Pure.
+//! some packets.
 //!
 //! What an owner refuses to a part of the packets stays refused: a ban, a policy for some pods, everything but one port.
 //! Only what would refuse every new connection that is forwarded, the policy of a chain or a rule that names neither

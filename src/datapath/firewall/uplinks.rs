@@ -1,4 +1,4 @@
-//! Which interfaces lead out of the node, and between which of them nothing is forwarded. Pure.
+//! Which interfaces lead out of the node, and between which of them nothing is forwarded.
 //!
 //! The guard is about uplinks alone: what comes in by one and leaves by another. Bridges with pods behind them, tunnels and
 //! VPNs, other container networks and whatever else forwards on the node are not ours to refuse.

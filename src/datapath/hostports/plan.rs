@@ -1,4 +1,4 @@
-//! What is missing of the promised ports, who stands in the way, and what must go when an attachment goes. Pure.
+//! What is missing of the promised ports, who stands in the way, and what must go when an attachment goes.
 //!
 //! Pure.
 

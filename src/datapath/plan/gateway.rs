@@ -1,4 +1,4 @@
-//! The node's own addresses in a network: on the bridge, or on an interface in a VLAN of it. Pure.
+//! The node's own addresses in a network: on the bridge, or on an interface in a VLAN of it.
 //!
 //! Pure.
 

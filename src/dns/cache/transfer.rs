@@ -1,6 +1,6 @@
 //! The cache on its way to the process that takes over.
 //!
-//! Pure. Times are ages: a clock is nobody else's. Whoever sends it may be anybody: every answer is judged as if an upstream
+//! Times are ages: a clock is nobody else's. Whoever sends it may be anybody: every answer is judged as if an upstream
 //! had sent it, and what does not pass is left out.
 //!
 //! Pure.

@@ -1,4 +1,4 @@
-//! What a record says about names. Pure.
+//! What a record says about names.
 //!
 //! Pure.
 
@@ -24,6 +24,7 @@ pub(super) struct Known {
     pub(super) host_if: Option<String>,
     namespace: Option<Label>,
     name: Option<Label>,
+    names: Vec<Label>,
     pub(super) addresses: Vec<IpAddr>,
     ranges: Vec<IpNetwork>,
     gateways: Vec<IpAddr>,
@@ -67,6 +68,7 @@ impl Known {
             host_if: record.attachment().map(|want| want.port.name.to_string()),
             namespace: pod.and_then(|pod| label(&pod.namespace)),
             name: pod.and_then(|pod| label(&pod.name)),
+            names: record.names.clone(),
             addresses: record.ips().collect(),
             ranges,
             gateways: record.gateways().iter().map(IpNetwork::ip).collect(),
@@ -81,7 +83,11 @@ impl Known {
 
     fn pod(&self) -> Pod {
         let mut hosts: Vec<Label> = self.found.iter().map(|found| found.host.clone()).collect();
-        hosts.extend(self.name.clone().filter(|name| !hosts.contains(name)));
+        for name in self.name.iter().chain(&self.names) {
+            if !hosts.contains(name) {
+                hosts.push(name.clone());
+            }
+        }
         Pod {
             namespace: self.namespace.clone(),
             hosts,

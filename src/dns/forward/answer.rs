@@ -1,6 +1,6 @@
 //! An answer as it is kept: what follows the question, in wire form, and what there is to know about it.
 //!
-//! Pure. Owns how it becomes a client's message again. The bytes are those that came: pointers in them lead to the question,
+//! Owns how it becomes a client's message again. The bytes are those that came: pointers in them lead to the question,
 //! which is as long as it was and as the client has written it. Refuses to know where it came from.
 //!
 //! Pure.

@@ -1,6 +1,6 @@
 //! A client's question: what of it decides the answer, what the answer has to repeat, and how it is passed on.
 //!
-//! Pure. Owns the key under which answers are kept and joined, and the messages that leave for an upstream. Refuses messages
+//! Owns the key under which answers are kept and joined, and the messages that leave for an upstream. Refuses messages
 //! that are no question; which questions are answered at all was decided before.
 //!
 //! Pure.

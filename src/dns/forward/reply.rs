@@ -1,6 +1,6 @@
 //! What an upstream's message is: the answer to our question, a refusal, or nothing of ours.
 //!
-//! Pure. Whoever can put a message on our socket says what they like, an upstream too. What is taken answers exactly what was
+//! Whoever can put a message on our socket says what they like, an upstream too. What is taken answers exactly what was
 //! asked: the same question, and in the answer nothing but the name's records and those of the names that it is an alias for.
 //! What answers more is not taken at all, so that nobody has to rely on clients to overlook it. The additional section is left
 //! out, and so is an authority section that says nothing about this answer (as with unbound's `minimal-responses`).

@@ -1,6 +1,6 @@
 //! How the upstreams have done lately, and in which order they are asked.
 //!
-//! Pure. One that fails goes behind the others for a while that doubles. Then somebody's question is put to it beside the one
+//! One that fails goes behind the others for a while that doubles. Then somebody's question is put to it beside the one
 //! that goes to a server which works: whether it is back is found out at no client's expense. Refuses to know what a failure
 //! of one question is: a server that says no is alive.
 //!

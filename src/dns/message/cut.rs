@@ -1,4 +1,4 @@
-//! Answers of others, cut to what a client takes in one datagram. Pure.
+//! Answers of others, cut to what a client takes in one datagram.
 //!
 //! Pure.
 

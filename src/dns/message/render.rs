@@ -1,4 +1,4 @@
-//! Answers of our own, as bytes. Pure.
+//! Answers of our own, as bytes.
 //!
 //! Pure.
 

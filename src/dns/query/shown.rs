@@ -1,4 +1,4 @@
-//! Answers as a person reads them, and as JSON. Pure.
+//! Answers as a person reads them, and as JSON.
 //!
 //! Pure.
 

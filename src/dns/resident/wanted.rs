@@ -1,4 +1,4 @@
-//! What settings and attached pods ask of the forwarder, the sockets and the zone. Pure.
+//! What settings and attached pods ask of the forwarder, the sockets and the zone.
 //!
 //! Pure.
 

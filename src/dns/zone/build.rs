@@ -1,4 +1,4 @@
-//! From pods to the names they have. Pure.
+//! From pods to the names they have.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! Names below in-addr.arpa and ip6.arpa, read as the network they stand for. Pure.
+//! Names below in-addr.arpa and ip6.arpa, read as the network they stand for.
 //!
 //! Pure.
 

@@ -1,5 +1,5 @@
 //! What has been collected, within bounds: no file and no bundle grows beyond what can be mailed, and what could not be had
-//! is said in the bundle itself. Pure.
+//! is said in the bundle itself.
 //!
 //! Everything passes here on its way into the archive, so this is where secrets are taken out, and other names given when that
 //! was asked for.

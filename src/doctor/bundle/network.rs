@@ -1,4 +1,4 @@
-//! The node's network as lines in the manner of `ip`, which a helper can read without a program. Pure.
+//! The node's network as lines in the manner of `ip`, which a helper can read without a program.
 //!
 //! Pure.
 

@@ -1,5 +1,5 @@
 //! What of a node goes into a bundle: of documents that others wrote, fields that are known to hold no secret; of text,
-//! whatever is not, and is not announced as, a secret. Pure.
+//! whatever is not, and is not announced as, a secret.
 //!
 //! A bundle is mailed around, and a word too many that was removed costs a question, a token that was not costs a cluster.
 //! What nobody can recognise (a password that is a word, in a sentence that does not say so) stays; the bundle says so when it

@@ -1,5 +1,5 @@
 //! Where to look for networks and plugins: where somebody said, else where the runtimes of this node look, else where runtimes
-//! look by default. Pure.
+//! look by default.
 //!
 //! Pure.
 

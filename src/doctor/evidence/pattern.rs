@@ -1,4 +1,4 @@
-//! Patterns of names as shells and network managers write them (fnmatch(3)): `*`, `?` and `[…]`. Pure.
+//! Patterns of names as shells and network managers write them (fnmatch(3)): `*`, `?` and `[…]`.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! The bridge plugin's configuration as a value that cannot be wrong. Pure.
+//! The bridge plugin's configuration as a value that cannot be wrong.
 //!
 //! Owns every key of the plugin, its default and what a wrong value gets. Removal reads the same keys but forgives all of
 //! them: a configuration that became invalid must not keep a pod's remains on the node.
@@ -14,11 +14,17 @@ use crate::cni::config::NetConf;
 use crate::cni::error::{Context, Error, Result};
 use crate::cni::json::{Json, Object};
 use crate::cni::result::Dns;
-use crate::net::{IfName, Mac, VlanId, is_nobodys};
+use crate::conflist::ANNOTATIONS;
+use crate::net::{IfName, Label, Mac, VlanId, is_nobodys};
 use crate::plugins::next_move::ARGUMENTS;
 use crate::spec::Firewall;
 
 const DEFAULT_BRIDGE: &str = "cni0";
+/// The annotation of a pod that says what else it is called, with commas between.
+const NAMES: &str = "smarter-cni/dns-names";
+/// A record is read by every look at the node: it keeps what a person would write.
+const MOST_NAMES: usize = 16;
+const LONGEST_NAMES: usize = 4096;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of the plugin's configuration")]
@@ -62,6 +68,8 @@ pub struct Config {
     pub mac: Option<Mac>,
     /// `namespace/name`, where the runtime told us.
     pub pod_name: Option<String>,
+    /// The pod's annotation `smarter-cni/dns-names`, as far as hosts may be called so.
+    pub names: Vec<Label>,
 }
 
 impl Config {
@@ -100,6 +108,7 @@ impl Config {
             dns: common.dns,
             mac: mac.map_err(|error| Error::internal(format!("failed to make veth pair: {error}")))?,
             pod_name: pod_name(args.pod().namespace.as_deref(), args.pod().name.as_deref()),
+            names: names(document),
         };
         if config.disable_container_interface && config.ipam.is_some() {
             return Err(Error::internal("cannot use IPAM when DisableContainerInterface flag is set"));
@@ -216,6 +225,21 @@ fn firewall(document: &Object) -> Result<Firewall> {
         guard: !switch("forwardOthers", false)?,
         clamp_mss: switch("mssClamp", true)?,
     })
+}
+
+/// What is no name is left out: whoever writes an annotation must not keep a pod from starting by a slip of the pen.
+fn names(document: &Object) -> Vec<Label> {
+    let runtime = document.object("runtimeConfig").ok().flatten();
+    let annotations = runtime.and_then(|runtime| runtime.object(ANNOTATIONS).ok().flatten());
+    let text = annotations.and_then(|annotations| annotations.text(NAMES).ok().flatten());
+    let text = text.filter(|text| text.len() <= LONGEST_NAMES).unwrap_or_default();
+    let mut names = Vec::new();
+    for name in text.split(',').filter_map(|word| Label::parse(word.trim())) {
+        if !names.contains(&name) && names.len() < MOST_NAMES {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// Bytes, or the one word that is allowed instead.

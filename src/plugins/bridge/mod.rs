@@ -159,6 +159,7 @@ fn new_record(
     let args = Args::parse_lenient(&request.args);
     let pod = args.pod();
     record.pod = Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() });
+    record.names.clone_from(&config.names);
     let want = want::attachment(config, id, host_end, &AddResult::default())?;
     record.want = Some(Want::Attachment(Box::new(want)));
     let (ipam, data_dir) = (config.ipam.clone(), ipam::data_dir(request));

@@ -1,4 +1,4 @@
-//! The portmap plugin's configuration as a value that cannot be wrong. Pure.
+//! The portmap plugin's configuration as a value that cannot be wrong.
 //!
 //! Owns every key of the plugin, its default and what a wrong value gets, in the order and the words of the plugin we
 //! replace. What iptables could and our tables cannot is refused with what to write instead, never ignored.

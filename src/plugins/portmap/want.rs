@@ -1,4 +1,4 @@
-//! From configuration to what the attachment wants of the node's ports. Pure.
+//! From configuration to what the attachment wants of the node's ports.
 //!
 //! Pure.
 

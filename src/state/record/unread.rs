@@ -1,4 +1,4 @@
-//! From bytes to a record, or why not. Pure.
+//! From bytes to a record, or why not.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! Records as version 1 wrote them, in words of their own, and what they mean. Pure.
+//! Records as version 1 wrote them, in words of their own, and what they mean.
 //!
 //! To be read for one release: with pods that were attached before an upgrade. Nothing writes them any more. Every field may
 //! be missing, because that version grew; what was not written down was not wanted.
@@ -138,6 +138,7 @@ impl From<Version1> for Record {
             id,
             netns: old.netns,
             netns_id: old.netns_id,
+            names: Vec::new(),
             pod: old.pod,
             want,
             leases: Leases { ipam, data_dir, pools },

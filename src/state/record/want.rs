@@ -1,4 +1,4 @@
-//! The part of a record that says what was promised: values of [`crate::spec`], as the plan takes them. Pure.
+//! The part of a record that says what was promised: values of [`crate::spec`], as the plan takes them.
 //!
 //! Pure.
 

@@ -18,6 +18,7 @@ on_each!(
     a_pod_gets_an_address_and_leaves_nothing,
     pods_talk_to_each_other_and_to_the_world,
     host_ports_lead_to_the_pod_until_it_goes,
+    an_annotation_gives_the_pod_names,
     twenty_pods_at_once,
     a_crash_of_containerd_loses_nothing,
 );
@@ -87,6 +88,21 @@ fn host_ports_lead_to_the_pod_until_it_goes(release: Release) {
     containerd.remove_pod(&web);
     assert!(lab::ask_tcp(&world, outer).is_err(), "the host port outlived its pod");
     assert_nothing_is_left(&web.addresses);
+}
+
+/// As the installed configuration asks for it.
+fn an_annotation_gives_the_pod_names(release: Release) {
+    let mut list = conflist();
+    list["plugins"][0]["capabilities"] = serde_json::json!({"io.kubernetes.cri.pod-annotations": true});
+    let containerd = Containerd::start(release, UNDER_TEST.dir(), &list);
+    let annotations = vec![("smarter-cni/dns-names".to_owned(), "mqtt,broker".to_owned())];
+    let pod = containerd.run_pod(&Pod { annotations, ..Pod::new("one") });
+    let shown = Node.run(&format!("{} status --names", lab::binary().display()));
+    for name in ["one.default.svc.cluster.local", "mqtt.default.svc.cluster.local", "broker.cluster.local"] {
+        assert!(shown.split_whitespace().any(|word| word == name), "{name}: {shown}");
+    }
+    containerd.remove_pod(&pod);
+    assert_nothing_is_left(&pod.addresses);
 }
 
 fn twenty_pods_at_once(release: Release) {

@@ -155,3 +155,33 @@ fn a_hundred_replicas_are_found_by_old_and_new_resolvers() {
         assert_eq!(count(&dig(&Node, "+noedns many")), 100);
     });
 }
+
+#[test]
+fn an_annotation_gives_names_besides() {
+    sandboxed(|| {
+        let _role = Role::start(&[]);
+        let netns = Netns::new("broker-7c9");
+        let arguments = "K8S_POD_NAMESPACE=ns1;K8S_POD_NAME=broker-7c9";
+        let mut config = network();
+        config["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": {
+            "kubernetes.io/config.source": "api", "smarter-cni/dns-names": "mqtt, Broker,not a name,localhost"
+        }});
+        let result = call("ADD", &netns, arguments).json(&config).succeed().json;
+        let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+        for name in ["mqtt.ns1.svc.cluster.local", "broker.cluster.local", "mqtt", "broker-7c9"] {
+            eventually(name, PATIENCE, || answer(&Node, name) == address);
+        }
+        let reverse = dig(&Node, &format!("+short -x {address}"));
+        assert_eq!(reverse.lines().next(), Some("broker-7c9.ns1.svc.cluster.local."), "{reverse}");
+        assert_eq!(answer(&Node, "localhost"), "127.0.0.1");
+        // What else is in the annotations is nobody's business.
+        let file = lab::files("/run/smarter-cni/attachments").remove(0);
+        let record = fs::read_to_string(format!("/run/smarter-cni/attachments/{file}")).unwrap();
+        assert!(
+            record.contains(r#""names":["mqtt","broker","localhost"]"#) && !record.contains("source"),
+            "{record}"
+        );
+        call("DEL", &netns, arguments).json(&config).succeed();
+        eventually("they go with it", PATIENCE, || answer(&Node, "mqtt") == "NXDOMAIN");
+    });
+}

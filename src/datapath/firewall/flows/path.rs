@@ -1,4 +1,4 @@
-//! The hooks of each flow in their order, with the packets as they are there. Pure.
+//! The hooks of each flow in their order, with the packets as they are there.
 //!
 //! Pure.
 

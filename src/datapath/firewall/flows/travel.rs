@@ -1,4 +1,4 @@
-//! What becomes of a flow on its hooks, one base chain after the other, and which pods fare alike. Pure.
+//! What becomes of a flow on its hooks, one base chain after the other, and which pods fare alike.
 //!
 //! Pure.
 

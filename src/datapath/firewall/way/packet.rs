@@ -1,4 +1,4 @@
-//! A packet of which a part is known, and which of the packets that it stands for a rule takes. Pure.
+//! A packet of which a part is known, and which of the packets that it stands for a rule takes.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! The walk itself: from the base chain along jumps and gotos to where the packets end. Pure.
+//! The walk itself: from the base chain along jumps and gotos to where the packets end.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! What rules of somebody else say about our business: ports that they send elsewhere, addresses that they name. Pure.
+//! What rules of somebody else say about our business: ports that they send elsewhere, addresses that they name.
 //!
 //! Pure, over what the kernel says.
 

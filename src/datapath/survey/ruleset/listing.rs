@@ -1,4 +1,4 @@
-//! The whole packet filter as text, for somebody who cannot look at it. Pure.
+//! The whole packet filter as text, for somebody who cannot look at it.
 //!
 //! Pure.
 

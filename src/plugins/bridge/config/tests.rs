@@ -157,3 +157,24 @@ fn the_pod_is_named_as_the_runtime_names_it() {
     let odd = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web 0";
     assert_eq!(Config::parse(&object("{}"), odd).unwrap().pod_name, None);
 }
+
+#[test]
+fn an_annotation_names_the_pod_as_far_as_hosts_may_be_called_so() {
+    let names = |annotations: &str| -> String {
+        let text = format!(r#"{{"runtimeConfig":{{"io.kubernetes.cri.pod-annotations":{annotations}}}}}"#);
+        parse(&text).unwrap().names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let annotated = |value: &str| names(&format!(r#"{{"other":"x","smarter-cni/dns-names":{value}}}"#));
+    assert_eq!(annotated(r#""mqtt, Broker ,mqtt""#), "mqtt broker");
+    assert_eq!(annotated(r#"",a.b,-x,*,../etc,a b,\u001b[2J,good""#), "good");
+    let many: Vec<String> = (0..40).map(|at| format!("n{at}")).collect();
+    assert_eq!(annotated(&format!("{:?}", many.join(","))).split(' ').count(), 16);
+    assert_eq!(annotated(&format!("{:?}", "x,".repeat(4000))), "");
+    // None of them is a reason not to start a pod.
+    for strange in ["null", "5", "[]", "{}", r#""""#] {
+        assert_eq!(annotated(strange), "", "{strange}");
+    }
+    for strange in ["null", "[]", "5", "{}"] {
+        assert_eq!(names(strange), "", "{strange}");
+    }
+}
