@@ -1,6 +1,5 @@
 //! Other names for addresses, MACs and the host: the same one for the same one, so that what belongs together still does.
 //!
-//!
 //! Looks at every place of a text, not at words: one address too many that has another name costs little, one that kept its
 //! own is out. What says nothing about anybody stays: loopback, unspecified, multicast, broadcast, masks; and prefix lengths.
 //!
