@@ -176,7 +176,7 @@ fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
             names::add_rules(session.netfilter()?, link, *own, gateways)
         }
         Step::GuardNameServer { link, address } => names::add_guard(session.netfilter()?, link, *address),
-        Step::ReleaseNameServer { link, address } => names::release(session.netfilter()?, link, *address),
+        Step::ReleaseNameServer { address } => names::release(session.netfilter()?, *address),
         other => unreachable!("{other} is no step of the firewall"),
     }
 }

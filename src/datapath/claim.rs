@@ -67,6 +67,12 @@ pub fn taken(address: Ipv4Addr, own: &str, uses: &[Use]) -> Option<Taken> {
     (!by.is_empty()).then_some(Taken { address, by })
 }
 
+/// Whether another network of ours has it: then it is kept to their links.
+pub fn is_shared(address: Ipv4Addr, own: &str, uses: &[Use]) -> bool {
+    let has = |other: &Use| other.how == How::Address && other.ours && other.interface != own;
+    uses.iter().any(|other| has(other) && other.is_about(address))
+}
+
 /// An address that nobody here uses, of which no other program is known to take it by itself.
 pub fn free(own: &str, uses: &[Use]) -> Option<Ipv4Addr> {
     let mut candidates = (53..=99).map(|subnet| Ipv4Addr::new(169, 254, subnet, 53));

@@ -177,7 +177,8 @@ pub(super) fn observe(
 ) -> kernel::Result<NamesHave> {
     let Some(gateway) = &want.gateway else { return Ok(NamesHave::default()) };
     let link = gateway.link(&want.bridge);
-    let taken = if is_there { None } else { claim::taken(dns, link.as_str(), &claim::around(session, dns)?) };
+    let uses = if is_there { Vec::new() } else { claim::around(session, dns)? };
+    let taken = claim::taken(dns, link.as_str(), &uses);
     // The address that nobody else has, where there is one.
     let own = Some(dns).filter(|_| taken.is_none());
     let gateways = gateway.addresses.iter().filter_map(|address| match address.ip() {
@@ -198,7 +199,8 @@ pub(super) fn observe(
         rules = rules && stands(socket, listing, &ip, &chain)?;
     }
     if taken.is_some() {
-        let kept_from_others = !released(socket, link, dns)?.is_empty();
+        let is_shared = claim::is_shared(dns, link.as_str(), &uses);
+        let kept_from_others = !is_shared && !released(socket, dns)?.is_empty();
         return Ok(NamesHave { rules, guard: false, taken, kept_from_others });
     }
     let guard = has_elements(socket, &arp, &addresses(), &address_elements(dns))?
@@ -207,41 +209,26 @@ pub(super) fn observe(
     Ok(NamesHave { rules, guard, ..NamesHave::default() })
 }
 
-/// What has to go so that whoever else uses the address is let alone: the link's elements, and with those of the last link
-/// the address.
-fn released(socket: &mut Socket, link: &IfName, address: Ipv4Addr) -> kernel::Result<Vec<Command>> {
+/// What has to go so that whoever else uses the address is let alone: all that is about it, also of a link that is gone.
+fn released(socket: &mut Socket, address: Ipv4Addr) -> kernel::Result<Vec<Command>> {
     let is_about = |element: &Element| element.key.first() == Some(&Datum::Address(IpAddr::V4(address)));
     let mut commands = Vec::new();
     for table in [ip(), arp()] {
-        let mut of_links = nft::elements(socket, &table, &links())?;
-        of_links.retain(is_about);
-        let own = link_elements(address, &with_loopback(link));
-        let is_own = |element: &Element| own.iter().any(|own| own.key == element.key);
-        let mut leaving = Vec::new();
-        // Another network of ours has it, and had it first: its packets come in by its own link alone.
-        if of_links.iter().all(is_own) {
-            leaving.push((links(), of_links));
-            let sets = if table.family == TableFamily::Ip {
-                vec![addresses(), services()]
-            } else {
-                vec![addresses()]
-            };
-            for set in sets {
-                let mut elements = nft::elements(socket, &table, &set)?;
-                elements.retain(is_about);
-                leaving.push((set, elements));
+        for set in [addresses(), links(), services()] {
+            let mut elements = nft::elements(socket, &table, &set)?;
+            elements.retain(is_about);
+            if !elements.is_empty() {
+                commands.push(Command::DeleteElements { table: table.clone(), set, elements });
             }
         }
-        let delete = |(set, elements)| Command::DeleteElements { table: table.clone(), set, elements };
-        commands.extend(leaving.into_iter().filter(|(_, elements)| !elements.is_empty()).map(delete));
     }
     Ok(commands)
 }
 
 /// Nothing is dropped any more that is for whoever else uses the address.
-pub(super) fn release(socket: &mut Socket, link: &IfName, address: Ipv4Addr) -> kernel::Result<()> {
+pub(super) fn release(socket: &mut Socket, address: Ipv4Addr) -> kernel::Result<()> {
     let _lock = lock()?;
-    let commands = released(socket, link, address)?;
+    let commands = released(socket, address)?;
     nft::commit(socket, &Transaction { commands })
 }
 

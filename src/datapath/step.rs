@@ -90,7 +90,6 @@ pub enum Step {
     },
     /// Somebody else uses the address: what is for them is dropped no more.
     ReleaseNameServer {
-        link: IfName,
         address: Ipv4Addr,
     },
     Forward(Family),

@@ -22,6 +22,10 @@ pub(super) fn all(address: IpAddr, port: u16, kind: Kind) -> BTreeSet<String> {
     let protocol = if kind == Kind::Udp { Protocol::Udp } else { Protocol::Tcp };
     let wanted = Mapping { protocol, host_ip: Some(address), host_port: port, pod: address, pod_port: port };
     let found = listeners::read_only(&[wanted]);
+    // All processes are looked into for it.
+    if found.is_empty() {
+        return BTreeSet::new();
+    }
     let inodes: BTreeSet<u64> = found.iter().map(|listener| listener.inode).collect();
     let owners = listeners::owners(&inodes);
     let ours = std::process::id();

@@ -59,6 +59,14 @@ fn our_own_interface_may_have_it_in_every_way() {
 }
 
 #[test]
+fn another_network_of_ours_shares_it() {
+    let other = Use { ours: true, ..used("169.254.0.2/32", "other0", How::Address) };
+    assert!(is_shared(OWN, "smartnet0", std::slice::from_ref(&other)));
+    assert!(!is_shared(OWN, "other0", std::slice::from_ref(&other)));
+    assert!(!is_shared(OWN, "smartnet0", &[Use { ours: false, ..other }]));
+}
+
+#[test]
 fn all_of_them_are_named_once_and_not_too_many() {
     let mut uses = vec![used("169.254.0.2/32", "ens3", How::Neighbour); 2];
     uses.push(used("169.254.0.2/32", "", How::Connection { port: 3260 }));

@@ -32,7 +32,7 @@ fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &
     };
     if have.names.taken.is_some() {
         if have.names.kept_from_others {
-            steps.push(Step::ReleaseNameServer { link: link.clone(), address: dns });
+            steps.push(Step::ReleaseNameServer { address: dns });
         }
         // The gateways are ours, and there it answers, too.
         if !have.names.rules {

@@ -97,10 +97,10 @@ impl Step {
             Self::NameServerRules { link, own, gateways } => {
                 write!(f, "node: {}", name_server_commands(link, *own, gateways).join("; "))
             }
-            Self::ReleaseNameServer { link, address } => write!(
+            Self::ReleaseNameServer { address } => write!(
                 f,
-                "node: nft delete element ip {OWNER} dns_addresses {{ {address} }}; nft delete element ip {OWNER} dns_links {{ \
-                 {address} . \"lo\", {address} . \"{link}\" }}, and the same of arp"
+                "node: nft delete element ip {OWNER} dns_addresses {{ {address} }}, and its elements of dns_links and dns_services, \
+                 and the same of arp"
             ),
             Self::GuardNameServer { link, address } => write!(
                 f,

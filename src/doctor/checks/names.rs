@@ -88,7 +88,7 @@ fn another(evidence: &Evidence, free: Option<Ipv4Addr>) -> Result<String, Pass> 
     let address = free.map_or_else(|| "off".to_owned(), |free| free.to_string());
     Ok(format!(
         "{} --dns {address}\nand the same as dns-address of the name server and as --cluster-dns of the kubelet, then \
-         restart the pods; with --dns off pods ask their gateway",
+         restart the pods; with --dns off pods ask their gateway (in a cluster: keys dns and dns-address of the ConfigMaps)",
         words.join(" ")
     ))
 }

@@ -41,6 +41,9 @@ pub fn load(root: &Root, attachments: &Attachments) -> Result<Names, String> {
     let locate = |path: &str| root.locate(Path::new(path)).map_err(|error| format!("{path}: {error}"));
     let here = locate("/")?;
     let addresses: BTreeSet<IpAddr> = attachments.promises().values().flat_map(Promise::asked_at).collect();
+    if addresses.is_empty() {
+        return Ok(Names::default());
+    }
     let server = match dns::running(&locate(dns::SOCKET)?) {
         dns::Running::Serves(report) => Some(Server::of(&report)),
         dns::Running::Nobody | dns::Running::Unknown(_) => None,

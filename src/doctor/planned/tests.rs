@@ -103,7 +103,7 @@ fn link_steps() -> Vec<LinkStep> {
             own: Some(Ipv4Addr::new(169, 254, 0, 2)),
             gateways: vec![Ipv4Addr::new(10, 7, 0, 1)],
         },
-        LinkStep::ReleaseNameServer { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
+        LinkStep::ReleaseNameServer { address: Ipv4Addr::new(169, 254, 0, 2) },
         LinkStep::GuardNameServer { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
         LinkStep::SpoofCheck { port: port.clone(), pod: eth0.clone(), mac: None },
         LinkStep::PodSysctl { key: "net/ipv6/conf/eth0/accept_dad".into(), value: "0", required: false },

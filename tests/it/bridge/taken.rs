@@ -66,6 +66,17 @@ fn comes_when_the_address_is_lost(stranger: Stranger, mend: fn()) {
     });
 }
 
+/// Of a bridge that had another name.
+fn next_pod_after_another_network() {
+    Node.run("nft add element ip smarter-cni dns_links { 169.254.0.2 . \"gone0\" }");
+    next_pod();
+}
+
+#[test]
+fn what_is_left_of_another_network_keeps_nothing_from_anybody() {
+    comes_when_the_address_is_lost(Stranger::Route, next_pod_after_another_network);
+}
+
 fn next_pod() {
     network().add(&Netns::new("two")).check();
 }
