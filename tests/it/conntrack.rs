@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use smarter_cni::kernel::{Socket, conntrack};
 use smarter_cni::net::Family;
@@ -24,8 +25,13 @@ fn track() {
 fn udp(from: &str, to: &str) -> (UdpSocket, UdpSocket) {
     let here = UdpSocket::bind(from.parse::<SocketAddr>().unwrap()).unwrap();
     let there = UdpSocket::bind(to.parse::<SocketAddr>().unwrap()).unwrap();
-    here.send_to(b"?", there.local_addr().unwrap()).unwrap();
-    let (_, asker) = there.recv_from(&mut [0; 8]).unwrap();
+    // The first packet to an address of IPv6 that was added a moment ago may be lost (one of twenty on a busy machine).
+    there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let heard = (0..50).find_map(|_| {
+        here.send_to(b"?", there.local_addr().unwrap()).unwrap();
+        there.recv_from(&mut [0; 8]).ok()
+    });
+    let (_, asker) = heard.expect("the other end hears it");
     there.send_to(b"!", asker).unwrap();
     here.recv_from(&mut [0; 8]).unwrap();
     (here, there)

@@ -16,7 +16,7 @@ use crate::sandbox::sandboxed;
 
 /// A resolver that gives up on a server does it after 5 s, or 2.5 s (musl). Whoever is quicker waited for nobody. Go's client
 /// takes its time to start, and gives up before its resolver would.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const AT_ONCE: Duration = Duration::from_millis(2400);
 
 /// Whose resolver is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
