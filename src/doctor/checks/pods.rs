@@ -252,6 +252,10 @@ fn neighbour(evidence: &Evidence) -> Verdict {
         pod.record.gateways().iter().find_map(|gateway| {
             let known = |entry: &&Neighbour| entry.index == link.index && entry.ip == gateway.ip();
             let entry = inside.neighbours.iter().find(known)?;
+            // One that has the gateway's address itself is named for that (`address-duplicate`), and hears itself.
+            if inside.addresses.iter().any(|own| own.address.ip() == gateway.ip()) {
+                return None;
+            }
             let wrong = entry.mac.filter(|mac| *mac != right)?;
             let whose = owner(wrong).map(|owner| format!(", which is that of {owner}")).unwrap_or_default();
             let gateway = gateway.ip();

@@ -43,14 +43,14 @@ faults! {
     a_policy_rule_takes_the_pods: [("policy-rule", "range 10.7.0.0/24")] => 1, |_| {
         sh("ip route add default via 192.0.2.2 table 100; ip rule add to 10.7.0.0/24 lookup 100 priority 99");
     };
-    two_pods_have_one_address: [("address-duplicate", "address 10.7.0.2")] => 1, |lab: &Lab| {
+    two_pods_have_one_address [contested: &[" 10.7.0.2", "web-0 to", "host port"]]: [("address-duplicate", "address 10.7.0.2")] => 1, |lab: &Lab| {
         let first = lab.pods.iter().position(|pod| pod.address == "10.7.0.2").unwrap();
         lab.pods[(first + 1) % 3].netns.run("ip addr add 10.7.0.2/24 dev eth0");
     };
-    a_stranger_answers_for_the_gateway: [
+    a_stranger_answers_for_the_gateway [contested: &["to node", "node to", "outside"]]: [
         ("address-claimed", "address 10.7.0.1"), ("bridge-foreign-port", "bridge smartnet0"),
     ] => 1, |_| stranger("10.7.0.1/24");
-    a_stranger_answers_for_a_pod: [
+    a_stranger_answers_for_a_pod [contested: &[" 10.7.0.3", "web-1 to"]]: [
         ("address-claimed", "address 10.7.0.3"), ("bridge-foreign-port", "bridge smartnet0"),
     ] => 1, |_| stranger("10.7.0.3/24");
     the_node_has_a_pods_address: [("address-duplicate", "address 10.7.0.3")] => 1, |_| {
