@@ -1,12 +1,14 @@
 //! What the kubelets that run on this node tell pods about name servers: their options, and the files of programs that carry
 //! a kubelet in themselves.
 //!
-//! The files are YAML; of them only the one list is read, wherever it stands.
+//! The files are YAML or JSON; of them only the one list is read, wherever it stands.
 
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::root::Root;
 use crate::file;
@@ -37,6 +39,9 @@ pub struct Kubelet {
     pub kind: Kind,
     /// The name servers of pods, in the order in which they were said; empty where nobody said any.
     pub servers: Vec<String>,
+    /// The file is YAML that says nothing of them: a line can be added. A key twice, or a line behind JSON, keeps a kubelet from
+    /// starting.
+    pub is_open: bool,
     /// The file that says so, or would; `None` is the command line.
     pub file: Option<PathBuf>,
 }
@@ -94,22 +99,25 @@ fn told(root: &Root, kind: Kind, words: &[&str]) -> Kubelet {
     let config = || options(words, "config").last().map(PathBuf::from);
     match kind {
         Kind::Kubelet | Kind::Rke2 if !by_option.is_empty() => {
-            Kubelet { kind, servers: by_option, file: None }
+            Kubelet { kind, servers: by_option, file: None, is_open: false }
         }
         Kind::Kubelet | Kind::Rke2 => {
             let file = config();
-            let servers = file.as_deref().map(|file| servers(&list(&text(file), "clusterDNS")));
-            Kubelet { kind, servers: servers.unwrap_or_default(), file }
+            let text = file.as_deref().map(text).unwrap_or_default();
+            let said = in_configuration(&text);
+            let is_open = said.is_none() && !text.trim().is_empty();
+            Kubelet { kind, servers: servers(&said.unwrap_or_default()), file, is_open }
         }
         Kind::Microk8s => {
             let arguments = text(Path::new(MICROK8S));
             let words: Vec<&str> = arguments.split_whitespace().collect();
             let servers = servers(&options(&words, "cluster-dns"));
-            Kubelet { kind, servers, file: Some(MICROK8S.into()) }
+            Kubelet { kind, servers, file: Some(MICROK8S.into()), is_open: false }
         }
         Kind::KubeEdge => {
             let file = config().unwrap_or_else(|| KUBEEDGE.into());
-            Kubelet { kind, servers: servers(&list(&text(&file), "clusterDNS")), file: Some(file) }
+            let said = list(&text(&file), "clusterDNS").unwrap_or_default();
+            Kubelet { kind, servers: servers(&said), file: Some(file), is_open: false }
         }
         Kind::K3s => {
             let more = root.list(Path::new(K3S_MORE)).unwrap_or_default();
@@ -118,9 +126,16 @@ fn told(root: &Root, kind: Kind, words: &[&str]) -> Kubelet {
             more.sort();
             let files: Vec<PathBuf> = std::iter::once(PathBuf::from(K3S)).chain(more).collect();
             let texts: Vec<String> = files.iter().map(|file| text(file)).collect();
-            Kubelet { kind, servers: of_k3s(words, &texts), file: Some(K3S.into()) }
+            Kubelet { kind, servers: of_k3s(words, &texts), file: Some(K3S.into()), is_open: false }
         }
     }
+}
+
+/// `KubeletConfiguration`; `None` where it has not the key, and where a line more is no harm.
+fn in_configuration(text: &str) -> Option<Vec<String>> {
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else { return list(text, "clusterDNS") };
+    let said = object.get("clusterDNS").and_then(Value::as_array).into_iter().flatten();
+    Some(said.filter_map(|server| server.as_str().map(str::to_owned)).collect())
 }
 
 /// What it hands to its kubelet counts more than its own option, its command line more than its files, and of those the last.
@@ -131,14 +146,15 @@ fn of_k3s(words: &[&str], files: &[String]) -> Vec<String> {
         };
         arguments.iter().filter_map(of).collect()
     };
+    let all = |text: &String, key| list(text, key).unwrap_or_default();
     let in_files = |read: &dyn Fn(&String) -> Vec<String>| -> Vec<String> {
         files.iter().rev().map(read).find(|found| !found.is_empty()).unwrap_or_default()
     };
     let sources = [
         handed(options(words, "kubelet-arg")),
-        in_files(&|text| handed([list(text, "kubelet-arg"), list(text, "kubelet-arg+")].concat())),
+        in_files(&|text| handed([all(text, "kubelet-arg"), all(text, "kubelet-arg+")].concat())),
         options(words, "cluster-dns"),
-        in_files(&|text| list(text, "cluster-dns")),
+        in_files(&|text| all(text, "cluster-dns")),
     ];
     servers(&sources.into_iter().find(|found| !found.is_empty()).unwrap_or_default())
 }
@@ -162,25 +178,25 @@ fn options(words: &[&str], key: &str) -> Vec<String> {
     words.iter().enumerate().filter_map(value).collect()
 }
 
-/// The values behind `key:`, in whichever of YAML's forms; at whatever depth.
-fn list(yaml: &str, key: &str) -> Vec<String> {
+/// The values behind `key:`, in whichever of YAML's forms; at whatever depth. `None` where there is no such key.
+fn list(yaml: &str, key: &str) -> Option<Vec<String>> {
     let plain = |word: &str| {
         let word = word.split(" #").next().unwrap_or_default().trim();
         word.trim_matches(['"', '\'']).to_owned()
     };
     let mut lines = yaml.lines();
     let is_it = |line: &&str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
-    let Some(line) = lines.find(is_it) else { return Vec::new() };
+    let line = lines.find(is_it)?;
     let value = line.split_once(':').map_or("", |(_, value)| value).trim();
     if let Some(inner) = value.strip_prefix('[') {
         let inner = inner.split(']').next().unwrap_or_default();
-        return inner.split(',').map(plain).filter(|word| !word.is_empty()).collect();
+        return Some(inner.split(',').map(plain).filter(|word| !word.is_empty()).collect());
     }
     if !value.is_empty() && !value.starts_with('#') {
-        return vec![plain(value)];
+        return Some(vec![plain(value)]);
     }
     let items = lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    items.map_while(|line| line.strip_prefix('-')).map(plain).collect()
+    Some(items.map_while(|line| line.strip_prefix('-')).map(plain).collect())
 }
 
 #[cfg(test)]
@@ -196,10 +212,27 @@ mod tests {
             "  tailoredKubeletConfig:\n    clusterDNS:\n      - 10.96.0.10\n\n      - 10.96.0.11\n    x: y\n",
             "clusterDNS: [10.96.0.10, '10.96.0.11']\n",
         ] {
-            assert_eq!(list(yaml, "clusterDNS"), ["10.96.0.10", "10.96.0.11"], "{yaml}");
+            assert_eq!(list(yaml, "clusterDNS").unwrap(), ["10.96.0.10", "10.96.0.11"], "{yaml}");
         }
-        assert_eq!(list("clusterDNS: 10.96.0.10 # one\n", "clusterDNS"), ["10.96.0.10"]);
-        assert_eq!(list("clusterDNSx: 1\n#clusterDNS: 2\nclusterDNS:\nother:\n- 3\n", "clusterDNS"), [""; 0]);
+        assert_eq!(list("clusterDNS: 10.96.0.10 # one\n", "clusterDNS").unwrap(), ["10.96.0.10"]);
+        let empty = "clusterDNSx: 1\n#clusterDNS: 2\nclusterDNS:\nother:\n- 3\n";
+        assert_eq!(list(empty, "clusterDNS").unwrap(), [""; 0]);
+        assert_eq!(list("clusterDNSx: 1\n#clusterDNS: 2\n", "clusterDNS"), None);
+    }
+
+    #[test]
+    fn a_line_is_added_only_where_there_is_room_for_it() {
+        assert_eq!(in_configuration("kind: KubeletConfiguration\n"), None);
+        for taken in [
+            "clusterDNS: []\n",
+            "clusterDNS:\n",
+            "{\"kind\": \"KubeletConfiguration\"}",
+            "{\"clusterDNS\": []}\n",
+        ] {
+            assert_eq!(in_configuration(taken), Some(Vec::new()), "{taken}");
+        }
+        let json = "{\n  \"clusterDNS\": [\"10.96.0.10\"]\n}\n";
+        assert_eq!(in_configuration(json).unwrap(), ["10.96.0.10"]);
     }
 
     #[test]
@@ -233,7 +266,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_reading_panic(text in "(clusterDNS|cluster-dns|kubelet-arg|--|[-:='\"#\\[\\], \n\\\\é]|.){0,24}") {
-            let _ = list(&text, "clusterDNS");
+            let _ = in_configuration(&text);
             let words: Vec<&str> = text.split(' ').collect();
             let _ = (kind(&words), of_k3s(&words, std::slice::from_ref(&text)));
         }

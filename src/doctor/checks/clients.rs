@@ -65,15 +65,15 @@ fn tell(kubelet: &Kubelet, address: IpAddr) -> String {
              /etc/rancher/rke2/config.yaml.d/smarter-cni.yaml\nthen: systemctl restart rke2-server, or rke2-agent; {anew}"
         ),
         (Kind::Microk8s, Some(file)) => format!(
-            "sed -i '/^--cluster-dns=/d' {file} && echo --cluster-dns={address} >> {file}\nthen: snap restart \
+            "sed -i '/^--cluster-dns=/d' {file} && printf '\\n--cluster-dns={address}\\n' >> {file}\nthen: snap restart \
              microk8s.daemon-kubelite; {anew}"
         ),
         (Kind::KubeEdge, Some(file)) => format!(
             "write clusterDNS: [{address}] below modules.edged.tailoredKubeletConfig in {file}, and nothing else there\nthen: systemctl \
              restart edgecore; {anew}"
         ),
-        (_, Some(file)) if kubelet.servers.is_empty() => format!(
-            "echo 'clusterDNS: [{address}]' >> {file}\nthen: systemctl restart kubelet; with kubeadm also: kubectl -n kube-system \
+        (_, Some(file)) if kubelet.is_open => format!(
+            "printf '\\nclusterDNS: [{address}]\\n' >> {file}\nthen: systemctl restart kubelet; with kubeadm also: kubectl -n kube-system \
              edit configmap kubelet-config; {anew}"
         ),
         (_, Some(file)) => format!(

@@ -8,6 +8,7 @@ use crate::doctor::check::{Check, Finding, Group as G, Need, Pass, Severity, Ver
 use crate::doctor::evidence::Evidence;
 use crate::doctor::evidence::attachments::Promise;
 use crate::doctor::evidence::names::{Names, Server};
+use crate::net::DNS_PORT;
 use crate::spec::{Gateway, VlanGateway};
 use crate::text::typed;
 
@@ -82,8 +83,14 @@ fn taken(evidence: &Evidence) -> Verdict {
 fn another(evidence: &Evidence, free: Option<Ipv4Addr>) -> Result<String, Pass> {
     let known = &evidence.configuration()?.installed.settings;
     let mut words = vec![super::INSTALL.to_owned()];
-    for (key, text) in known.iter().filter(|(key, _)| !["dns", "take_over"].contains(&key.as_str())) {
-        words.push(format!("--{} {}", key.replace('_', "-"), typed(text)));
+    for (key, text) in known.iter().filter(|(key, _)| key.as_str() != "dns") {
+        let option = format!("--{}", key.replace('_', "-"));
+        match (key.as_str(), text.as_str()) {
+            // The only one without a value.
+            ("take_over", "true") => words.push(option),
+            ("take_over", _) => {}
+            _ => words.push(format!("{option} {}", typed(text))),
+        }
     }
     let address = free.map_or_else(|| "off".to_owned(), |free| free.to_string());
     Ok(format!(
@@ -151,7 +158,7 @@ fn port(evidence: &Evidence) -> Verdict {
         let served = names.server.as_ref().and_then(|server| server.port(address));
         let holders: Vec<&str> =
             names.holders.get(&address).into_iter().flatten().map(String::as_str).collect();
-        let elsewhere = served.filter(|port| *port != crate::dns::PORT);
+        let elsewhere = served.filter(|port| *port != DNS_PORT);
         let is_held = elsewhere.is_some() || names.server.is_none() && !holders.is_empty();
         if is_held {
             let who = if holders.is_empty() {
@@ -217,7 +224,8 @@ fn upstream(evidence: &Evidence) -> Verdict {
     let beside =
         "or what is the upstream here: the uplink's manager knows; else dns-upstream of the name server";
     let fix = match router {
-        Some(router) => format!("echo nameserver {router} >> /etc/resolv.conf\n{beside}"),
+        // Whoever wrote the last line may not have ended it.
+        Some(router) => format!("printf '\\nnameserver {router}\\n' >> /etc/resolv.conf\n{beside}"),
         None => format!("name one in /etc/resolv.conf\n{beside}"),
     };
     Ok(vec![Finding::problem(

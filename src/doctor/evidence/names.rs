@@ -9,6 +9,7 @@ use super::attachments::{Attachments, Promise};
 use crate::dns;
 use crate::host::kubelets::{self, Kubelet};
 use crate::host::root::Root;
+use crate::net::DNS_PORT;
 
 #[derive(Clone, Debug, Default)]
 pub struct Names {
@@ -49,7 +50,7 @@ pub fn load(root: &Root, attachments: &Attachments) -> Result<Names, String> {
         dns::Running::Nobody | dns::Running::Unknown(_) => None,
     };
     let is_served =
-        |address: &IpAddr| server.as_ref().and_then(|server| server.port(*address)) == Some(dns::PORT);
+        |address: &IpAddr| server.as_ref().and_then(|server| server.port(*address)) == Some(DNS_PORT);
     let held = addresses.iter().filter(|address| !is_served(address));
     let holders = held.map(|address| (*address, dns::holders(*address))).collect();
     let mut files = Vec::new();

@@ -11,13 +11,14 @@ use crate::lab;
 use crate::sandbox::sandboxed;
 
 /// Programs whose line changes something. What shows something, or has to be installed first, is for a person.
-const MENDING: [&str; 18] = [
+const MENDING: [&str; 19] = [
     "smarter-cni",
     "ip",
     "bridge",
     "nsenter",
     "sysctl",
     "echo",
+    "printf",
     "mv",
     "rm",
     "chmod",
