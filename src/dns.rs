@@ -39,11 +39,11 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::Outcome;
-pub(crate) use listed::{Names, names};
+use crate::net::DNS_PORT;
 use settings::Settings;
 
 pub(crate) use handover::SOCKET;
-pub(crate) use sockets::PORT;
+pub(crate) use listed::{Names, names};
 pub(crate) use upstreams::FILES as UPSTREAM_FILES;
 
 #[derive(Debug, clap::Parser)]
@@ -104,7 +104,7 @@ pub(crate) fn running(socket: &Path) -> Running {
 
 /// Who has our port of an address, in words.
 pub(crate) fn holders(address: IpAddr) -> BTreeSet<String> {
-    let of = |kind| owner::all(address, PORT, kind);
+    let of = |kind| owner::all(address, DNS_PORT, kind);
     [sockets::Kind::Udp, sockets::Kind::Tcp].into_iter().flat_map(of).collect()
 }
 

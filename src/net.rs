@@ -88,6 +88,9 @@ impl fmt::Display for IfName {
     }
 }
 
+/// At which port names are asked for, over UDP and TCP (RFC 1035 section 4.2).
+pub const DNS_PORT: u16 = 53;
+
 /// A label of a name as hosts have them (RFC 1123 section 2.1): letters, digits and hyphens, none of these at an end; in lower
 /// case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]

@@ -1,8 +1,8 @@
 //! Want, have, plan: what an attachment promises ([`spec`]), what the kernel carries ([`observe`]), the difference
 //! between the two as a list of steps ([`plan`], [`step`]) and the way these steps reach the kernel ([`apply`]).
 //!
-//! `spec`, `mark`, `ground`, `claim`, `plan`, `removal`, `surplus` and `step` are pure; only `session`, `observe`, `apply` and what they call talk to the
-//! kernel; [`alarm`] listens to it. [`hostports`] and [`firewall`] are made the same way for ports of the node and for other people's filters.
+//! What decides says of itself that it is pure; the others talk to the kernel, and [`alarm`] listens to it. [`hostports`] and
+//! [`firewall`] are made the same way for ports of the node and for other people's filters.
 //!
 //! Pure.
 

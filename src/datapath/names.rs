@@ -17,7 +17,7 @@ use crate::kernel::nft::{
     Side, Table, TableFamily, Transaction, Way,
 };
 use crate::kernel::{self, Socket};
-use crate::net::{Family, IfName};
+use crate::net::{DNS_PORT, Family, IfName};
 use crate::spec::{Attachment, Protocol};
 
 const PREROUTING: &str = "dns_prerouting";
@@ -26,8 +26,6 @@ const GUARD: &str = "dns_guard";
 /// `NF_IP_PRI_RAW`, linux/netfilter_ipv4.h: before connections are tracked.
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_FILTER: i32 = 0;
-/// RFC 1035, section 4.2.
-const PORT: u16 = 53;
 
 fn ip() -> Table {
     Table::new(TableFamily::Ip, OWNER)
@@ -54,7 +52,11 @@ fn links() -> Set {
 
 fn service_elements(at: &[Ipv4Addr]) -> Vec<Element> {
     let of = |at: &Ipv4Addr, protocol: Protocol| {
-        Element::of([Datum::Address(IpAddr::V4(*at)), Datum::Protocol(protocol.number()), Datum::Port(PORT)])
+        Element::of([
+            Datum::Address(IpAddr::V4(*at)),
+            Datum::Protocol(protocol.number()),
+            Datum::Port(DNS_PORT),
+        ])
     };
     at.iter().flat_map(|at| [of(at, Protocol::Udp), of(at, Protocol::Tcp)]).collect()
 }

@@ -18,9 +18,9 @@ use super::message::DATAGRAM;
 use super::name::Name;
 use super::server::is_of_this_node;
 use super::settings::Settings;
-use super::sockets::PORT;
 use super::{COULD_NOT_RUN, failed};
 use crate::Outcome;
+use crate::net::DNS_PORT;
 use crate::text::typed;
 use shown::Shown;
 
@@ -92,10 +92,12 @@ fn chosen(server: Option<&str>, settings: &Settings) -> Result<Server, String> {
     let wrong = |text: &str| format!("{} is no address, such as 169.254.0.2 or 127.0.0.1:9053", typed(text));
     match server {
         Some(text) => {
-            let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, PORT));
+            let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT));
             address.or_else(|_| text.parse()).map(Server::At).map_err(|_| wrong(text))
         }
-        None if is_of_this_node(settings.address) => Ok(Server::At(SocketAddr::new(settings.address, PORT))),
+        None if is_of_this_node(settings.address) => {
+            Ok(Server::At(SocketAddr::new(settings.address, DNS_PORT)))
+        }
         None => Ok(Server::Behind(Path::new(SOCKET))),
     }
 }

@@ -22,7 +22,8 @@ use super::owner;
 use super::server::{Server, is_of_this_node};
 use super::settings::Settings;
 use super::signals::{Caught, Signal, Signals};
-use super::sockets::{PORT, Sockets};
+use super::sockets::Sockets;
+use crate::net::DNS_PORT;
 use crate::state::{BootId, record};
 use crate::text::printable;
 use wake::Woken;
@@ -262,14 +263,14 @@ impl Resident {
             return;
         }
         for taken in sockets.serve(&self.server, &addresses, settings.fallback_port) {
-            let who = owner::of_port(taken.address, PORT, taken.kind);
+            let who = owner::of_port(taken.address, DNS_PORT, taken.kind);
             let instead = match taken.port {
                 Some(port) => format!("port {port} serves meanwhile"),
                 None => "nothing serves it meanwhile".to_owned(),
             };
             say(&format!(
                 "{}: {}: taken by {who}; {instead}",
-                std::net::SocketAddr::new(taken.address, PORT),
+                std::net::SocketAddr::new(taken.address, DNS_PORT),
                 taken.error
             ));
         }

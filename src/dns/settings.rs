@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::name::Name;
 use super::upstreams::Upstream;
 use super::zone::Host;
+use crate::net::DNS_PORT;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -224,7 +225,7 @@ fn single_labels(text: &str) -> Result<bool, &'static str> {
 }
 
 fn port(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().filter(|port| *port != 0 && *port != 53).ok_or("it is no free port, such as 9053")
+    text.parse().ok().filter(|port| *port != 0 && *port != DNS_PORT).ok_or("it is no free port, such as 9053")
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::server::{Server, accept, receive};
+use crate::net::DNS_PORT;
 
-pub(crate) const PORT: u16 = 53;
 /// Connections that wait until we take them.
 const BACKLOG: i32 = 128;
 /// Bytes of questions that wait until we read them; the kernel's own limit (net.core.rmem_max) may be lower.
@@ -98,11 +98,11 @@ impl Sockets {
         self.pairs.retain(|address, _| addresses.contains(address));
         let mut taken = Vec::new();
         for &address in addresses.iter().take(MOST) {
-            if self.pairs.get(&address).is_some_and(|pair| pair.port == PORT) {
+            if self.pairs.get(&address).is_some_and(|pair| pair.port == DNS_PORT) {
                 continue;
             }
             let known = self.pairs.contains_key(&address);
-            match self.pair(address, PORT) {
+            match self.pair(address, DNS_PORT) {
                 Ok(pair) => self.put(address, pair, server),
                 Err((kind, error)) => {
                     if !known {
@@ -148,7 +148,7 @@ impl Sockets {
         addresses
             .iter()
             .take(MOST)
-            .any(|address| self.pairs.get(address).is_none_or(|pair| pair.port != PORT))
+            .any(|address| self.pairs.get(address).is_none_or(|pair| pair.port != DNS_PORT))
     }
 
     /// Nothing is read any more, and nothing is lost: whoever has the same sockets reads it.

@@ -11,10 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::net::IfName;
-
-/// The port of RFC 1035, section 4.2.
-pub(crate) const PORT: u16 = 53;
+use crate::net::{DNS_PORT, IfName};
 
 /// Where the uplink's name servers stand, the best source first. `/etc/resolv.conf` is last because on many nodes it has
 /// no more than the address of a local stub.
@@ -80,13 +77,13 @@ impl fmt::Display for Scope {
 /// As it is typed: `192.0.2.1`, `192.0.2.1:5353`, `fe80::1%eth0`, `[fe80::1%eth0]:5353`.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let brackets = self.port != PORT && self.address.is_ipv6();
+        let brackets = self.port != DNS_PORT && self.address.is_ipv6();
         write!(f, "{}{}", if brackets { "[" } else { "" }, self.address)?;
         if let Some(scope) = &self.scope {
             write!(f, "%{scope}")?;
         }
         f.write_str(if brackets { "]" } else { "" })?;
-        if self.port == PORT { Ok(()) } else { write!(f, ":{}", self.port) }
+        if self.port == DNS_PORT { Ok(()) } else { write!(f, ":{}", self.port) }
     }
 }
 
@@ -131,7 +128,7 @@ impl FromStr for Upstream {
             },
         };
         let port = match port {
-            None => PORT,
+            None => DNS_PORT,
             Some(port) if port.starts_with('+') => return Err(Refusal::Port),
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(Refusal::Port)?,
         };
@@ -158,7 +155,7 @@ fn address(host: &str) -> Result<Upstream, Refusal> {
             _ => Scope::Name(scope.parse().map_err(|_| Refusal::Scope)?),
         }),
     };
-    Ok(Upstream { address, port: PORT, scope })
+    Ok(Upstream { address, port: DNS_PORT, scope })
 }
 
 /// The servers of a text in the format of resolv.conf(5), in its order. What cannot be read is passed over, as every C
@@ -190,7 +187,8 @@ pub(crate) fn usable(found: &[Upstream], own: &[IpAddr]) -> Vec<Upstream> {
 
 /// What an administrator has named: also a server of this node, on another port or address than ours.
 pub(crate) fn named(found: &[Upstream], own: &[IpAddr]) -> Vec<Upstream> {
-    let ours = |upstream: &Upstream| upstream.port == PORT && own.contains(&upstream.address.to_canonical());
+    let ours =
+        |upstream: &Upstream| upstream.port == DNS_PORT && own.contains(&upstream.address.to_canonical());
     found.iter().filter(|upstream| upstream.can_be_asked() && !ours(upstream)).cloned().collect()
 }
 

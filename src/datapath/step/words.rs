@@ -13,7 +13,7 @@ use crate::datapath::firewall::passage::Change;
 use crate::datapath::firewall::uplinks::Pair;
 use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::mark::OWNER;
-use crate::net::{Family, IfName, Route};
+use crate::net::{DNS_PORT, Family, IfName, Route};
 use crate::text::typed;
 
 impl fmt::Display for Step {
@@ -208,7 +208,8 @@ fn guard_commands(family: &str, rule: bool, add: &BTreeSet<Pair>, remove: &BTree
 
 fn name_server_commands(link: &IfName, own: Option<Ipv4Addr>, gateways: &[Ipv4Addr]) -> Vec<String> {
     let addresses = own.iter().chain(gateways);
-    let services: Vec<_> = addresses.map(|at| format!("{at} . udp . 53, {at} . tcp . 53")).collect();
+    let services: Vec<_> =
+        addresses.map(|at| format!("{at} . udp . {DNS_PORT}, {at} . tcp . {DNS_PORT}")).collect();
     let mut commands = vec![format!("nft add element ip {OWNER} dns_services {{ {} }}", services.join(", "))];
     if let Some(own) = own {
         commands.push(format!("nft add element ip {OWNER} dns_addresses {{ {own} }}"));

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Ends, Flow, Heading, Layer, Pod, Point, Stage};
 use crate::datapath::firewall::way::{End, Packet, track};
-use crate::net::{Family, IfName};
+use crate::net::{DNS_PORT, Family, IfName};
 
 /// NF_IP_PRI_CONNTRACK and NF_IP_PRI_NAT_DST, linux/netfilter_ipv4.h: in front of the first nobody knows a packet's
 /// connection, behind the second its destination is that of the pod.
@@ -17,9 +17,6 @@ const CONNTRACK: i32 = -200;
 const TRANSLATION: i32 = -100;
 /// IP_CT_UNTRACKED as a state: neighbour discovery belongs to no connection (nf_conntrack_proto_icmpv6.c).
 const UNTRACKED: u32 = 1 << 8;
-
-/// RFC 1035, section 4.2.
-const NAMES: u16 = 53;
 
 const ALL: RangeInclusive<i32> = i32::MIN..=i32::MAX;
 
@@ -203,7 +200,7 @@ impl Path<'_> {
             track: state,
             protocol: self.protocol,
             service: (self.flow == Flow::PodToNames)
-                .then_some((if replies { End::Source } else { End::Destination }, NAMES)),
+                .then_some((if replies { End::Source } else { End::Destination }, DNS_PORT)),
             mark: Some(0),
             // Of the way out it is known that it is not the node; the answer to a node's own question is for the node.
             local: if resolution { None } else { Some(if replies { from_node } else { to_node }) },
