@@ -12,8 +12,13 @@ use crate::spec::Attachment;
 /// then it is somebody else's, and must not be removed.
 pub fn is_taken(session: &mut Session, want: &Attachment) -> kernel::Result<bool> {
     let Some(port) = session.node.look_up(&want.port.name)? else { return Ok(false) };
-    let pod = session.look_up_in_pod(&want.pod.name)?;
-    Ok(!is_marked(&port, &want.id) && !pod.is_some_and(|pod| is_pair(&port, &pod)))
+    Ok(!is_marked(&port, &want.id) && !leads_to_pod(session, &port)?)
+}
+
+/// Whether the link's other end is in the pod, under whatever name.
+fn leads_to_pod(session: &mut Session, port: &Link) -> kernel::Result<bool> {
+    let (Some(pod), Some(peer)) = (&mut session.pod, port.peer) else { return Ok(false) };
+    Ok(pod.side.look_up_index(peer)?.is_some_and(|pod| is_pair(port, &pod)))
 }
 
 /// The host end under the name that somebody gave it: the other end of the pod's interface.
