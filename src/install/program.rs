@@ -152,9 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn the_running_program_has_an_identity() {
-        let own = Program::own().unwrap();
-        assert_eq!(own.identity, Program::own().unwrap().identity);
-        assert_eq!(own.identity.size, own.open().unwrap().metadata().unwrap().len());
+    fn a_program_has_an_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let identity = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let program = Program::at(&path).unwrap();
+            let mut read = Vec::new();
+            program.open().unwrap().read_to_end(&mut read).unwrap();
+            assert_eq!((read.as_slice(), program.identity.size), (bytes, bytes.len() as u64));
+            program.identity
+        };
+        let mut bytes = vec![b'x'; 2 * CHUNK + 1];
+        let before = identity(&bytes);
+        assert_eq!(identity(&bytes), before);
+        *bytes.last_mut().unwrap() = b'y';
+        assert_ne!(identity(&bytes), before);
+        assert_eq!(digest(&path).unwrap(), identity(&bytes).digest);
     }
 }

@@ -196,7 +196,7 @@ mod tests {
     fn what_does_not_fit_is_left_out_and_named() {
         let mut collection = Collection::default();
         for number in 0..20 {
-            collection.text(&format!("file-{number}"), &"x".repeat(LARGEST));
+            collection.keep(&format!("file-{number}"), "x".repeat(LARGEST));
         }
         collection.missing("the moon", "too far");
         assert_eq!(collection.missed(), 14);
