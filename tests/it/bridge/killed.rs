@@ -48,6 +48,22 @@ fn effects(call: Plugin) -> BTreeMap<String, usize> {
     counts
 }
 
+/// Of several runs, because on a loaded machine one waits longer, and asks again meanwhile.
+fn fewest_effects(call: fn(&Netns) -> Plugin, before: fn(&Netns)) -> BTreeMap<String, usize> {
+    let run = |n| {
+        reset();
+        let pod = Netns::new(&format!("pod-{n}"));
+        before(&pod);
+        let counts = effects(call(&pod));
+        call(&pod).command("DEL").succeed();
+        counts
+    };
+    let fewest = |all: BTreeMap<String, usize>, again: BTreeMap<String, usize>| {
+        all.into_iter().filter_map(|(name, n)| again.get(&name).map(|m| (name, n.min(*m)))).collect()
+    };
+    (0..3).map(run).reduce(fewest).unwrap_or_default()
+}
+
 /// As the sandbox was at first.
 fn reset() {
     let script = "ip link del br0; nft flush ruleset; rm -rf /run/smarter-cni /var/lib/cni/networks; \
@@ -66,10 +82,7 @@ fn for_every_kill(
     before: fn(&Netns),
     after: impl Fn(&Netns, &str),
 ) {
-    let pod = Netns::new("pod");
-    before(&pod);
-    let counts = effects(call(&pod));
-    call(&pod).command("DEL").succeed();
+    let counts = fewest_effects(call, before);
     let (mut kills, mut survivors) = (0, 0);
     let points = counts.iter().flat_map(|(name, count)| (1..=*count).map(move |n| (name, n, count)));
     for (name, n, count) in points.skip(share).step_by(SHARES) {
@@ -88,7 +101,7 @@ fn for_every_kill(
         kills += 1;
         after(&pod, &format!("killed before {name} {n} of {count}"));
     }
-    // On a loaded machine the run that counts waits more often than those that are killed.
+    // The runs that counted may all have waited more often than those that are killed.
     let all = kills + survivors;
     assert!(kills * SHARES > 10 && survivors * 5 < all, "{kills} of {all} runs were killed: {counts:?}");
     eprintln!("{kills} kills, {survivors} survivors of {counts:?}");
