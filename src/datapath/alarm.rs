@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use self::judge::Judge;
 pub use self::judge::Suspicion;
 use crate::kernel::events::Events;
-use crate::kernel::{Socket, link};
+use crate::kernel::{RouteSocket, link};
 
 #[derive(Debug)]
 pub struct Alarm {
@@ -30,7 +30,7 @@ impl Alarm {
     pub fn learn(&mut self) {
         self.events.subscribe();
         self.events.read(|_| {});
-        match Socket::route().and_then(|mut socket| link::all(&mut socket)) {
+        match RouteSocket::open().and_then(|mut socket| link::all(&mut socket)) {
             Ok(links) => self.judge.learn(links),
             Err(error) => tracing::info!("what is ours cannot be told: {error}"),
         }

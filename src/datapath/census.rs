@@ -14,7 +14,7 @@ use super::mark::VethMark;
 use super::session::Session;
 use crate::kernel::link::Link;
 use crate::kernel::netns::{Netns, OpenError};
-use crate::kernel::{self, Socket, address, link};
+use crate::kernel::{self, RouteSocket, address, link};
 use crate::net::IfName;
 
 /// Where runtimes and `ip netns` pin namespaces.
@@ -98,7 +98,7 @@ pub fn home_of(port: &MarkedPort) -> Result<Option<PathBuf>, NotAll> {
 
 fn other_end_in(netns: &Netns, port: &MarkedPort) -> kernel::Result<bool> {
     let Some(peer) = port.peer else { return Ok(false) };
-    let mut socket = netns.visit(Socket::route)??;
+    let mut socket = netns.visit(RouteSocket::open)??;
     let link = link::by_index(&mut socket, peer)?;
     Ok(link.is_some_and(|link| link.kind.as_deref() == Some("veth") && link.peer == Some(port.index)))
 }
@@ -136,7 +136,7 @@ pub fn carried_addresses() -> HashSet<IpAddr> {
 }
 
 fn addresses_in(netns: &Netns) -> kernel::Result<Vec<IpAddr>> {
-    let mut socket = netns.visit(Socket::route)??;
+    let mut socket = netns.visit(RouteSocket::open)??;
     Ok(address::all(&mut socket)?.into_iter().map(|address| address.address.ip()).collect())
 }
 

@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 
 use crate::kernel::link::{Change, Link};
 use crate::kernel::netns::Netns;
-use crate::kernel::{self, Socket, address, link};
+use crate::kernel::{self, RouteSocket, address, link};
 
 const LO: &str = "lo";
 
@@ -37,13 +37,13 @@ pub fn take_down(netns: &Netns) -> kernel::Result<()> {
     set(&mut socket, &link, false)
 }
 
-fn look_up(netns: &Netns) -> kernel::Result<(Socket, Link)> {
-    let mut socket = netns.visit(Socket::route)??;
+fn look_up(netns: &Netns) -> kernel::Result<(RouteSocket, Link)> {
+    let mut socket = netns.visit(RouteSocket::open)??;
     let link = link::by_name(&mut socket, LO)?;
     let missing = || kernel::Error::new("ip link show lo", rustix::io::Errno::NODEV.into());
     Ok((socket, link.ok_or_else(missing)?))
 }
 
-fn set(socket: &mut Socket, link: &Link, up: bool) -> kernel::Result<()> {
+fn set(socket: &mut RouteSocket, link: &Link, up: bool) -> kernel::Result<()> {
     link::change(socket, link.index, LO, &Change { up: Some(up), ..Change::default() })
 }

@@ -16,7 +16,7 @@ use crate::kernel::nft::{
     self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Listing, Op, Rule, Set,
     Side, Table, TableFamily, Transaction, Way,
 };
-use crate::kernel::{self, Socket};
+use crate::kernel::{self, NetfilterSocket};
 use crate::net::{DNS_PORT, Family, IfName};
 use crate::spec::{Attachment, Protocol};
 
@@ -152,7 +152,7 @@ fn guard_transaction(link: &IfName, address: Ipv4Addr, broken: Vec<(Chain, Vec<R
 
 /// Whether the chain has these rules and no other.
 fn stands(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     listing: &mut Listing,
     table: &Table,
     (chain, rules): &(Chain, Vec<Rule>),
@@ -161,7 +161,12 @@ fn stands(
     Ok(has.len() == rules.len() && has.iter().zip(rules).all(|(has, rule)| has.is(table.family, rule)))
 }
 
-fn has_elements(socket: &mut Socket, table: &Table, set: &Set, wanted: &[Element]) -> kernel::Result<bool> {
+fn has_elements(
+    socket: &mut NetfilterSocket,
+    table: &Table,
+    set: &Set,
+    wanted: &[Element],
+) -> kernel::Result<bool> {
     let has = nft::elements(socket, table, set)?;
     Ok(wanted.iter().all(|wanted| has.iter().any(|has| has.key == wanted.key)))
 }
@@ -212,7 +217,7 @@ pub(super) fn observe(
 }
 
 /// What has to go so that whoever else uses the address is let alone: all that is about it, also of a link that is gone.
-fn released(socket: &mut Socket, address: Ipv4Addr) -> kernel::Result<Vec<Command>> {
+fn released(socket: &mut NetfilterSocket, address: Ipv4Addr) -> kernel::Result<Vec<Command>> {
     let is_about = |element: &Element| element.key.first() == Some(&Datum::Address(IpAddr::V4(address)));
     let mut commands = Vec::new();
     for table in [ip(), arp()] {
@@ -228,7 +233,7 @@ fn released(socket: &mut Socket, address: Ipv4Addr) -> kernel::Result<Vec<Comman
 }
 
 /// Nothing is dropped any more that is for whoever else uses the address.
-pub(super) fn release(socket: &mut Socket, address: Ipv4Addr) -> kernel::Result<()> {
+pub(super) fn release(socket: &mut NetfilterSocket, address: Ipv4Addr) -> kernel::Result<()> {
     let _lock = lock()?;
     let commands = released(socket, address)?;
     nft::commit(socket, &Transaction { commands })
@@ -236,7 +241,7 @@ pub(super) fn release(socket: &mut Socket, address: Ipv4Addr) -> kernel::Result<
 
 /// Under the node's lock, after another look: a rule that is added twice is there twice.
 pub(super) fn add_rules(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     link: &IfName,
     own: Option<Ipv4Addr>,
     gateways: &[Ipv4Addr],
@@ -252,7 +257,11 @@ pub(super) fn add_rules(
 }
 
 /// The same for neighbours.
-pub(super) fn add_guard(socket: &mut Socket, link: &IfName, address: Ipv4Addr) -> kernel::Result<()> {
+pub(super) fn add_guard(
+    socket: &mut NetfilterSocket,
+    link: &IfName,
+    address: Ipv4Addr,
+) -> kernel::Result<()> {
     let _lock = lock()?;
     let chain = guard_chain();
     let broken =

@@ -13,7 +13,7 @@ use crate::kernel::nft::{
     self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Listing, Op, Rule, Set,
     Side, Table, TableFamily, Transaction, Way,
 };
-use crate::kernel::{self, Socket};
+use crate::kernel::{self, NetfilterSocket};
 use crate::net::{IfName, Mac, stable_hash};
 use crate::state::lock::NodeLock;
 
@@ -71,7 +71,7 @@ pub fn masquerade_transaction(network: &str, subnet: IpNetwork) -> Transaction {
 }
 
 pub fn has_masquerade(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     listing: &mut Listing,
     network: &str,
     subnet: IpNetwork,
@@ -82,7 +82,7 @@ pub fn has_masquerade(
 }
 
 /// A rule that is added twice is there twice, so two first pods of a network must not both add it.
-pub fn add_masquerade(socket: &mut Socket, network: &str, subnet: IpNetwork) -> kernel::Result<()> {
+pub fn add_masquerade(socket: &mut NetfilterSocket, network: &str, subnet: IpNetwork) -> kernel::Result<()> {
     let _lock = lock()?;
     if has_masquerade(socket, &mut Listing::default(), network, subnet)? {
         return Ok(());
@@ -153,19 +153,19 @@ fn allowed_key(port: &IfName, mac: Mac) -> Vec<Datum> {
     vec![Datum::IfName(port.clone()), Datum::Ether(mac)]
 }
 
-pub fn has_spoof_rule(socket: &mut Socket) -> kernel::Result<bool> {
+pub fn has_spoof_rule(socket: &mut NetfilterSocket) -> kernel::Result<bool> {
     let rule = spoof_rule();
     Ok(nft::rules(socket, &spoof_table(), SPOOF_CHECK)?.iter().any(|has| has.is(TableFamily::Bridge, &rule)))
 }
 
-pub fn has_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<bool> {
+pub fn has_spoof_check(socket: &mut NetfilterSocket, port: &IfName, mac: Mac) -> kernel::Result<bool> {
     let table = spoof_table();
     Ok(nft::element(socket, &table, &spoof_ports(), &port_key(port))?.is_some()
         && nft::element(socket, &table, &spoof_allowed(), &allowed_key(port, mac))?.is_some())
 }
 
 /// A rule that is added twice is there twice, so two first pods must not both add it.
-pub fn add_spoof_rule(socket: &mut Socket) -> kernel::Result<()> {
+pub fn add_spoof_rule(socket: &mut NetfilterSocket) -> kernel::Result<()> {
     let _lock = lock()?;
     if has_spoof_rule(socket)? {
         return Ok(());
@@ -175,7 +175,7 @@ pub fn add_spoof_rule(socket: &mut Socket) -> kernel::Result<()> {
 
 /// The allowed MAC first: a port that is checked without one could say nothing. Under the node's lock, so that whoever
 /// removes what nobody wants sees either no element or the record that wants it.
-pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::Result<()> {
+pub fn add_spoof_check(socket: &mut NetfilterSocket, port: &IfName, mac: Mac) -> kernel::Result<()> {
     let _lock = lock()?;
     let table = spoof_table();
     let allowed = Element::of(allowed_key(port, mac));
@@ -195,7 +195,7 @@ pub fn add_spoof_check(socket: &mut Socket, port: &IfName, mac: Mac) -> kernel::
 }
 
 /// Every port that stands in one of the two sets.
-pub fn checked_ports(socket: &mut Socket) -> kernel::Result<BTreeSet<IfName>> {
+pub fn checked_ports(socket: &mut NetfilterSocket) -> kernel::Result<BTreeSet<IfName>> {
     let mut ports = BTreeSet::new();
     for set in [spoof_ports(), spoof_allowed()] {
         for element in nft::elements(socket, &spoof_table(), &set)? {
@@ -208,7 +208,7 @@ pub fn checked_ports(socket: &mut Socket) -> kernel::Result<BTreeSet<IfName>> {
 }
 
 /// Whatever MAC the port was allowed; nothing when it never was.
-pub fn remove_spoof_check(socket: &mut Socket, port: &IfName) -> kernel::Result<()> {
+pub fn remove_spoof_check(socket: &mut NetfilterSocket, port: &IfName) -> kernel::Result<()> {
     let table = spoof_table();
     let is_ports = |element: &Element| element.key.first() == Some(&Datum::IfName(port.clone()));
     let mut commands = Vec::new();

@@ -10,19 +10,19 @@ pub use crate::kernel::Error;
 pub use crate::kernel::link::Link;
 use crate::kernel::netns::Home;
 pub use crate::kernel::netns::{Netns, OpenError};
-use crate::kernel::{self, Socket, link};
+use crate::kernel::{self, NetfilterSocket, RouteSocket, link};
 use crate::net::IfName;
 use crate::state::BootId;
 
 /// One side of the veth pair.
 #[derive(Debug)]
 pub struct Side {
-    pub route: Socket,
+    pub route: RouteSocket,
     seen: BTreeMap<IfName, Link>,
 }
 
 impl Side {
-    fn new(route: Socket) -> Self {
+    fn new(route: RouteSocket) -> Self {
         Self { route, seen: BTreeMap::new() }
     }
 
@@ -75,7 +75,7 @@ impl Side {
 pub struct Session {
     pub node: Side,
     pub pod: Option<PodSide>,
-    netfilter: Option<Socket>,
+    netfilter: Option<NetfilterSocket>,
     boot: Option<BootId>,
     /// Chains of others that were read in this session and need nothing, as they look from afar. Of a hundred pods the first
     /// reads ten thousand rules, and the others do not.
@@ -92,7 +92,7 @@ pub struct PodSide {
 impl PodSide {
     fn open(netns: Netns) -> kernel::Result<Self> {
         let home = Home::of_thread()?;
-        let route = netns.visit_from(&home, Socket::route)??;
+        let route = netns.visit_from(&home, RouteSocket::open)??;
         Ok(Self { netns, side: Side::new(route), home })
     }
 
@@ -105,7 +105,7 @@ impl PodSide {
 impl Session {
     /// `netns` is the pod's; without one only the node's side can be seen and changed.
     pub fn open(netns: Option<Netns>) -> kernel::Result<Self> {
-        let node = Side::new(Socket::route()?);
+        let node = Side::new(RouteSocket::open()?);
         let pod = netns.map(PodSide::open).transpose()?;
         Ok(Self { node, pod, netfilter: None, boot: None, settled: HashSet::new() })
     }
@@ -142,10 +142,10 @@ impl Session {
     }
 
     /// Opened at first use: a plugin without rules never loads nf_tables.
-    pub fn netfilter(&mut self) -> kernel::Result<&mut Socket> {
+    pub fn netfilter(&mut self) -> kernel::Result<&mut NetfilterSocket> {
         let socket = match self.netfilter.take() {
             Some(socket) => socket,
-            None => Socket::netfilter()?,
+            None => NetfilterSocket::open()?,
         };
         Ok(self.netfilter.insert(socket))
     }

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use super::firewall::legacy as filter;
 use super::firewall::uplinks::Candidate;
 use super::mark::OWNER;
-use crate::kernel::{self, Netns, Socket, address, legacy, link, neighbour, route, rule, sysctl};
+use crate::kernel::{self, Netns, RouteSocket, address, legacy, link, neighbour, route, rule, sysctl};
 use crate::net::{Family, IfName};
 
 pub use crate::kernel::Error;
@@ -39,14 +39,14 @@ pub struct Network {
 
 impl Network {
     pub fn of_node() -> kernel::Result<Self> {
-        Self::read(&mut Socket::route()?)
+        Self::read(&mut RouteSocket::open()?)
     }
 
     pub fn of_pod(netns: &Netns) -> kernel::Result<Self> {
-        Self::read(&mut netns.visit(Socket::route)??)
+        Self::read(&mut netns.visit(RouteSocket::open)??)
     }
 
-    fn read(socket: &mut Socket) -> kernel::Result<Self> {
+    fn read(socket: &mut RouteSocket) -> kernel::Result<Self> {
         let mut network = Self {
             links: link::all(socket)?,
             addresses: address::all(socket)?,
@@ -125,8 +125,8 @@ pub fn look_up(netns: Option<&Netns>, questions: &[Question]) -> kernel::Result<
         return Ok(Vec::new());
     }
     let mut socket = match netns {
-        Some(netns) => netns.visit(Socket::route)??,
-        None => Socket::route()?,
+        Some(netns) => netns.visit(RouteSocket::open)??,
+        None => RouteSocket::open()?,
     };
     questions.iter().map(|question| route::look_up(&mut socket, question)).collect()
 }

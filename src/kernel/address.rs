@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::attribute::{attributes, ip_address, u8_at, u32_at};
 use super::error::{Error, Result};
-use super::netlink::{Answer, NLM_F_CREATE, NLM_F_EXCL, Socket, encoded};
+use super::netlink::{Answer, NLM_F_CREATE, NLM_F_EXCL, RouteSocket, encoded};
 use crate::net::Family;
 
 pub(super) const RTM_NEWADDR: u16 = 20;
@@ -44,7 +44,7 @@ pub struct Address {
 }
 
 /// The addresses of one link, IPv4 first, each family in the kernel's order. A link that is gone has none.
-pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<Address>> {
+pub fn of_link(socket: &mut RouteSocket, index: u32) -> Result<Vec<Address>> {
     let found = dump(socket, index);
     match found {
         // A kernel that checks strictly looks the link up before it lists anything.
@@ -54,12 +54,12 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<Address>> {
 }
 
 /// The addresses of all links of the namespace.
-pub fn all(socket: &mut Socket) -> Result<Vec<Address>> {
+pub fn all(socket: &mut RouteSocket) -> Result<Vec<Address>> {
     dump(socket, 0)
 }
 
 /// The addresses of one family. A kernel without it has none.
-pub fn of_family(socket: &mut Socket, family: Family) -> Result<Vec<Address>> {
+pub fn of_family(socket: &mut RouteSocket, family: Family) -> Result<Vec<Address>> {
     let mut question = AddressMessage::default();
     question.header.family = match family {
         Family::V4 => AddressFamily::Inet,
@@ -72,7 +72,7 @@ pub fn of_family(socket: &mut Socket, family: Family) -> Result<Vec<Address>> {
 }
 
 /// One question for both families: a kernel without IPv6 then has nothing to refuse.
-fn dump(socket: &mut Socket, index: u32) -> Result<Vec<Address>> {
+fn dump(socket: &mut RouteSocket, index: u32) -> Result<Vec<Address>> {
     let mut question = AddressMessage::default();
     question.header.index = index;
     let operation = || if index == 0 { "ip addr".to_owned() } else { format!("ip addr show dev if{index}") };
@@ -85,19 +85,19 @@ fn dump(socket: &mut Socket, index: u32) -> Result<Vec<Address>> {
 /// `ip addr add <address> brd + dev <link>`; it exists already: `is_exists`.
 ///
 /// No label, lifetime forever, global scope. The IPv4 broadcast address is set where the prefix leaves room for one.
-pub fn add(socket: &mut Socket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
+pub fn add(socket: &mut RouteSocket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
     add_message(socket, body(index, address), name, address)
 }
 
 /// The same with `scope link`: never taken as the source of what leaves by another link.
-pub fn add_to_link(socket: &mut Socket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
+pub fn add_to_link(socket: &mut RouteSocket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
     let mut message = body(index, address);
     message.header.scope = AddressScope::Link;
     add_message(socket, message, name, address)
 }
 
 fn add_message(
-    socket: &mut Socket,
+    socket: &mut RouteSocket,
     mut message: AddressMessage,
     name: &str,
     address: IpNetwork,
@@ -115,7 +115,7 @@ fn add_message(
 }
 
 /// `ip addr del <address> dev <link>`; it is not there: `is_missing`.
-pub fn remove(socket: &mut Socket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
+pub fn remove(socket: &mut RouteSocket, index: u32, name: &str, address: IpNetwork) -> Result<()> {
     let operation = || format!("ip addr del {address} dev {name}");
     socket.change(RTM_DELADDR, 0, &encoded(&body(index, address)), operation)
 }

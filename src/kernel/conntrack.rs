@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 pub use self::question::{Question, Sought};
 use super::netlink::Answer;
-use super::{Error, Result, Socket, sysctl};
+use super::{Error, NetfilterSocket, Result, sysctl};
 use crate::net::Family;
 
 /// NFNL_SUBSYS_CTNETLINK in the upper byte, `enum cntl_msg_types` in the lower (nfnetlink_conntrack.h).
@@ -57,7 +57,7 @@ pub fn count() -> Result<Option<usize>> {
 }
 
 /// All flows of a family in the namespace of the socket.
-pub fn flows(socket: &mut Socket, family: Family) -> Result<Vec<Flow>> {
+pub fn flows(socket: &mut NetfilterSocket, family: Family) -> Result<Vec<Flow>> {
     let mut flows = Vec::new();
     walk(socket, &Question::all(family, None), |_, _| true, |flow| flows.push(flow))?;
     Ok(flows)
@@ -65,7 +65,7 @@ pub fn flows(socket: &mut Socket, family: Family) -> Result<Vec<Flow>> {
 
 /// Removes every flow from, to or translated to the address; returns how many there were. Whoever calls has seen that there
 /// are flows ([`count`]): the question alone would load connection tracking into a kernel that does without.
-pub fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize> {
+pub fn forget_address(socket: &mut NetfilterSocket, address: IpAddr) -> Result<usize> {
     let family = Family::of(address);
     let (src, dst) = (
         Sought { src: Some(address), ..Sought::default() },
@@ -91,7 +91,7 @@ pub fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize> {
 ///
 /// Removing is safe while walking: the kernel then walks the bucket where it was once more (ctnetlink_dump_table).
 pub fn forget(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     all: &Question,
     narrow: &[Vec<Question>],
     leaves: impl Fn(&Tuple, &Tuple) -> bool,
@@ -124,7 +124,7 @@ pub fn forget(
 #[derive(Default)]
 struct Remover {
     /// Of its own: the answers to a question still come through the other.
-    socket: Option<Socket>,
+    socket: Option<NetfilterSocket>,
     waiting: Vec<Flow>,
     forgotten: usize,
     failure: Option<Error>,
@@ -158,7 +158,7 @@ impl Remover {
     fn remove(&mut self, flow: &Flow) -> Result<bool> {
         let socket = match &mut self.socket {
             Some(socket) => socket,
-            none => none.insert(Socket::netfilter()?),
+            none => none.insert(NetfilterSocket::open()?),
         };
         remove(socket, flow)
     }
@@ -204,7 +204,7 @@ impl Fill {
 }
 
 /// How full the table of the socket's namespace is; `None` when the kernel does not say (before 4.18).
-fn fill(socket: &mut Socket) -> Result<Option<Fill>> {
+fn fill(socket: &mut NetfilterSocket) -> Result<Option<Fill>> {
     // `enum ctattr_stats_global`.
     const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
     const CTA_STATS_GLOBAL_MAX_ENTRIES: u16 = 2;
@@ -224,7 +224,7 @@ fn fill(socket: &mut Socket) -> Result<Option<Fill>> {
 /// Shows each flow of the answer that is wanted for its two directions; one may be shown twice. Of the others, which may be
 /// nearly all of a large table, no more than those is read.
 fn walk(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     question: &Question,
     mut wanted: impl FnMut(&Tuple, &Tuple) -> bool,
     mut each: impl FnMut(Flow),
@@ -251,7 +251,7 @@ fn walk(
 
 /// Whether the flow was still there; that it ended meanwhile is fine. A successor between the same addresses and ports
 /// normally stays, but the kernel may give it the same number (nf_ct_get_id is made of where it lies in memory).
-fn remove(socket: &mut Socket, flow: &Flow) -> Result<bool> {
+fn remove(socket: &mut NetfilterSocket, flow: &Flow) -> Result<bool> {
     const CTA_TUPLE_ORIG: u16 = 1;
     const NESTED: u16 = 1 << 15;
     let mut question = generic(Family::of(flow.original.src));

@@ -13,7 +13,7 @@ use netlink_packet_route::link::{
 };
 
 use super::error::{Error, Result};
-use super::netlink::{NLM_F_CREATE, NLM_F_EXCL, Socket, encoded};
+use super::netlink::{NLM_F_CREATE, NLM_F_EXCL, RouteSocket, encoded};
 use crate::net::{IfName, Mac};
 
 mod observe;
@@ -49,7 +49,7 @@ pub struct NewBridge<'a> {
 }
 
 /// `ip link add <name> [address <mac>] [mtu <mtu>] type bridge [vlan_filtering 1]`; it exists: `is_exists`. Down.
-pub fn add_bridge(socket: &mut Socket, bridge: &NewBridge<'_>) -> Result<()> {
+pub fn add_bridge(socket: &mut RouteSocket, bridge: &NewBridge<'_>) -> Result<()> {
     let mut message = end(bridge.name, bridge.mac, bridge.mtu);
     let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
     if bridge.vlan_filtering {
@@ -103,7 +103,7 @@ pub struct Peer<'a> {
 /// The peer gets its index first. Old kernels ignore a master at birth: look, and use [`change`]. An alias is ignored at
 /// birth by all of them, so there is none here. This end has no transmit queue (`txqueuelen 0`), as the reference
 /// plugins leave it on the host's end.
-pub fn add_veth(socket: &mut Socket, veth: &NewVeth<'_>) -> Result<()> {
+pub fn add_veth(socket: &mut RouteSocket, veth: &NewVeth<'_>) -> Result<()> {
     let mut message = end(veth.name, veth.mac, veth.mtu);
     message.attributes.push(LinkAttribute::TxQueueLen(0));
     message.attributes.extend(veth.master.map(LinkAttribute::Controller));
@@ -172,7 +172,7 @@ pub struct Change {
 
 /// `ip link set dev <name> …`, everything in one message. The kernel goes through it in an order of its own (MAC and MTU
 /// first; master and flags changed places several times) and stops at the first refusal: what came before stays.
-pub fn change(socket: &mut Socket, index: u32, name: &str, change: &Change) -> Result<()> {
+pub fn change(socket: &mut RouteSocket, index: u32, name: &str, change: &Change) -> Result<()> {
     let mut message = message(index);
     for (flag, wish) in [(LinkFlags::Up, change.up), (LinkFlags::Promisc, change.promiscuous)] {
         message.header.change_mask.set(flag, wish.is_some());
@@ -229,7 +229,7 @@ fn on_off(on: bool) -> &'static str {
 
 /// `bridge link set dev <name> hairpin … isolated …`. Kernels before 4.18 ignore `isolated`; [`Link::isolated`] tells.
 pub fn set_port(
-    socket: &mut Socket,
+    socket: &mut RouteSocket,
     index: u32,
     name: &str,
     hairpin: Option<bool>,
@@ -262,7 +262,7 @@ fn port_message(index: u32, hairpin: Option<bool>, isolated: Option<bool>) -> Li
 }
 
 /// `ip link del dev <name>`; it is not there: `is_missing`. With one end of a veth goes the other.
-pub fn delete(socket: &mut Socket, index: u32, name: &str) -> Result<()> {
+pub fn delete(socket: &mut RouteSocket, index: u32, name: &str) -> Result<()> {
     socket.change(RTM_DELLINK, 0, &encoded(&message(index)), || format!("ip link del dev {name}"))
 }
 

@@ -23,5 +23,5 @@ pub mod token;
 pub mod vlan;
 
 pub use error::{Error, Result};
-pub use netlink::Socket;
+pub use netlink::{NetfilterSocket, RouteSocket};
 pub use netns::Netns;

@@ -8,7 +8,7 @@ use netlink_packet_route::route::RouteType;
 
 use super::attribute::{attributes, ip_address, u16_at, u32_at};
 use super::error::Result;
-use super::netlink::{Answer, NLM_F_CREATE, NLM_F_REPLACE, Socket, encoded};
+use super::netlink::{Answer, NLM_F_CREATE, NLM_F_REPLACE, RouteSocket, encoded};
 use crate::net::Mac;
 
 const RTM_NEWNEIGH: u16 = 28;
@@ -39,7 +39,7 @@ pub struct Neighbour {
 }
 
 /// `ip neigh show`, of both families.
-pub fn all(socket: &mut Socket) -> Result<Vec<Neighbour>> {
+pub fn all(socket: &mut RouteSocket) -> Result<Vec<Neighbour>> {
     let question = NeighbourMessage::default();
     socket.dump(RTM_GETNEIGH, &encoded(&question), || "ip neigh show".to_owned(), parse)
 }
@@ -65,7 +65,7 @@ fn parse(answer: Answer<'_>) -> Option<Neighbour> {
 }
 
 /// `ip neigh replace <ip> lladdr <mac> dev <link> nud reachable`: the entry ages and is verified like a learned one.
-pub fn replace(socket: &mut Socket, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
+pub fn replace(socket: &mut RouteSocket, index: u32, ip: IpAddr, mac: Mac) -> Result<()> {
     let mut message = entry(index, ip);
     message.header.state = NeighbourState::Reachable;
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
@@ -75,7 +75,7 @@ pub fn replace(socket: &mut Socket, index: u32, ip: IpAddr, mac: Mac) -> Result<
 }
 
 /// `ip neigh del <ip> dev <link>`; what is not there is fine.
-pub fn remove(socket: &mut Socket, index: u32, ip: IpAddr) -> Result<()> {
+pub fn remove(socket: &mut RouteSocket, index: u32, ip: IpAddr) -> Result<()> {
     let removed = socket
         .change(RTM_DELNEIGH, 0, &encoded(&entry(index, ip)), || format!("ip neigh del {ip} dev if{index}"));
     match removed {
@@ -86,7 +86,7 @@ pub fn remove(socket: &mut Socket, index: u32, ip: IpAddr) -> Result<()> {
 }
 
 /// `bridge fdb del <mac> dev <port> master`: the port's bridge forgets the MAC; what is not there is fine.
-pub fn fdb_remove(socket: &mut Socket, port_index: u32, mac: Mac) -> Result<()> {
+pub fn fdb_remove(socket: &mut RouteSocket, port_index: u32, mac: Mac) -> Result<()> {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = port_index;

@@ -11,7 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use super::attribute::{attributes, u32_at};
 use super::error::Result;
 use super::link::{IFLA_AF_SPEC, RTM_SETLINK};
-use super::netlink::{Answer, Socket, encoded};
+use super::netlink::{Answer, RouteSocket, encoded};
 use crate::net::Family;
 
 const RTM_NEWNETCONF: u16 = 80;
@@ -28,7 +28,7 @@ const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 
 /// Whether `net.ipv4.ip_forward`, or IPv6's `conf.all.forwarding`, is on. A node without IPv6 forwards none.
-pub fn forwards(socket: &mut Socket, family: Family) -> Result<bool> {
+pub fn forwards(socket: &mut RouteSocket, family: Family) -> Result<bool> {
     let operation = || format!("ip {} netconf show dev all", if family == Family::V4 { "-4" } else { "-6" });
     match socket.get_answered(RTM_GETNETCONF, &question(family), operation, parse) {
         Ok(on) => Ok(on.unwrap_or(false)),
@@ -54,7 +54,7 @@ fn parse(answer: Answer<'_>) -> Option<bool> {
 }
 
 /// `sysctl -w net.ipv4.conf.<name>.arp_notify=1` in the namespace of the socket. Kernels know it since 2.6.38.
-pub fn notify_arp(socket: &mut Socket, index: u32, name: &str) -> Result<()> {
+pub fn notify_arp(socket: &mut RouteSocket, index: u32, name: &str) -> Result<()> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     let switch = attribute(IPV4_DEVCONF_ARP_NOTIFY, &1u32.to_ne_bytes());

@@ -1,7 +1,7 @@
 //! One netlink socket: a request goes out, its acknowledgement or answers come back.
 //!
-//! Owns sequence numbers, acknowledgements, multi-part answers and the kernel's own words about a refusal (extended
-//! acknowledgement). Refuses to know any message: callers bring a type, flags and an encoded payload.
+//! Owns sequence numbers, acknowledgements and what is done about a refusal. Refuses to know any message: callers bring a type,
+//! flags and an encoded payload.
 //!
 //! Blocking on purpose. A plugin lives for three milliseconds and has one question in flight at a time; an asynchronous
 //! runtime would add its own sockets, wake-ups and half a megabyte to every pod start.
@@ -10,30 +10,22 @@
 
 use std::cell::Cell;
 use std::io;
+use std::ops::{Deref, DerefMut};
 
-use netlink_packet_core::Emitable;
 use netlink_sys::{SocketAddr, protocols};
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
-use super::attribute::{attributes, string, u16_at, u32_at};
 use super::error::{Error, Result};
 use super::link::UNKNOWN_KIND;
 use super::modules::{self, Retry};
+use message::{HEADER, Heard, Hearing, Message, NLMSG_ERROR, Refusal};
+pub(super) use message::{Messages, encoded};
+pub use message::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_MULTI, NLM_F_REPLACE, NLM_F_REQUEST,
+    push_header,
+};
 
-/// `struct nlmsghdr`, linux/netlink.h.
-const HEADER: usize = 16;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-
-pub const NLM_F_REQUEST: u16 = 0x01;
-pub const NLM_F_MULTI: u16 = 0x02;
-pub const NLM_F_ACK: u16 = 0x04;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-pub const NLM_F_DUMP: u16 = 0x300;
-pub const NLM_F_REPLACE: u16 = 0x100;
-pub const NLM_F_EXCL: u16 = 0x200;
-pub const NLM_F_CREATE: u16 = 0x400;
-pub const NLM_F_APPEND: u16 = 0x800;
+mod message;
 
 /// Large enough for every part of a dump: the kernel fills at most 32 KiB per part for a reader that offers it.
 const BUFFER: usize = 32 * 1024;
@@ -58,6 +50,7 @@ const DEFAULT_SEND_BUFFER: usize = 212_992;
 /// A dump that others changed meanwhile is asked again; a busy node settles long before this.
 const DUMP_ATTEMPTS: usize = 10;
 
+/// What both kinds have in common: how to ask, and to wait for what the kernel says.
 pub struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
@@ -81,18 +74,27 @@ pub struct Answer<'a> {
     pub payload: &'a [u8],
 }
 
-impl Socket {
-    /// Links, addresses, routes, neighbours.
-    pub fn route() -> Result<Self> {
-        let socket = Self::open(protocols::NETLINK_ROUTE, "open a route netlink socket")?;
+/// For links, addresses, routes and neighbours (NETLINK_ROUTE), of the namespace in which it was opened.
+#[derive(Debug)]
+pub struct RouteSocket(Socket);
+
+/// For nf_tables and conntrack (NETLINK_NETFILTER), of the namespace in which it was opened.
+#[derive(Debug)]
+pub struct NetfilterSocket(Socket);
+
+impl RouteSocket {
+    pub fn open() -> Result<Self> {
+        let socket = Socket::open(protocols::NETLINK_ROUTE, "open a route netlink socket")?;
         // Old kernels do not know it; they look at more than they were asked for, and whoever reads passes over it.
         let _ = socket.inner.set_netlink_get_strict_chk(true);
-        Ok(socket)
+        Ok(Self(socket))
     }
+}
 
-    /// nf_tables and conntrack.
-    pub fn netfilter() -> Result<Self> {
-        Self::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket").map_err(|error| {
+impl NetfilterSocket {
+    pub fn open() -> Result<Self> {
+        let opened = Socket::open(protocols::NETLINK_NETFILTER, "open a netfilter netlink socket");
+        opened.map(Self).map_err(|error| {
             if error.is_unsupported() {
                 error.with_hint("does this kernel have nfnetlink? module nfnetlink, CONFIG_NETFILTER_NETLINK")
             } else {
@@ -100,7 +102,29 @@ impl Socket {
             }
         })
     }
+}
 
+/// The numbers of requests mean something else in each family, so whoever makes one takes the socket of its kind.
+macro_rules! is_a_socket {
+    ($($kind:ty),*) => {$(
+        impl Deref for $kind {
+            type Target = Socket;
+
+            fn deref(&self) -> &Socket {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $kind {
+            fn deref_mut(&mut self) -> &mut Socket {
+                &mut self.0
+            }
+        }
+    )*};
+}
+is_a_socket!(RouteSocket, NetfilterSocket);
+
+impl Socket {
     fn open(protocol: isize, operation: &str) -> Result<Self> {
         let open = || -> io::Result<_> {
             let inner = netlink_sys::Socket::new(protocol)?;
@@ -372,219 +396,8 @@ impl Socket {
     }
 }
 
-/// What has been heard of the answer to one question.
-#[derive(Clone, Copy, Debug)]
-struct Hearing {
-    sequence: u32,
-    /// A list, which only NLMSG_DONE ends.
-    is_dump: bool,
-    /// Nothing changed while the kernel went through its list.
-    whole: bool,
-}
-
-/// What a message is to whoever waits for an answer.
-enum Heard {
-    /// None of it.
-    Other,
-    Part,
-    End(std::result::Result<bool, Refusal>),
-}
-
-impl Hearing {
-    fn of(sequence: u32, is_dump: bool) -> Self {
-        Self { sequence, is_dump, whole: true }
-    }
-
-    fn hear(&mut self, message: &Message<'_>) -> Heard {
-        if message.sequence != self.sequence {
-            return Heard::Other;
-        }
-        self.whole &= message.flags & NLM_F_DUMP_INTR == 0;
-        if !matches!(message.kind, NLMSG_DONE | NLMSG_ERROR) {
-            return Heard::Part;
-        }
-        let refusal = Refusal::parse(message);
-        // The end of a list carries the error that broke it off.
-        if refusal.errno != 0 {
-            return Heard::End(Err(refusal));
-        }
-        self.whole &= !self.is_dump || message.kind == NLMSG_DONE;
-        Heard::End(Ok(self.whole))
-    }
-}
-
 /// Whether the kernel has more to say to a question.
 enum More {
     Follows,
     Nothing,
-}
-
-/// Appends a `struct nlmsghdr` for a payload of that many bytes.
-pub fn push_header(buffer: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, payload: usize) {
-    let length = u32::try_from(HEADER + payload).unwrap_or(u32::MAX);
-    buffer.extend_from_slice(&length.to_ne_bytes());
-    buffer.extend_from_slice(&kind.to_ne_bytes());
-    buffer.extend_from_slice(&flags.to_ne_bytes());
-    buffer.extend_from_slice(&sequence.to_ne_bytes());
-    buffer.extend_from_slice(&0u32.to_ne_bytes());
-}
-
-/// The bytes of a message body.
-pub(super) fn encoded(message: &impl Emitable) -> Vec<u8> {
-    let mut bytes = vec![0; message.buffer_len()];
-    message.emit(&mut bytes);
-    bytes
-}
-
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    flags: u16,
-    sequence: u32,
-    pub(super) payload: &'a [u8],
-}
-
-/// The messages of one datagram.
-pub(super) struct Messages<'a>(pub(super) &'a [u8]);
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = Message<'a>;
-
-    fn next(&mut self) -> Option<Message<'a>> {
-        let length = usize::try_from(u32_at(self.0, 0)?).ok()?;
-        let payload = self.0.get(HEADER..length)?;
-        let message = Message {
-            kind: u16_at(self.0, 4)?,
-            flags: u16_at(self.0, 6)?,
-            sequence: u32_at(self.0, 8)?,
-            payload,
-        };
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    }
-}
-
-/// NLMSG_ERROR or NLMSG_DONE: an errno (0 is success) and, where the kernel has them, its own words.
-struct Refusal {
-    errno: i32,
-    words: Option<String>,
-    io: Option<io::Error>,
-}
-
-impl Refusal {
-    fn parse(message: &Message<'_>) -> Self {
-        let errno = u32_at(message.payload, 0).map_or(0, u32::cast_signed).wrapping_neg();
-        Self { errno, words: (errno != 0).then(|| extended_words(message)).flatten(), io: None }
-    }
-
-    fn into_error(self, operation: String) -> Error {
-        let cause = self.io.unwrap_or_else(|| io::Error::from_raw_os_error(self.errno));
-        Error::with_words(operation, cause, self.words)
-    }
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self { errno: error.raw_os_error().unwrap_or(0), words: None, io: Some(error) }
-    }
-}
-
-/// NLMSGERR_ATTR_MSG, present when NLM_F_ACK_TLVS is set. It stands behind the errno and, unless NLM_F_CAPPED is set,
-/// behind a copy of the refused message.
-fn extended_words(message: &Message<'_>) -> Option<String> {
-    const NLM_F_CAPPED: u16 = 0x100;
-    const NLM_F_ACK_TLVS: u16 = 0x200;
-    const NLMSGERR_ATTR_MSG: u16 = 1;
-    if message.flags & NLM_F_ACK_TLVS == 0 {
-        return None;
-    }
-    let echoed = if message.kind == NLMSG_DONE {
-        0
-    } else if message.flags & NLM_F_CAPPED != 0 {
-        HEADER
-    } else {
-        // Any number of 32 bits: rounding it up may go beyond what a 32-bit processor counts to.
-        usize::try_from(u32_at(message.payload, 4)?).ok()?.checked_next_multiple_of(4)?
-    };
-    attributes(message.payload.get(echoed.checked_add(4)?..)?)
-        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
-        .map(|(_, value)| string(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        push_header(&mut bytes, kind, flags, sequence, payload.len());
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    fn words(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
-        let bytes = message(kind, flags, 1, payload);
-        let message = Messages(&bytes).next().unwrap();
-        Refusal::parse(&message).words
-    }
-
-    #[test]
-    fn a_datagram_is_walked_until_it_breaks() {
-        let mut datagram = message(16, 2, 7, &[1, 2, 3]);
-        datagram.extend(message(3, 2, 8, &[0; 4]));
-        let seen: Vec<_> = Messages(&datagram).map(|m| (m.kind, m.sequence, m.payload.to_vec())).collect();
-        assert_eq!(seen, [(16, 7, vec![1, 2, 3]), (3, 8, vec![0; 4])]);
-        assert_eq!(Messages(&datagram[..datagram.len() - 1]).count(), 1);
-        assert_eq!(Messages(&[0; 16]).count(), 0, "shorter than its own header");
-    }
-
-    /// `None` while more is to come.
-    fn heard(is_dump: bool, messages: &[Vec<u8>]) -> Option<std::result::Result<bool, i32>> {
-        let mut hearing = Hearing::of(7, is_dump);
-        messages.iter().find_map(|bytes| match hearing.hear(&Messages(bytes).next().unwrap()) {
-            Heard::End(end) => Some(end.map_err(|refusal| refusal.errno)),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn only_a_list_that_ends_well_is_an_answer() {
-        let part = message(16, NLM_F_MULTI, 7, &[0; 16]);
-        let done = |errno: i32| message(NLMSG_DONE, NLM_F_MULTI, 7, &errno.to_ne_bytes());
-        let ack = message(NLMSG_ERROR, 0, 7, &[0; 20]);
-        assert_eq!(heard(true, &[part.clone(), done(0)]), Some(Ok(true)));
-        assert_eq!(heard(true, std::slice::from_ref(&part)), None, "its end is to come");
-        let interrupted = message(16, NLM_F_MULTI | NLM_F_DUMP_INTR, 7, &[0; 16]);
-        assert_eq!(heard(true, &[interrupted, part.clone(), done(0)]), Some(Ok(false)));
-        let late = message(NLMSG_DONE, NLM_F_MULTI | NLM_F_DUMP_INTR, 7, &[0; 4]);
-        assert_eq!(heard(true, &[part.clone(), late]), Some(Ok(false)));
-        // As of a port whose VLANs do not fit.
-        assert_eq!(heard(true, &[part.clone(), done(-90)]), Some(Err(90)));
-        assert_eq!(heard(true, &[part, ack.clone()]), Some(Ok(false)), "an end of something else");
-        assert_eq!(heard(false, &[ack]), Some(Ok(true)));
-        assert_eq!(heard(true, &[message(NLMSG_DONE, 0, 6, &[0; 4])]), None, "of another question");
-    }
-
-    #[test]
-    fn the_kernels_words_stand_behind_what_it_echoes() {
-        let errno = (-17i32).to_ne_bytes();
-        let echo = message(16, 5, 1, &[9; 8]);
-        let text = [9, 0, 1, 0, b'b', b'u', b's', b'y', 0];
-        let whole = [&errno[..], &echo, &text].concat();
-        assert_eq!(words(NLMSG_ERROR, 0x200, &whole).as_deref(), Some("busy"));
-        let capped = [&errno[..], &echo[..HEADER], &text].concat();
-        assert_eq!(words(NLMSG_ERROR, 0x300, &capped).as_deref(), Some("busy"));
-        let done = [&errno[..], &text].concat();
-        assert_eq!(words(NLMSG_DONE, 0x202, &done).as_deref(), Some("busy"));
-
-        for absurd in [u32::MAX, u32::MAX - 3] {
-            let broken = [&errno[..], &absurd.to_ne_bytes(), &text].concat();
-            assert_eq!(words(NLMSG_ERROR, 0x200, &broken), None, "an echo of {absurd} bytes");
-        }
-
-        assert_eq!(words(NLMSG_ERROR, 0, &whole), None, "an old kernel says nothing");
-        assert_eq!(words(NLMSG_ERROR, 0x200, &errno), None);
-        let warning = [&[0; 4][..], &echo, &text].concat();
-        assert_eq!(words(NLMSG_ERROR, 0x200, &warning), None, "no refusal, no words");
-    }
 }

@@ -17,7 +17,7 @@ use netlink_packet_route::route::{
 use super::address::NO_IPV6;
 use super::attribute::{attributes, ip_address, u8_at, u16_at, u32_at};
 use super::error::Result;
-use super::netlink::{Answer, NLM_F_CREATE, Socket, encoded};
+use super::netlink::{Answer, NLM_F_CREATE, RouteSocket, encoded};
 use crate::net::Family;
 
 pub use lookup::{Question, Refusal, Way, link_towards, look_up};
@@ -100,7 +100,7 @@ impl fmt::Display for RouteEntry {
 }
 
 /// The unicast routes of all tables, one entry per next hop. A kernel without the family has none.
-pub fn list(socket: &mut Socket, family: Family) -> Result<Vec<RouteEntry>> {
+pub fn list(socket: &mut RouteSocket, family: Family) -> Result<Vec<RouteEntry>> {
     let mut question = RouteMessage::default();
     question.header.address_family = address_family(family);
     let operation = || match family {
@@ -120,7 +120,7 @@ pub fn list(socket: &mut Socket, family: Family) -> Result<Vec<RouteEntry>> {
 ///
 /// To the same destination through another gateway this makes a second IPv4 route that is preferred, and one more next
 /// hop of an IPv6 route. The identical route: `is_exists`.
-pub fn add(socket: &mut Socket, route: &RouteEntry) -> Result<()> {
+pub fn add(socket: &mut RouteSocket, route: &RouteEntry) -> Result<()> {
     let message = body(&RouteEntry { protocol: BOOT, ..route.clone() });
     let added =
         socket.change(RTM_NEWROUTE, NLM_F_CREATE, &encoded(&message), || format!("ip route add {route}"));
@@ -130,7 +130,7 @@ pub fn add(socket: &mut Socket, route: &RouteEntry) -> Result<()> {
 }
 
 /// `ip route del …`; protocol 0 is any. It is not there: `is_missing`.
-pub fn remove(socket: &mut Socket, route: &RouteEntry) -> Result<()> {
+pub fn remove(socket: &mut RouteSocket, route: &RouteEntry) -> Result<()> {
     socket.change(RTM_DELROUTE, 0, &encoded(&body(route)), || format!("ip route del {route}"))
 }
 

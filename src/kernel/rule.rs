@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::attribute::{attributes, ip_address, string, u8_at, u32_at};
 use super::error::Result;
-use super::netlink::{Answer, Socket};
+use super::netlink::{Answer, RouteSocket};
 use crate::net::Family;
 
 const RTM_NEWRULE: u16 = 32;
@@ -48,7 +48,7 @@ pub struct PolicyRule {
 }
 
 /// The rules of a family in the order in which the kernel asks them. A kernel without policy routing has none.
-pub fn list(socket: &mut Socket, family: Family) -> Result<Vec<PolicyRule>> {
+pub fn list(socket: &mut RouteSocket, family: Family) -> Result<Vec<PolicyRule>> {
     // AF_INET and AF_INET6, linux/socket.h.
     let number = if family == Family::V4 { 2 } else { 10 };
     let mut question = vec![0; HEADER];

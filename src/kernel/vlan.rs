@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 use super::attribute::{attributes, u16_at, u32_at};
 use super::error::{Error, Result};
 use super::link::{HEADER, IFLA_AF_SPEC, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
-use super::netlink::{Answer, Socket, encoded};
+use super::netlink::{Answer, RouteSocket, encoded};
 
 /// linux/if_bridge.h
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
@@ -31,7 +31,7 @@ pub struct PortVlan {
 }
 
 /// `bridge vlan show dev <port>`, by id. Empty where the kernel does not filter by VLAN.
-pub fn of_port(socket: &mut Socket, index: u32) -> Result<Vec<PortVlan>> {
+pub fn of_port(socket: &mut RouteSocket, index: u32) -> Result<Vec<PortVlan>> {
     let mut question = LinkMessage::default();
     question.header.interface_family = AddressFamily::Bridge;
     // In ranges: one by one, the VLANs of a trunk do not fit into a message, and the kernel ends the list with an error.
@@ -43,7 +43,7 @@ pub fn of_port(socket: &mut Socket, index: u32) -> Result<Vec<PortVlan>> {
 }
 
 /// `bridge vlan add dev <port> vid <id> [pvid] [untagged] master`. Again with other flags: the flags change.
-pub fn add(socket: &mut Socket, index: u32, name: &str, vlan: PortVlan) -> Result<()> {
+pub fn add(socket: &mut RouteSocket, index: u32, name: &str, vlan: PortVlan) -> Result<()> {
     let mut flags = BridgeVlanInfoFlags::empty();
     flags.set(BridgeVlanInfoFlags::Pvid, vlan.pvid);
     flags.set(BridgeVlanInfoFlags::Untagged, vlan.untagged);
@@ -56,7 +56,7 @@ pub fn add(socket: &mut Socket, index: u32, name: &str, vlan: PortVlan) -> Resul
 }
 
 /// `bridge vlan del dev <port> vid <id> master`; it is not there: `is_missing`.
-pub fn remove(socket: &mut Socket, index: u32, name: &str, id: u16) -> Result<()> {
+pub fn remove(socket: &mut RouteSocket, index: u32, name: &str, id: u16) -> Result<()> {
     let message = body(index, id, BridgeVlanInfoFlags::empty());
     let operation = || format!("bridge vlan del dev {name} vid {id} master");
     socket.change(RTM_DELLINK, 0, &encoded(&message), operation).map_err(explain)

@@ -16,7 +16,7 @@ use crate::conflist::DATA_DIR;
 use crate::datapath::session::Session;
 use crate::datapath::surplus;
 use crate::file;
-use crate::kernel::{Socket, link};
+use crate::kernel::{RouteSocket, link};
 
 #[derive(Debug)]
 pub(super) struct Runtime {
@@ -133,7 +133,7 @@ impl Runtime {
 
     /// Links of pods, leases, records and elements of rules must be gone. The bridge and the network's rule stay for the next pod.
     pub(super) fn nothing_left(&self, _world: &World) -> Result<()> {
-        let mut socket = Socket::route().map_err(|error| error.to_string())?;
+        let mut socket = RouteSocket::open().map_err(|error| error.to_string())?;
         let links = link::all(&mut socket).map_err(|error| error.to_string())?;
         let left: Vec<_> =
             links.into_iter().map(|link| link.name).filter(|name| name.starts_with("veth")).collect();

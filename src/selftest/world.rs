@@ -14,7 +14,7 @@ use super::{Result, tried};
 use crate::kernel::link::{self, Change, NewVeth, Peer};
 use crate::kernel::netns::Netns;
 use crate::kernel::route::RouteEntry;
-use crate::kernel::{self, Socket, address, route};
+use crate::kernel::{self, RouteSocket, address, route};
 use crate::net::IfName;
 
 /// The node's address on its uplink, and the host it reaches there (RFC 5737, documentation).
@@ -62,8 +62,8 @@ impl World {
     /// `uplink0` of the node to `eth0` of the outside host, and the node's default route through it.
     fn connect_uplink(&self) -> kernel::Result<()> {
         let (uplink, eth0) = (name("uplink0"), name("eth0"));
-        let mut node = Socket::route()?;
-        let mut outside = self.outside.netns.visit(Socket::route)??;
+        let mut node = RouteSocket::open()?;
+        let mut outside = self.outside.netns.visit(RouteSocket::open)??;
         let peer = Peer { name: &eth0, mac: None, mtu: None, netns: Some(self.outside.netns.fd()) };
         let veth = NewVeth { name: &uplink, mtu: None, mac: None, up: true, master: None, peer };
         link::add_veth(&mut node, &veth)?;
@@ -87,7 +87,7 @@ impl World {
 
 /// The node's, where this process is. With the link its routes go, that to everywhere among them.
 pub(super) fn cut_uplink() -> kernel::Result<()> {
-    let mut node = Socket::route()?;
+    let mut node = RouteSocket::open()?;
     let Some(uplink) = link::by_name(&mut node, "uplink0")? else { return Ok(()) };
     link::change(&mut node, uplink.index, "uplink0", &Change { up: Some(false), ..Change::default() })
 }
@@ -96,7 +96,7 @@ fn name(text: &str) -> IfName {
     text.parse().expect("a name written in this file")
 }
 
-fn bring_up(socket: &mut Socket, name: &IfName, address: Option<Ipv4Addr>) -> kernel::Result<()> {
+fn bring_up(socket: &mut RouteSocket, name: &IfName, address: Option<Ipv4Addr>) -> kernel::Result<()> {
     let Some(link) = link::by_name(socket, name.as_str())? else { return Ok(()) };
     if let Some(address) = address {
         let address = ipnetwork::Ipv4Network::new(address, 24).expect("24 is a prefix length");

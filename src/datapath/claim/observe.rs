@@ -12,7 +12,7 @@ use crate::kernel::address::{self, Address};
 use crate::kernel::link::{self, Link};
 use crate::kernel::neighbour::{self, Neighbour};
 use crate::kernel::route::{self, RouteEntry};
-use crate::kernel::{self, Socket};
+use crate::kernel::{self, RouteSocket};
 use crate::net::Family;
 
 /// All that could be in the way of an address for which there is no other use than such ones, and of the one that is meant.
@@ -26,7 +26,7 @@ pub fn around(session: &mut Session, meant: Ipv4Addr) -> kernel::Result<Vec<Use>
     look(&mut session.node.route, |ip| ip == meant)
 }
 
-fn look(socket: &mut Socket, is_meant: impl Fn(Ipv4Addr) -> bool) -> kernel::Result<Vec<Use>> {
+fn look(socket: &mut RouteSocket, is_meant: impl Fn(Ipv4Addr) -> bool) -> kernel::Result<Vec<Use>> {
     let links = link::all(socket)?;
     let addresses = address::all(socket)?;
     let routes = route::list(socket, Family::V4)?;

@@ -17,7 +17,7 @@ use crate::kernel::nft::{
     self, ChainInfo, Command, CtState, DataType, Datum, Expr, NamePattern, Op, PlacedRule, Position, Rule,
     RuleInfo, Set, Table, TableFamily, Transaction, Way,
 };
-use crate::kernel::{self, Socket, legacy};
+use crate::kernel::{self, NetfilterSocket, legacy};
 use crate::net::{Family, IfName};
 
 pub(in crate::datapath) fn foreign_table(name: &ChainName) -> Table {
@@ -83,7 +83,7 @@ pub(in crate::datapath) fn seen_with_ports(family: TableFamily, rule: &RuleInfo)
 
 /// What was read of a chain so far, and how to read more.
 struct Loader<'a> {
-    socket: &'a mut Socket,
+    socket: &'a mut NetfilterSocket,
     table: Table,
     traffic: &'a [Traffic],
 }
@@ -146,7 +146,7 @@ impl Loader<'_> {
 
 /// `None` where the set is of another type than names of interfaces.
 pub(in crate::datapath) fn is_member(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     table: &Table,
     set: &str,
     interface: &IfName,
@@ -161,7 +161,7 @@ pub(in crate::datapath) fn is_member(
 
 /// A base chain of somebody else, with as much of its table as it takes to say where accepts for these packets go.
 pub(super) fn load(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     chain: &ChainInfo,
     traffic: &[Traffic],
 ) -> kernel::Result<Option<ForwardTable>> {
@@ -175,7 +175,11 @@ pub(super) fn load(
 }
 
 /// Under the node's lock, because a rule that is added twice is there twice. A chain that is gone drops nothing.
-pub fn accept_forward(socket: &mut Socket, base: &ChainName, traffic: &Traffic) -> kernel::Result<()> {
+pub fn accept_forward(
+    socket: &mut NetfilterSocket,
+    base: &ChainName,
+    traffic: &Traffic,
+) -> kernel::Result<()> {
     let _lock = lock()?;
     let chains = nft::base_chains(socket)?;
     let Some(chain) = chains.iter().find(|chain| chain_name(chain).as_ref() == Some(base)) else {
@@ -199,19 +203,19 @@ pub fn accept_legacy(family: Family, traffic: &Traffic) -> kernel::Result<()> {
 }
 
 /// Takes every accept of ours out of chains of somebody else. What remains is what they had without us.
-pub fn withdraw_accepts(socket: &mut Socket) -> kernel::Result<()> {
+pub fn withdraw_accepts(socket: &mut NetfilterSocket) -> kernel::Result<()> {
     let _lock = lock()?;
     let ours = commented_rules(socket)?;
     nft::commit(socket, &ours.into_iter().map(delete).collect())
 }
 
 /// Whether any chain of somebody else has an accept of ours.
-pub fn has_accepts(socket: &mut Socket) -> kernel::Result<bool> {
+pub fn has_accepts(socket: &mut NetfilterSocket) -> kernel::Result<bool> {
     Ok(!commented_rules(socket)?.is_empty())
 }
 
 /// The chains of somebody else that have accepts of ours, and for which interfaces; each pair once.
-pub fn standing_accepts(socket: &mut Socket) -> kernel::Result<Vec<(ChainName, IfName)>> {
+pub fn standing_accepts(socket: &mut NetfilterSocket) -> kernel::Result<Vec<(ChainName, IfName)>> {
     let found: BTreeSet<_> = commented_rules(socket)?
         .into_iter()
         .filter_map(|placed| {
@@ -223,7 +227,11 @@ pub fn standing_accepts(socket: &mut Socket) -> kernel::Result<Vec<(ChainName, I
 }
 
 /// Whoever calls holds the node's lock.
-pub fn remove_accepts(socket: &mut Socket, chain: &ChainName, interface: &IfName) -> kernel::Result<()> {
+pub fn remove_accepts(
+    socket: &mut NetfilterSocket,
+    chain: &ChainName,
+    interface: &IfName,
+) -> kernel::Result<()> {
     let ours = commented_rules(socket)?.into_iter().filter(|placed| {
         name_of(placed).as_ref() == Some(chain) && accepted(&placed.rule).as_ref() == Some(interface)
     });
@@ -231,7 +239,7 @@ pub fn remove_accepts(socket: &mut Socket, chain: &ChainName, interface: &IfName
 }
 
 /// Rules of ours in tables of others, in whichever chain.
-fn commented_rules(socket: &mut Socket) -> kernel::Result<Vec<PlacedRule>> {
+fn commented_rules(socket: &mut NetfilterSocket) -> kernel::Result<Vec<PlacedRule>> {
     nft::rules_that(socket, |placed| placed.table.name != OWNER && accepted(&placed.rule).is_some())
 }
 

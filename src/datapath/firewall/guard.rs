@@ -14,7 +14,7 @@ use crate::kernel::nft::{
     self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Op, Rule, Set, Transaction,
     Way,
 };
-use crate::kernel::{self, Socket, address, link, route};
+use crate::kernel::{self, NetfilterSocket, address, link, route};
 use crate::net::{Family, IfName};
 
 /// `NF_IP_PRI_FILTER`, linux/netfilter_ipv4.h.
@@ -41,7 +41,7 @@ fn element((from, to): &Pair) -> Element {
 
 /// The pairs that are kept apart now.
 pub(in crate::datapath) fn standing_pairs(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     family: Family,
 ) -> kernel::Result<BTreeSet<Pair>> {
     let elements = nft::elements(socket, &table(family), &pair_set())?;
@@ -95,7 +95,7 @@ pub fn guard_transaction(
 
 /// Under the node's lock, after another look: another first pod may have been quicker.
 pub fn guard_forward(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     family: Family,
     add: &BTreeSet<Pair>,
     remove: &BTreeSet<Pair>,
@@ -105,7 +105,7 @@ pub fn guard_forward(
 }
 
 fn keep_apart(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     family: Family,
     add: &BTreeSet<Pair>,
     remove: &BTreeSet<Pair>,
@@ -239,7 +239,7 @@ fn may_forward(link: &Link, links: &[Link]) -> bool {
 }
 
 /// Says which there were.
-fn remove_guards(socket: &mut Socket) -> kernel::Result<Vec<(Family, BTreeSet<Pair>)>> {
+fn remove_guards(socket: &mut NetfilterSocket) -> kernel::Result<Vec<(Family, BTreeSet<Pair>)>> {
     let chains = nft::base_chains(socket)?;
     let mut removed = Vec::new();
     for family in Family::BOTH {

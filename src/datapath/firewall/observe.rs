@@ -15,7 +15,7 @@ use super::{ChainName, FirewallHave, accepts, inside, traffic};
 use crate::datapath::mark::OWNER;
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, ChainInfo, HookPoint, Kind, Listing, Policy, Rule, Set, Table, TableFamily};
-use crate::kernel::{self, Socket, legacy};
+use crate::kernel::{self, NetfilterSocket, legacy};
 use crate::net::{Family, IfName};
 use crate::spec::Attachment;
 use crate::state::BootId;
@@ -64,7 +64,7 @@ pub fn observe(
 }
 
 fn observe_all_foreign(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     chains: &[ChainInfo],
     want: &Attachment,
     boot: Option<BootId>,
@@ -125,7 +125,7 @@ fn observe_legacy(family: Family, inside: &[IfName]) -> kernel::Result<Option<Fo
 
 /// Whether a chain of ours is there with the rules that matter: a flushed table keeps its chains and its sets.
 fn stands(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     listing: &mut Listing,
     chains: &[ChainInfo],
     family: Family,
@@ -140,7 +140,7 @@ fn stands(
 }
 
 fn members(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     family: Family,
     set: &Set,
     want: &Attachment,
@@ -186,7 +186,7 @@ pub(in crate::datapath) fn forward_table(chain: &ChainInfo) -> Option<ForwardTab
 }
 
 fn observe_foreign(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     chain: &ChainInfo,
     traffic: &[Traffic],
 ) -> kernel::Result<Option<ForwardTable>> {

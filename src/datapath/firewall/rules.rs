@@ -9,7 +9,7 @@ use crate::kernel::nft::{
     self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Op, Rule, RuleInfo, Set,
     Table, TableFamily, Transaction, Way,
 };
-use crate::kernel::{self, Socket};
+use crate::kernel::{self, NetfilterSocket};
 use crate::net::{Family, IfName};
 
 pub(in crate::datapath) const GUARD: &str = "forward_guard";
@@ -93,7 +93,7 @@ pub fn clamp_transaction(family: Family, interface: &IfName, standing: Standing)
     own_transaction(family, chain, clamped_set(), (standing, clamp_rules().to_vec()), interface)
 }
 
-pub fn clamp_mss(socket: &mut Socket, family: Family, interface: &IfName) -> kernel::Result<()> {
+pub fn clamp_mss(socket: &mut NetfilterSocket, family: Family, interface: &IfName) -> kernel::Result<()> {
     let _lock = lock()?;
     let standing = Standing::of(family, &clamp_rules(), &nft::rules(socket, &table(family), CLAMP)?);
     nft::commit(socket, &clamp_transaction(family, interface, standing))

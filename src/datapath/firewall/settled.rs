@@ -14,7 +14,7 @@ use super::reading;
 use super::way::Maker;
 use crate::datapath::rules::lock;
 use crate::kernel::nft::{self, ChainInfo};
-use crate::kernel::{self, Netns, Socket};
+use crate::kernel::{self, NetfilterSocket, Netns};
 use crate::net::IfName;
 use crate::state::settled::{Settled, SettledChains};
 use crate::state::{BootId, NetnsId, record};
@@ -38,7 +38,7 @@ impl Memory {
     /// Whether nothing has to be read of the chain.
     pub(super) fn knows(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut NetfilterSocket,
         chain: &ChainInfo,
         traffic: &[Traffic],
     ) -> kernel::Result<bool> {

@@ -7,7 +7,7 @@ use super::plan::Step;
 use super::{missing, tables};
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
-use crate::kernel::{self, Socket, sysctl};
+use crate::kernel::{self, NetfilterSocket, sysctl};
 use crate::net::Family;
 
 /// Runs the steps of one plan; on failure some may have been made. What it returns is for later, without the node's lock.
@@ -41,7 +41,7 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<Stale> {
 }
 
 /// Asked again, because a pod that was attached meanwhile may have made it.
-fn still_missing(socket: &mut Socket, step: &Step) -> kernel::Result<Vec<Command>> {
+fn still_missing(socket: &mut NetfilterSocket, step: &Step) -> kernel::Result<Vec<Command>> {
     match step {
         Step::Base(family) => missing::base(&mut rules_of(socket, *family), *family),
         Step::Siblings(subnet) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::plan::{Ends, Step, Turn, is_stale};
 use super::{Entry, Mapping, Protocol};
 use crate::kernel::conntrack::{Question, Sought, Tuple};
-use crate::kernel::{self, Socket, address, conntrack};
+use crate::kernel::{self, NetfilterSocket, RouteSocket, address, conntrack};
 use crate::net::Family;
 use crate::state::owed::{Owed, Port};
 
@@ -146,8 +146,8 @@ impl Stale {
 
     fn look(self) -> kernel::Result<()> {
         let own: Vec<IpAddr> =
-            address::all(&mut Socket::route()?)?.iter().map(|address| address.address.ip()).collect();
-        let mut socket = Socket::netfilter()?;
+            address::all(&mut RouteSocket::open()?)?.iter().map(|address| address.address.ip()).collect();
+        let mut socket = NetfilterSocket::open()?;
         let groups = self.groups();
         for (look, pause) in LOOKS.into_iter().enumerate() {
             thread::sleep(pause);

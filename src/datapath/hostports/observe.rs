@@ -8,7 +8,7 @@ use super::plan::{Found, Have, Holder, PodLink, Remains, TableHave, entries, sib
 use super::{Entry, HostPorts, Mapping, Owner, Protocol, missing, tables};
 use crate::datapath::session::Session;
 use crate::kernel::nft::{self, Datum, Listing, RuleInfo};
-use crate::kernel::{self, Socket, link, route, sysctl};
+use crate::kernel::{self, NetfilterSocket, link, route, sysctl};
 use crate::net::{Family, IfName};
 
 /// Whose a mapping with that comment is. Asked for mappings only.
@@ -61,7 +61,7 @@ fn link_towards(session: &mut Session, want: &HostPorts, family: Family) -> kern
 }
 
 fn observe_table(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     want: &HostPorts,
     family: Family,
     link: Option<&IfName>,
@@ -90,7 +90,7 @@ fn observe_table(
 
 /// The chains of the table, as they are when the first of them is asked for.
 pub(super) fn rules_of(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     family: Family,
 ) -> impl FnMut(&str) -> kernel::Result<Vec<RuleInfo>> {
     let (mut listing, table) = (Listing::default(), tables::table(family));
@@ -98,7 +98,7 @@ pub(super) fn rules_of(
 }
 
 fn observe_elements(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     want: &HostPorts,
     family: Family,
     known_limits: &[String],
@@ -142,7 +142,7 @@ fn judged(entry: Entry, comment: String, judge: &Judge<'_>) -> Found {
 }
 
 /// What has the key of the entry.
-fn look_up(socket: &mut Socket, entry: &Entry) -> kernel::Result<Option<(Entry, String)>> {
+fn look_up(socket: &mut NetfilterSocket, entry: &Entry) -> kernel::Result<Option<(Entry, String)>> {
     let table = tables::table(entry.family());
     let Some(element) = nft::element(socket, &table, &tables::set_of(entry), &tables::key_of(entry))? else {
         return Ok(None);
@@ -156,7 +156,7 @@ fn look_up(socket: &mut Socket, entry: &Entry) -> kernel::Result<Option<(Entry, 
 }
 
 /// Mappings of single addresses of the node: there are few, and they are asked for only when a port is on both sides.
-fn mappings_at(socket: &mut Socket, family: Family) -> kernel::Result<Vec<(Mapping, String)>> {
+fn mappings_at(socket: &mut NetfilterSocket, family: Family) -> kernel::Result<Vec<(Mapping, String)>> {
     let elements = nft::elements(socket, &tables::table(family), &tables::hostports_at(family))?;
     let mapping = |element: nft::Element| {
         let mapping = tables::mapping_of(&element)?;
@@ -230,7 +230,7 @@ fn look_for_remains(
 }
 
 fn find_ours(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     container: &str,
     entries: impl Iterator<Item = Entry>,
     found: &mut Vec<Entry>,
@@ -246,7 +246,7 @@ fn find_ours(
 }
 
 /// Ports of single addresses that nobody else has on another one.
-fn idle_ports(socket: &mut Socket, family: Family, elements: &mut Vec<Entry>) -> kernel::Result<()> {
+fn idle_ports(socket: &mut NetfilterSocket, family: Family, elements: &mut Vec<Entry>) -> kernel::Result<()> {
     let leaving: Vec<Mapping> = elements
         .iter()
         .filter_map(|entry| match entry {
@@ -319,7 +319,7 @@ pub fn available(session: &mut Session) -> kernel::Result<()> {
 }
 
 /// Every element of host ports in the family, with its comment. For whoever looks for what nobody remembers.
-pub fn all_entries(socket: &mut Socket, family: Family) -> kernel::Result<Vec<(Entry, String)>> {
+pub fn all_entries(socket: &mut NetfilterSocket, family: Family) -> kernel::Result<Vec<(Entry, String)>> {
     let mut found = Vec::new();
     let table = tables::table(family);
     let limits = missing::known_limits(&mut |chain| nft::rules(socket, &table, chain))?;

@@ -7,7 +7,7 @@ use crate::datapath::mark::BridgeMark;
 use crate::datapath::session::Session;
 use crate::datapath::{firewall, rules};
 use crate::kernel::nft::{self, DataType, Datum, Set};
-use crate::kernel::{self, Socket, link};
+use crate::kernel::{self, NetfilterSocket, link};
 use crate::net::{Family, IfName};
 
 pub fn observe(session: &mut Session) -> kernel::Result<Present> {
@@ -42,7 +42,7 @@ pub(super) fn set_of(set: MemberSet) -> Set {
     Set::new(set.name(), &[DataType::IfName])
 }
 
-fn interfaces(socket: &mut Socket, family: Family, set: MemberSet) -> kernel::Result<Vec<IfName>> {
+fn interfaces(socket: &mut NetfilterSocket, family: Family, set: MemberSet) -> kernel::Result<Vec<IfName>> {
     let elements = nft::elements(socket, &tables::table(family), &set_of(set))?;
     let mut found: Vec<_> = elements
         .into_iter()
@@ -55,7 +55,7 @@ fn interfaces(socket: &mut Socket, family: Family, set: MemberSet) -> kernel::Re
     Ok(found)
 }
 
-fn masquerade(socket: &mut Socket, family: Family) -> kernel::Result<Vec<MasqueradeRule>> {
+fn masquerade(socket: &mut NetfilterSocket, family: Family) -> kernel::Result<Vec<MasqueradeRule>> {
     let table = tables::table(family);
     let standing = nft::rules(socket, &table, rules::MASQUERADE)?.into_iter().map(|rule| {
         let network = rule.comment.as_ref().map(|comment| comment.as_str().to_owned()).unwrap_or_default();

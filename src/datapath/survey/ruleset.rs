@@ -20,7 +20,7 @@ use crate::datapath::hostports::{Entry, Mapping, tables};
 use crate::datapath::mark::OWNER;
 use crate::datapath::rules;
 use crate::kernel::nft::{self, ChainInfo, Datum, PlacedRule, RuleInfo, Table, TableFamily, TableInfo};
-use crate::kernel::{self, Socket};
+use crate::kernel::{self, NetfilterSocket};
 use crate::net::{Family, IfName, Mac};
 
 /// The packet filter of the node.
@@ -46,7 +46,7 @@ pub struct Ruleset {
 
 impl Ruleset {
     pub fn observe() -> kernel::Result<Self> {
-        let socket = &mut Socket::netfilter()?;
+        let socket = &mut NetfilterSocket::open()?;
         let tables = nft::tables_with_info(socket)?;
         let those = |which: fn(&TableInfo) -> bool| {
             tables.iter().filter(|(_, info)| which(info)).map(|(table, _)| table.clone()).collect()
@@ -77,7 +77,11 @@ impl Ruleset {
         Ok(ruleset)
     }
 
-    fn read_foreign_names(&mut self, socket: &mut Socket, tables: &BTreeSet<Table>) -> kernel::Result<()> {
+    fn read_foreign_names(
+        &mut self,
+        socket: &mut NetfilterSocket,
+        tables: &BTreeSet<Table>,
+    ) -> kernel::Result<()> {
         let foreign = self.rules.iter().filter(|placed| tables.contains(&placed.table));
         let mut sets = BTreeSet::new();
         for placed in foreign {
@@ -99,7 +103,7 @@ impl Ruleset {
         Ok(())
     }
 
-    fn read_elements(&mut self, socket: &mut Socket, family: Family) -> kernel::Result<()> {
+    fn read_elements(&mut self, socket: &mut NetfilterSocket, family: Family) -> kernel::Result<()> {
         let table = tables::table(family);
         for map in [tables::hostports(family), tables::hostports_at(family)] {
             for element in nft::elements(socket, &table, &map)? {

@@ -9,7 +9,7 @@ use crate::kernel::nft::{
     self, Chain, Command, CtState, DataType, Expr, Field, HookPoint, Kind, Op, Rule, Set, Side, Table,
     TableFamily, Transaction,
 };
-use crate::kernel::{self, Socket, scratch};
+use crate::kernel::{self, NetfilterSocket, RouteSocket, scratch};
 use crate::net::{Family, IfName};
 
 /// Something of the kernel that we use.
@@ -67,8 +67,8 @@ pub struct Trial {
 /// Tries everything. An error means that nothing could be tried.
 pub fn all() -> kernel::Result<Vec<Trial>> {
     scratch::inside(|| {
-        let mut route = Socket::route()?;
-        let mut netfilter = Socket::netfilter();
+        let mut route = RouteSocket::open()?;
+        let mut netfilter = NetfilterSocket::open();
         let mut trials = Vec::new();
         for feature in Feature::ALL {
             let outcome = match (transaction(*feature), &mut netfilter) {
@@ -88,7 +88,7 @@ fn name(text: &str) -> IfName {
     text.parse().expect("a name written in this file")
 }
 
-fn try_link(socket: &mut Socket, feature: Feature) -> kernel::Result<()> {
+fn try_link(socket: &mut RouteSocket, feature: Feature) -> kernel::Result<()> {
     let (bridge, plain) = (name("bridge0"), name("bridge1"));
     let new_bridge = |name, vlan_filtering| NewBridge { name, mac: None, mtu: None, vlan_filtering };
     match feature {
@@ -105,7 +105,7 @@ fn try_link(socket: &mut Socket, feature: Feature) -> kernel::Result<()> {
 }
 
 /// A kernel that knows no isolation ignores the wish.
-fn try_isolation(socket: &mut Socket, bridge: &IfName) -> kernel::Result<()> {
+fn try_isolation(socket: &mut RouteSocket, bridge: &IfName) -> kernel::Result<()> {
     let lacking =
         || kernel::Error::new("bridge link set dev veth0 isolated on", rustix::io::Errno::OPNOTSUPP.into());
     let port = link::by_name(socket, "veth0")?.ok_or_else(lacking)?;

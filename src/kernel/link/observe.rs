@@ -11,7 +11,7 @@ use super::{
 };
 use crate::kernel::attribute::{attributes, string, u8_at, u32_at};
 use crate::kernel::error::Result;
-use crate::kernel::netlink::{Answer, Socket, encoded};
+use crate::kernel::netlink::{Answer, RouteSocket, encoded};
 use crate::net::Mac;
 
 /// `struct ifinfomsg` and its attributes, linux/if_link.h.
@@ -137,7 +137,7 @@ impl fmt::Display for OperState {
 }
 
 /// `ip link show dev <name>`. The kernel also finds a link by an alternative name; its `name` then differs.
-pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
+pub fn by_name(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>> {
     // No link has such a name, and the kernel calls the question invalid.
     if name.len() >= IFNAMSIZ {
         return Ok(None);
@@ -147,7 +147,7 @@ pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
 }
 
 /// `ip link show dev if<index>`.
-pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
+pub fn by_index(socket: &mut RouteSocket, index: u32) -> Result<Option<Link>> {
     // The kernel takes 0 as "not given".
     if index == 0 {
         return Ok(None);
@@ -157,7 +157,7 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>> {
 }
 
 /// All links of the namespace.
-pub fn all(socket: &mut Socket) -> Result<Vec<Link>> {
+pub fn all(socket: &mut RouteSocket) -> Result<Vec<Link>> {
     socket.dump(RTM_GETLINK, &encoded(&question(0, None)), || "ip link show".to_owned(), parse)
 }
 

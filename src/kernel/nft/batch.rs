@@ -8,7 +8,7 @@ use super::expression::Expr;
 use super::message::{SUBSYSTEM, encode_command, generic};
 use super::{Chain, Command, Kind, TableFamily};
 use crate::kernel::netlink::{NLM_F_ACK, NLM_F_REQUEST, push_header};
-use crate::kernel::{Error, Result, Socket};
+use crate::kernel::{Error, NetfilterSocket, Result};
 
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
@@ -21,7 +21,7 @@ struct Message {
     command: usize,
 }
 
-pub(super) fn send(socket: &mut Socket, commands: &[Command]) -> Result<()> {
+pub(super) fn send(socket: &mut NetfilterSocket, commands: &[Command]) -> Result<()> {
     let mut messages = Vec::with_capacity(commands.len());
     for (index, command) in commands.iter().enumerate() {
         encode_command(command, |kind, flags, payload| {

@@ -20,7 +20,7 @@ use super::{
     without_nf_tables,
 };
 use crate::kernel::netlink::Answer;
-use crate::kernel::{Result, Socket};
+use crate::kernel::{NetfilterSocket, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableInfo {
@@ -37,7 +37,7 @@ const NFT_TABLE_F_DORMANT: u32 = 1;
 const NFT_TABLE_F_OWNER: u32 = 2;
 
 /// One table; `None` when it is missing.
-pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
+pub fn table(socket: &mut NetfilterSocket, table: &Table) -> Result<Option<TableInfo>> {
     let read = |answer: Answer<'_>| {
         let (_, attributes) = OpGettableDo::decode_reply(answer.payload);
         let flags = attributes.get_flags().unwrap_or_default();
@@ -59,12 +59,12 @@ pub fn table(socket: &mut Socket, table: &Table) -> Result<Option<TableInfo>> {
 }
 
 /// Every table of the families that this program knows.
-pub fn tables(socket: &mut Socket) -> Result<Vec<Table>> {
+pub fn tables(socket: &mut NetfilterSocket) -> Result<Vec<Table>> {
     Ok(tables_with_info(socket)?.into_iter().map(|(table, _)| table).collect())
 }
 
 /// The same, with what else the kernel says of each.
-pub fn tables_with_info(socket: &mut Socket) -> Result<Vec<(Table, TableInfo)>> {
+pub fn tables_with_info(socket: &mut NetfilterSocket) -> Result<Vec<(Table, TableInfo)>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGettableDump::decode_reply(answer.payload);
         let name = attributes.get_name().ok()?.to_string_lossy().into_owned();
@@ -102,13 +102,13 @@ impl RuleInfo {
 }
 
 /// The rules of a chain in their order.
-pub fn rules(socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
+pub fn rules(socket: &mut NetfilterSocket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
     rules_as(socket, table, chain, |rule| rule)
 }
 
 /// What is made of each rule of a chain, in their order: of thousands nobody keeps more than he needs.
 pub fn rules_as<T>(
-    socket: &mut Socket,
+    socket: &mut NetfilterSocket,
     table: &Table,
     chain: &str,
     mut keep: impl FnMut(RuleInfo) -> T,
@@ -129,7 +129,12 @@ pub fn rules_as<T>(
 }
 
 /// One rule by its handle; `None` when it is gone.
-pub fn rule(socket: &mut Socket, table: &Table, chain: &str, handle: u64) -> Result<Option<RuleInfo>> {
+pub fn rule(
+    socket: &mut NetfilterSocket,
+    table: &Table,
+    chain: &str,
+    handle: u64,
+) -> Result<Option<RuleInfo>> {
     let read = |answer: Answer<'_>| {
         let (_, attributes) = OpGetruleDump::decode_reply(answer.payload);
         rule_info(&attributes)
@@ -149,12 +154,15 @@ pub struct PlacedRule {
 }
 
 /// The rules of all chains, those of one chain in their order.
-pub fn all_rules(socket: &mut Socket) -> Result<Vec<PlacedRule>> {
+pub fn all_rules(socket: &mut NetfilterSocket) -> Result<Vec<PlacedRule>> {
     rules_that(socket, |_| true)
 }
 
 /// The rules of all chains that somebody wants to keep.
-pub fn rules_that(socket: &mut Socket, wanted: impl Fn(&PlacedRule) -> bool) -> Result<Vec<PlacedRule>> {
+pub fn rules_that(
+    socket: &mut NetfilterSocket,
+    wanted: impl Fn(&PlacedRule) -> bool,
+) -> Result<Vec<PlacedRule>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
         let name = attributes.get_table().ok()?.to_string_lossy().into_owned();
@@ -194,17 +202,21 @@ pub struct ChainInfo {
 }
 
 /// The chains of all tables of a family, or of all families.
-pub fn chains(socket: &mut Socket, family: Option<TableFamily>) -> Result<Vec<ChainInfo>> {
+pub fn chains(socket: &mut NetfilterSocket, family: Option<TableFamily>) -> Result<Vec<ChainInfo>> {
     list_chains(socket, family, false)
 }
 
 /// The chains of all tables that stand on a hook. Of the others a node with iptables' many services has thousands, and
 /// nothing of them is kept.
-pub fn base_chains(socket: &mut Socket) -> Result<Vec<ChainInfo>> {
+pub fn base_chains(socket: &mut NetfilterSocket) -> Result<Vec<ChainInfo>> {
     list_chains(socket, None, true)
 }
 
-fn list_chains(socket: &mut Socket, family: Option<TableFamily>, on_hooks: bool) -> Result<Vec<ChainInfo>> {
+fn list_chains(
+    socket: &mut NetfilterSocket,
+    family: Option<TableFamily>,
+    on_hooks: bool,
+) -> Result<Vec<ChainInfo>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetchainDump::decode_reply(answer.payload);
         let family = TableFamily::from_number(header.nfgen_family)?;
@@ -279,7 +291,12 @@ fn print(chain: &IterableChainAttrs<'_>) -> u64 {
 
 /// The element with that key, or the range around it; costs the same however many there are. But for kernels before 4.15:
 /// they answer EOPNOTSUPP to anything but a dump (nf_tables_getsetelem, net/netfilter/nf_tables_api.c).
-pub fn element(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> Result<Option<Element>> {
+pub fn element(
+    socket: &mut NetfilterSocket,
+    table: &Table,
+    set: &Set,
+    key: &[Datum],
+) -> Result<Option<Element>> {
     match asked_for(socket, table, set, key) {
         Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
             let mut all = elements(socket, table, set)?.into_iter();
@@ -292,7 +309,12 @@ pub fn element(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> 
     }
 }
 
-fn asked_for(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> Result<Option<Element>> {
+fn asked_for(
+    socket: &mut NetfilterSocket,
+    table: &Table,
+    set: &Set,
+    key: &[Datum],
+) -> Result<Option<Element>> {
     let operation = || format!("nft get element {table} {} {{ {} }}", set.name, super::text::dotted(key));
     let mut ask = |end| {
         let question = message::element_question(table, set, key, end);
@@ -308,7 +330,7 @@ fn asked_for(socket: &mut Socket, table: &Table, set: &Set, key: &[Datum]) -> Re
 }
 
 /// All elements of a set, in no particular order.
-pub fn elements(socket: &mut Socket, table: &Table, set: &Set) -> Result<Vec<Element>> {
+pub fn elements(socket: &mut NetfilterSocket, table: &Table, set: &Set) -> Result<Vec<Element>> {
     let question = message::elements_message(table, set, &[]);
     let operation = || format!("nft list set {table} {}", set.name);
     let read = |answer: Answer<'_>| Some(parts(set, answer));

@@ -10,7 +10,7 @@ use netlink_bindings::traits::NetlinkRequest;
 use super::dump::{or_empty, rule_info};
 use super::{RuleInfo, Table, message};
 use crate::kernel::netlink::Answer;
-use crate::kernel::{Result, Socket};
+use crate::kernel::{NetfilterSocket, Result};
 
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -20,7 +20,12 @@ pub struct Listing {
 
 impl Listing {
     /// The rules of a chain in their order; none where the chain or its table is missing.
-    pub fn rules(&mut self, socket: &mut Socket, table: &Table, chain: &str) -> Result<Vec<RuleInfo>> {
+    pub fn rules(
+        &mut self,
+        socket: &mut NetfilterSocket,
+        table: &Table,
+        chain: &str,
+    ) -> Result<Vec<RuleInfo>> {
         if !self.tables.iter().any(|(known, _)| known == table) {
             self.tables.push((table.clone(), ask(socket, table)?));
         }
@@ -34,7 +39,7 @@ impl Listing {
     }
 }
 
-fn ask(socket: &mut Socket, table: &Table) -> Result<Vec<Vec<u8>>> {
+fn ask(socket: &mut NetfilterSocket, table: &Table) -> Result<Vec<Vec<u8>>> {
     let read = |answer: Answer<'_>| {
         let (header, attributes) = OpGetruleDump::decode_reply(answer.payload);
         // Older kernels ignore the name and give all rules of the family, or of all families.

@@ -20,7 +20,7 @@ mod raw;
 mod text;
 mod xt;
 
-use super::{Error, Result, Socket};
+use super::{Error, NetfilterSocket, Result};
 
 #[cfg(test)]
 pub(crate) use bytecode::compile as compiled;
@@ -266,11 +266,11 @@ impl FromIterator<Command> for Transaction {
     }
 }
 
-/// Asks the kernel to make the changes; the socket is `Socket::netfilter` of the namespace meant.
+/// Asks the kernel to make the changes; the socket is a `NetfilterSocket` of the namespace meant.
 ///
 /// The error names the first refused command as an `nft` line. `Error::is_exists` after a `CreateTable` means that
 /// somebody else has created it meanwhile.
-pub fn commit(socket: &mut Socket, transaction: &Transaction) -> Result<()> {
+pub fn commit(socket: &mut NetfilterSocket, transaction: &Transaction) -> Result<()> {
     if transaction.commands.is_empty() {
         return Ok(());
     }

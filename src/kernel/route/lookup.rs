@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::{HEADER, RTA_GATEWAY, RTA_OIF, RTA_VIA, RTM_GETROUTE, address_family};
 use crate::kernel::attribute::{attributes, ip_address, u8_at, u32_at};
 use crate::kernel::error::Result;
-use crate::kernel::netlink::{Answer, Socket, encoded};
+use crate::kernel::netlink::{Answer, RouteSocket, encoded};
 use crate::net::Family;
 
 /// linux/rtnetlink.h
@@ -99,7 +99,7 @@ fn refusal(errno: Errno) -> Option<Refusal> {
 }
 
 /// `ip route get …`
-pub fn look_up(socket: &mut Socket, question: &Question) -> Result<Way> {
+pub fn look_up(socket: &mut RouteSocket, question: &Question) -> Result<Way> {
     let operation = || {
         let iif = question.iif.map(|index| format!("if{index}"));
         question.typed(iif.as_deref())
@@ -114,7 +114,7 @@ pub fn look_up(socket: &mut Socket, question: &Question) -> Result<Way> {
 }
 
 /// The link by which the node sends to an address, `lo` for its own; `None` when there is no way.
-pub fn link_towards(socket: &mut Socket, address: IpAddr) -> Result<Option<u32>> {
+pub fn link_towards(socket: &mut RouteSocket, address: IpAddr) -> Result<Option<u32>> {
     Ok(match look_up(socket, &Question::to(address))? {
         Way::Local { index } | Way::Through { index, .. } => Some(index),
         Way::Refused(_) => None,

@@ -7,22 +7,22 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 use smarter_cni::datapath::mark::{BridgeMark, VethMark};
-use smarter_cni::kernel::{Socket, address, events, link, neighbour, route, rule, vlan};
+use smarter_cni::kernel::{RouteSocket, address, events, link, neighbour, route, rule, vlan};
 use smarter_cni::net::Family;
 use smarter_cni_fuzz::bounded;
 
 thread_local! {
-    static SOCKET: RefCell<Socket> = RefCell::new(Socket::route().expect("a socket"));
+    static SOCKET: RefCell<RouteSocket> = RefCell::new(RouteSocket::open().expect("a socket"));
 }
 
 fuzz_target!(|input: &[u8]| SOCKET.with_borrow_mut(|socket| bounded(input, || ask(socket, input))));
 
-fn replayed<'a>(socket: &'a mut Socket, input: &[u8]) -> &'a mut Socket {
+fn replayed<'a>(socket: &'a mut RouteSocket, input: &[u8]) -> &'a mut RouteSocket {
     socket.replay(input);
     socket
 }
 
-fn ask(socket: &mut Socket, input: &[u8]) {
+fn ask(socket: &mut RouteSocket, input: &[u8]) {
     for link in link::all(replayed(socket, input)).iter().flatten() {
         let alias = link.alias.as_deref().unwrap_or_default();
         if let Some(mark) = VethMark::parse(alias) {

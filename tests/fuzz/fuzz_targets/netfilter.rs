@@ -7,22 +7,22 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 use smarter_cni::kernel::nft::{self, DataType, Datum, Set, Table, TableFamily};
-use smarter_cni::kernel::{Socket, conntrack};
+use smarter_cni::kernel::{NetfilterSocket, conntrack};
 use smarter_cni::net::Family;
 use smarter_cni_fuzz::bounded;
 
 thread_local! {
-    static SOCKET: RefCell<Socket> = RefCell::new(Socket::netfilter().expect("a socket"));
+    static SOCKET: RefCell<NetfilterSocket> = RefCell::new(NetfilterSocket::open().expect("a socket"));
 }
 
 fuzz_target!(|input: &[u8]| SOCKET.with_borrow_mut(|socket| bounded(input, || ask(socket, input))));
 
-fn replayed<'a>(socket: &'a mut Socket, input: &[u8]) -> &'a mut Socket {
+fn replayed<'a>(socket: &'a mut NetfilterSocket, input: &[u8]) -> &'a mut NetfilterSocket {
     socket.replay(input);
     socket
 }
 
-fn ask(socket: &mut Socket, input: &[u8]) {
+fn ask(socket: &mut NetfilterSocket, input: &[u8]) {
     let table = Table::new(TableFamily::Ip, "smarter-cni");
     let _ = nft::table(replayed(socket, input), &table);
     for table in nft::tables(replayed(socket, input)).iter().flatten() {
