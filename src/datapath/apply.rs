@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use super::firewall::{accepts, guard, rules as filters};
 use super::observe::forwarding_key;
 use super::session::{PodSide, Session, Side};
-use super::step::Step;
+use super::step::{FilterStep, PodStep, Step};
 use super::switches;
 use super::{names, rules};
 use crate::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
@@ -55,8 +55,28 @@ pub fn apply_all(session: &mut Session, steps: &[Step]) -> Vec<Failure> {
 fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
     tracing::debug!("{step}");
     match step {
-        Step::CreateBridge { .. } | Step::CreateVlanGateway { .. } | Step::CreateVeth { .. } => {
-            create(session, step)
+        Step::CreateBridge { name, mac, mtu, vlan_filtering } => {
+            let bridge = NewBridge { name, mac: Some(*mac), mtu: *mtu, vlan_filtering: *vlan_filtering };
+            // Two first pods at once: whoever comes second carries on with the bridge of the first.
+            present(link::add_bridge(&mut session.node.route, &bridge))
+        }
+        Step::CreateVlanGateway { name, port, mtu } => {
+            let peer = Peer { name: port, mac: None, mtu: *mtu, netns: None };
+            let veth = NewVeth { name, mtu: *mtu, mac: None, up: true, master: None, peer };
+            present(link::add_veth(&mut session.node.route, &veth))
+        }
+        Step::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
+            let master = Some(session.node.index(bridge)?);
+            let Session { node, pod: side, .. } = session;
+            node.forget(host);
+            if let Some(side) = side {
+                side.side.forget(pod);
+            }
+            let netns = side.as_ref().map(|side| side.netns.fd());
+            let peer = Peer { name: pod, mac: *mac, mtu: *pod_mtu, netns };
+            let veth = NewVeth { name: host, mtu: *host_mtu, mac: *host_mac, up: true, master, peer };
+            link::add_veth(&mut node.route, &veth)?;
+            join_what_was_born_alone(node, host, master)
         }
         Step::Mark { link, alias } => {
             change(session, link, &Change { alias: Some(alias.clone()), ..Change::default() })
@@ -108,7 +128,7 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
             rules::add_spoof_check(session.netfilter()?, port, mac)
         }
         Step::RemoveSpoofCheck { port } => rules::remove_spoof_check(session.netfilter()?, port),
-        firewall if is_firewall(firewall) => run_firewall(session, firewall),
+        Step::Filter(step) => run_filter(session, step),
         Step::ForgetUnmasqueraded { subnet } => repair::forget_unmasqueraded(session, *subnet),
         Step::RemoveRoute { link, route } => {
             let index = session.node.index(link)?;
@@ -119,36 +139,22 @@ fn run(session: &mut Session, step: &Step) -> kernel::Result<()> {
         Step::AwaitPort { link } => await_port(session, link),
         Step::ForgetNeighbour { link, address } => forget_neighbour(session, link, *address),
         Step::ForgetConnections { address } => forget_connections(session, *address),
-        _ => run_in_pod(pod(session)?, step),
+        Step::Pod(step) => run_in_pod(pod(session)?, step),
     }
-}
-
-fn is_firewall(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::GuardForward { .. }
-            | Step::KeepAdvertisements { .. }
-            | Step::ClampMss { .. }
-            | Step::AcceptForward { .. }
-            | Step::AcceptLegacy { .. }
-            | Step::NameServerRules { .. }
-            | Step::GuardNameServer { .. }
-            | Step::ReleaseNameServer { .. }
-    )
 }
 
 /// A pod is not refused because somebody else's firewall cannot be changed or the kernel lacks a module: it is started,
 /// and the log says what it lacks. But nothing is opened to strangers.
-fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
-    let outcome = change_firewall(session, step);
+fn run_filter(session: &mut Session, step: &FilterStep) -> kernel::Result<()> {
+    let outcome = change_filter(session, step);
     match step {
         // Pods live without names, too, and with those that others hear of.
-        Step::ClampMss { .. }
-        | Step::AcceptForward { .. }
-        | Step::NameServerRules { .. }
-        | Step::GuardNameServer { .. }
-        | Step::ReleaseNameServer { .. } => outcome.or_else(ignore),
-        Step::AcceptLegacy { .. } => outcome.or_else(|error| {
+        FilterStep::ClampMss { .. }
+        | FilterStep::AcceptForward { .. }
+        | FilterStep::NameServerRules { .. }
+        | FilterStep::GuardNameServer { .. }
+        | FilterStep::ReleaseNameServer { .. } => outcome.or_else(ignore),
+        FilterStep::AcceptLegacy { .. } => outcome.or_else(|error| {
             if error.is_busy() {
                 return Err(error);
             }
@@ -159,44 +165,47 @@ fn run_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
     }
 }
 
-fn change_firewall(session: &mut Session, step: &Step) -> kernel::Result<()> {
+fn change_filter(session: &mut Session, step: &FilterStep) -> kernel::Result<()> {
     match step {
-        Step::GuardForward { family, add, remove, .. } => {
+        FilterStep::GuardForward { family, add, remove, .. } => {
             guard::guard_forward(session.netfilter()?, *family, add, remove)
         }
-        Step::KeepAdvertisements { link } => {
+        FilterStep::KeepAdvertisements { link } => {
             optional(switches::turn(&session.boot()?, &format!("net/ipv6/conf/{link}/accept_ra"), "2"))
         }
-        Step::ClampMss { family, interface } => filters::clamp_mss(session.netfilter()?, *family, interface),
-        Step::AcceptForward { chain, traffic, .. } => {
+        FilterStep::ClampMss { family, interface } => {
+            filters::clamp_mss(session.netfilter()?, *family, interface)
+        }
+        FilterStep::AcceptForward { chain, traffic, .. } => {
             accepts::accept_forward(session.netfilter()?, chain, traffic)
         }
-        Step::AcceptLegacy { family, traffic, .. } => accepts::accept_legacy(*family, traffic),
-        Step::NameServerRules { link, own, gateways } => {
+        FilterStep::AcceptLegacy { family, traffic, .. } => accepts::accept_legacy(*family, traffic),
+        FilterStep::NameServerRules { link, own, gateways } => {
             names::add_rules(session.netfilter()?, link, *own, gateways)
         }
-        Step::GuardNameServer { link, address } => names::add_guard(session.netfilter()?, link, *address),
-        Step::ReleaseNameServer { address } => names::release(session.netfilter()?, *address),
-        other => unreachable!("{other} is no step of the firewall"),
+        FilterStep::GuardNameServer { link, address } => {
+            names::add_guard(session.netfilter()?, link, *address)
+        }
+        FilterStep::ReleaseNameServer { address } => names::release(session.netfilter()?, *address),
     }
 }
 
 /// Steps on the pod's side.
-fn run_in_pod(pod: &mut PodSide, step: &Step) -> kernel::Result<()> {
+fn run_in_pod(pod: &mut PodSide, step: &PodStep) -> kernel::Result<()> {
     match step {
-        Step::PodSysctl { key, value, required } => {
+        PodStep::Sysctl { key, value, required } => {
             let written = pod.visit(|| sysctl::write(key, value))?;
             if *required { optional(written) } else { written.or_else(ignore) }
         }
-        Step::PodArpNotify { link } => {
+        PodStep::ArpNotify { link } => {
             let index = pod.side.index(link)?;
             netconf::notify_arp(&mut pod.side.route, index, link.as_str()).or_else(ignore)
         }
-        Step::PodAddress { link, address } => {
+        PodStep::Address { link, address } => {
             let index = pod.side.index(link)?;
             address::add(&mut pod.side.route, index, link.as_str(), *address)
         }
-        Step::PodUp { link } => {
+        PodStep::Up { link } => {
             let index = pod.side.index(link)?;
             link::change(
                 &mut pod.side.route,
@@ -205,18 +214,17 @@ fn run_in_pod(pod: &mut PodSide, step: &Step) -> kernel::Result<()> {
                 &Change { up: Some(true), ..Change::default() },
             )
         }
-        Step::PodSettle { link } => settle(pod, link),
-        Step::PodRoute { link, route } => {
+        PodStep::Settle { link } => settle(pod, link),
+        PodStep::Route { link, route } => {
             let index = pod.side.index(link)?;
             route::add(&mut pod.side.route, &route_entry(route, index))
         }
-        Step::Announce { link } => announce(pod, link),
-        Step::RemovePodLink { link } => {
+        PodStep::Announce { link } => announce(pod, link),
+        PodStep::RemoveLink { link } => {
             let index = pod.side.index(link)?;
             pod.side.forget(link);
             link::delete(&mut pod.side.route, index, link.as_str())
         }
-        other => unreachable!("{other} is a step of the node's side"),
     }
 }
 
@@ -229,35 +237,6 @@ fn pod(session: &mut Session) -> kernel::Result<&mut PodSide> {
 fn change(session: &mut Session, name: &IfName, change: &Change) -> kernel::Result<()> {
     let index = session.node.index(name)?;
     link::change(&mut session.node.route, index, name.as_str(), change)
-}
-
-fn create(session: &mut Session, step: &Step) -> kernel::Result<()> {
-    match step {
-        Step::CreateBridge { name, mac, mtu, vlan_filtering } => {
-            let bridge = NewBridge { name, mac: Some(*mac), mtu: *mtu, vlan_filtering: *vlan_filtering };
-            // Two first pods at once: whoever comes second carries on with the bridge of the first.
-            present(link::add_bridge(&mut session.node.route, &bridge))
-        }
-        Step::CreateVlanGateway { name, port, mtu } => {
-            let peer = Peer { name: port, mac: None, mtu: *mtu, netns: None };
-            let veth = NewVeth { name, mtu: *mtu, mac: None, up: true, master: None, peer };
-            present(link::add_veth(&mut session.node.route, &veth))
-        }
-        Step::CreateVeth { host, host_mac, host_mtu, bridge, pod, mac, pod_mtu } => {
-            let master = Some(session.node.index(bridge)?);
-            let Session { node, pod: pod_side, .. } = session;
-            node.forget(host);
-            if let Some(side) = pod_side {
-                side.side.forget(pod);
-            }
-            let netns = pod_side.as_ref().map(|side| side.netns.fd());
-            let peer = Peer { name: pod, mac: *mac, mtu: *pod_mtu, netns };
-            let veth = NewVeth { name: host, mtu: *host_mtu, mac: *host_mac, up: true, master, peer };
-            link::add_veth(&mut node.route, &veth)?;
-            join_what_was_born_alone(node, host, master)
-        }
-        other => unreachable!("{other} creates no link"),
-    }
 }
 
 /// Old kernels do not look at the bridge of a new link, and do not say so. The look costs nothing: the next step needs it.

@@ -25,7 +25,7 @@ use passage::{ForwardTable, Traffic};
 use uplinks::{Pair, pairs};
 
 use super::plan::Have;
-use super::step::Step;
+use super::step::{FilterStep, Step};
 use crate::net::{Family, IfName};
 use crate::spec::Attachment;
 use crate::text::typed;
@@ -127,11 +127,16 @@ pub fn plan_before_forwarding(want: &Attachment, have: &Have, steps: &mut Vec<St
         let add: BTreeSet<_> = wanted.difference(has).cloned().collect();
         let remove: BTreeSet<_> = has.difference(&wanted).cloned().collect();
         if standing.is_none() || !add.is_empty() || !remove.is_empty() {
-            steps.push(Step::GuardForward { family, rule: standing.is_none(), add, remove });
+            steps.push(Step::Filter(FilterStep::GuardForward {
+                family,
+                rule: standing.is_none(),
+                add,
+                remove,
+            }));
         }
     }
     let listeners = firewall.listeners.iter().filter(|_| forwards_newly(want, have, Family::V6));
-    steps.extend(listeners.map(|link| Step::KeepAdvertisements { link: link.clone() }));
+    steps.extend(listeners.map(|link| Step::Filter(FilterStep::KeepAdvertisements { link: link.clone() })));
 }
 
 /// Whether uplinks are to be kept apart: where forwarding is on because of us, and where a guard stands already, for
@@ -158,7 +163,7 @@ pub fn plan_passage(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         for family in &want.forwarding {
             for interface in inside(want) {
                 if !firewall.clamped.contains(&(*family, interface.clone())) {
-                    steps.push(Step::ClampMss { family: *family, interface });
+                    steps.push(Step::Filter(FilterStep::ClampMss { family: *family, interface }));
                 }
             }
         }
@@ -177,16 +182,17 @@ fn plan_accepts(want: &Attachment, firewall: &FirewallHave, steps: &mut Vec<Step
     };
     for table in &firewall.foreign {
         let changes = changes(table).into_iter();
-        steps.extend(changes.map(|(traffic, change)| Step::AcceptForward {
-            chain: table.base.clone(),
-            traffic,
-            change,
+        steps.extend(changes.map(|(traffic, change)| {
+            Step::Filter(FilterStep::AcceptForward { chain: table.base.clone(), traffic, change })
         }));
     }
     for table in &firewall.legacy {
         let changes = changes(table).into_iter();
         let family = table.base.family.unwrap_or(Family::V4);
-        steps.extend(changes.map(|(traffic, change)| Step::AcceptLegacy { family, traffic, change }));
+        steps.extend(
+            changes
+                .map(|(traffic, change)| Step::Filter(FilterStep::AcceptLegacy { family, traffic, change })),
+        );
     }
 }
 

@@ -14,7 +14,7 @@ use self::gateway::{leaving_addresses, plan_gateway};
 use super::claim::Taken;
 use super::firewall::{self, FirewallHave};
 use super::mark::{BridgeMark, VethMark};
-use super::step::Step;
+use super::step::{PodStep, Step};
 use crate::net::{Family, IfName, Mac, Route, VlanId, network_of};
 use crate::spec::{Attachment, Bridge, Vlans};
 
@@ -343,16 +343,16 @@ fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         plan_sysctls(want, steps);
     }
     for address in missing {
-        steps.push(Step::PodAddress { link: link(), address: *address });
+        steps.push(Step::Pod(PodStep::Address { link: link(), address: *address }));
     }
     let up = pod.is_some_and(|pod| pod.up);
     if want.pod.up && !up {
-        steps.push(Step::PodUp { link: link() });
+        steps.push(Step::Pod(PodStep::Up { link: link() }));
     }
     // Also without detection: the kernel frees an address for use in a worker of its own (addrconf_dad_work), and what
     // arrives before is lost.
     if want.has_ipv6() && want.pod.up && !have.complete {
-        steps.push(Step::PodSettle { link: link() });
+        steps.push(Step::Pod(PodStep::Settle { link: link() }));
     }
     let direct = pod.filter(|pod| have.complete && pod.up).map(|pod| lost_direct(want, pod));
     for route in direct.iter().flatten().chain(&want.pod.routes) {
@@ -360,7 +360,7 @@ fn plan_pod(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
             pod.routes.iter().any(|has| same_route(route, has, have.complete)) || pod.moved(route)
         };
         if !pod.is_some_and(is_there) {
-            steps.push(Step::PodRoute { link: link(), route: route.clone() });
+            steps.push(Step::Pod(PodStep::Route { link: link(), route: route.clone() }));
         }
     }
 }
@@ -390,7 +390,8 @@ fn lost_direct(want: &Attachment, pod: &PodHave) -> Vec<Route> {
 /// Written together with the addresses: they decide how the kernel treats and announces them.
 fn plan_sysctls(want: &Attachment, steps: &mut Vec<Step>) {
     let name = &want.pod.name;
-    let mut set = |key: String, value, required| steps.push(Step::PodSysctl { key, value, required });
+    let mut set =
+        |key: String, value, required| steps.push(Step::Pod(PodStep::Sysctl { key, value, required }));
     if want.has_ipv6() {
         for link in ["lo", name.as_str()] {
             set(format!("net/ipv6/conf/{link}/disable_ipv6"), "0", true);
@@ -404,7 +405,7 @@ fn plan_sysctls(want: &Attachment, steps: &mut Vec<Step>) {
         }
         set(format!("net/ipv6/conf/{name}/ndisc_notify"), "1", false);
     }
-    steps.push(Step::PodArpNotify { link: name.clone() });
+    steps.push(Step::Pod(PodStep::ArpNotify { link: name.clone() }));
 }
 
 impl PodHave {
@@ -442,7 +443,7 @@ fn plan_arrival(want: &Attachment, have: &Have, steps: &mut Vec<Step>) {
         }
     }
     if want.pod.up {
-        steps.push(Step::Announce { link: want.pod.name.clone() });
+        steps.push(Step::Pod(PodStep::Announce { link: want.pod.name.clone() }));
     }
 }
 

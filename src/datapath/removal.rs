@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::step::Step;
+use super::step::{PodStep, Step};
 use crate::net::IfName;
 
 /// What is known of an attachment that goes, and what the kernel still carries of it.
@@ -35,7 +35,7 @@ pub fn plan_removal(remains: &Remains) -> Vec<Step> {
     if let Some(link) = &remains.pod
         && !(remains.connected && remains.port.is_some())
     {
-        steps.push(Step::RemovePodLink { link: link.clone() });
+        steps.push(Step::Pod(PodStep::RemoveLink { link: link.clone() }));
     }
     if let Some(port) = &remains.spoof_check {
         steps.push(Step::RemoveSpoofCheck { port: port.clone() });

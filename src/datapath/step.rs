@@ -76,22 +76,6 @@ pub enum Step {
         link: IfName,
         address: Ipv4Addr,
     },
-    /// Questions to it are neither tracked nor translated, and come only from that link and from the node.
-    NameServerRules {
-        link: IfName,
-        /// The address that every node has, unless somebody else uses it here.
-        own: Option<Ipv4Addr>,
-        gateways: Vec<Ipv4Addr>,
-    },
-    /// Neighbours elsewhere learn nothing of the address.
-    GuardNameServer {
-        link: IfName,
-        address: Ipv4Addr,
-    },
-    /// Somebody else uses the address: what is for them is dropped no more.
-    ReleaseNameServer {
-        address: Ipv4Addr,
-    },
     Forward(Family),
     /// Somebody gave the host end another name; it gets its own back.
     Rename {
@@ -141,30 +125,6 @@ pub enum Step {
         pod: IfName,
         mac: Option<Mac>,
     },
-    PodSysctl {
-        key: String,
-        value: &'static str,
-        required: bool,
-    },
-    /// The kernel tells the neighbours when an address comes up: before one does.
-    PodArpNotify {
-        link: IfName,
-    },
-    PodAddress {
-        link: IfName,
-        address: IpNetwork,
-    },
-    PodUp {
-        link: IfName,
-    },
-    /// Until no IPv6 address of the interface is tentative any more.
-    PodSettle {
-        link: IfName,
-    },
-    PodRoute {
-        link: IfName,
-        route: Route,
-    },
     /// Until the host end forwards.
     AwaitPort {
         link: IfName,
@@ -177,10 +137,6 @@ pub enum Step {
     /// The old holder's connections, and what was translated for them, must not catch the new one's packets.
     ForgetConnections {
         address: IpAddr,
-    },
-    /// Neighbours learn the new holder of the addresses.
-    Announce {
-        link: IfName,
     },
     Masquerade {
         network: String,
@@ -197,6 +153,30 @@ pub enum Step {
     },
     RemoveSpoofCheck {
         port: IfName,
+    },
+    /// In the packet filter, and what goes with it.
+    Filter(FilterStep),
+    Pod(PodStep),
+}
+
+/// Of the packet filter: its own tables, chains of others, and what an uplink keeps when the node forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterStep {
+    /// Questions to it are neither tracked nor translated, and come only from that link and from the node.
+    NameServerRules {
+        link: IfName,
+        /// The address that every node has, unless somebody else uses it here.
+        own: Option<Ipv4Addr>,
+        gateways: Vec<Ipv4Addr>,
+    },
+    /// Neighbours elsewhere learn nothing of the address.
+    GuardNameServer {
+        link: IfName,
+        address: Ipv4Addr,
+    },
+    /// Somebody else uses the address: what is for them is dropped no more.
+    ReleaseNameServer {
+        address: Ipv4Addr,
     },
     /// What comes in by one uplink and leaves by another is not forwarded.
     GuardForward {
@@ -226,7 +206,40 @@ pub enum Step {
         traffic: Traffic,
         change: Change,
     },
-    RemovePodLink {
+}
+
+/// Within the pod's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodStep {
+    Sysctl {
+        key: String,
+        value: &'static str,
+        required: bool,
+    },
+    /// The kernel tells the neighbours when an address comes up: before one does.
+    ArpNotify {
+        link: IfName,
+    },
+    Address {
+        link: IfName,
+        address: IpNetwork,
+    },
+    Up {
+        link: IfName,
+    },
+    /// Until no IPv6 address of the interface is tentative any more.
+    Settle {
+        link: IfName,
+    },
+    Route {
+        link: IfName,
+        route: Route,
+    },
+    /// Neighbours learn the new holder of the addresses.
+    Announce {
+        link: IfName,
+    },
+    RemoveLink {
         link: IfName,
     },
 }
@@ -234,34 +247,12 @@ pub enum Step {
 impl Step {
     /// Whether it can only be made from within the pod's network namespace, or with it in hand.
     pub fn needs_pod(&self) -> bool {
-        matches!(
-            self,
-            Self::CreateVeth { .. }
-                | Self::PodSysctl { .. }
-                | Self::PodArpNotify { .. }
-                | Self::PodAddress { .. }
-                | Self::PodUp { .. }
-                | Self::PodSettle { .. }
-                | Self::PodRoute { .. }
-                | Self::Announce { .. }
-                | Self::RemovePodLink { .. }
-                | Self::SpoofCheck { mac: None, .. }
-        )
+        matches!(self, Self::CreateVeth { .. } | Self::Pod(_) | Self::SpoofCheck { mac: None, .. })
     }
 
     /// Whether it changes something within the pod's network namespace.
     pub fn is_in_pod(&self) -> bool {
-        matches!(
-            self,
-            Self::PodSysctl { .. }
-                | Self::PodArpNotify { .. }
-                | Self::PodAddress { .. }
-                | Self::PodUp { .. }
-                | Self::PodSettle { .. }
-                | Self::PodRoute { .. }
-                | Self::Announce { .. }
-                | Self::RemovePodLink { .. }
-        )
+        matches!(self, Self::Pod(_))
     }
 
     /// Whether it makes or changes the link of that name.
@@ -291,15 +282,8 @@ impl Step {
         matches!(
             self,
             Self::Forward(_)
-                | Self::NameServerRules { .. }
-                | Self::GuardNameServer { .. }
-                | Self::ReleaseNameServer { .. }
                 | Self::SpoofRule
-                | Self::GuardForward { .. }
-                | Self::KeepAdvertisements { .. }
-                | Self::ClampMss { .. }
-                | Self::AcceptForward { .. }
-                | Self::AcceptLegacy { .. }
+                | Self::Filter(_)
                 | Self::Masquerade { .. }
                 | Self::ForgetUnmasqueraded { .. }
         )
@@ -314,17 +298,10 @@ impl Step {
             | Self::RefuseAdvertisements { .. }
             | Self::CreateVlanGateway { .. }
             | Self::NameServerAddress { .. }
-            | Self::NameServerRules { .. }
-            | Self::GuardNameServer { .. }
-            | Self::ReleaseNameServer { .. }
             | Self::Forward(_)
             | Self::SpoofRule
             | Self::Masquerade { .. }
-            | Self::GuardForward { .. }
-            | Self::KeepAdvertisements { .. }
-            | Self::ClampMss { .. }
-            | Self::AcceptForward { .. }
-            | Self::AcceptLegacy { .. } => Concern::Shared,
+            | Self::Filter(_) => Concern::Shared,
             Self::Up { link }
             | Self::AddAddress { link, .. }
             | Self::RemoveAddress { link, .. }
@@ -345,20 +322,21 @@ impl Step {
             | Self::Rename { .. }
             | Self::SpoofCheck { .. }
             | Self::RemoveSpoofCheck { .. }
-            | Self::PodSysctl { .. }
-            | Self::PodArpNotify { .. }
-            | Self::PodAddress { .. }
-            | Self::PodUp { .. }
-            | Self::PodRoute { .. }
-            | Self::RemovePodLink { .. } => Concern::Attachment,
+            | Self::Pod(
+                PodStep::Sysctl { .. }
+                | PodStep::ArpNotify { .. }
+                | PodStep::Address { .. }
+                | PodStep::Up { .. }
+                | PodStep::Route { .. }
+                | PodStep::RemoveLink { .. },
+            ) => Concern::Attachment,
             // A mark is for people and for repair.
             Self::Mark { .. }
             | Self::AwaitPort { .. }
             | Self::ForgetNeighbour { .. }
             | Self::ForgetConnections { .. }
             | Self::ForgetUnmasqueraded { .. }
-            | Self::Announce { .. }
-            | Self::PodSettle { .. } => Concern::Nobody,
+            | Self::Pod(PodStep::Announce { .. } | PodStep::Settle { .. }) => Concern::Nobody,
         }
     }
 
@@ -370,8 +348,7 @@ impl Step {
                 | Self::ForgetNeighbour { .. }
                 | Self::ForgetConnections { .. }
                 | Self::ForgetUnmasqueraded { .. }
-                | Self::Announce { .. }
-                | Self::PodSettle { .. }
+                | Self::Pod(PodStep::Announce { .. } | PodStep::Settle { .. })
         )
     }
 }

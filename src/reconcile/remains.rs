@@ -3,7 +3,7 @@
 use super::{Action, Obstacle, Pass, Standing, Step, Subject};
 use crate::datapath::census::{self, MarkedPort};
 use crate::datapath::session::{Error, Session};
-use crate::datapath::step::Step as LinkStep;
+use crate::datapath::step::{PodStep, Step as LinkStep};
 use crate::datapath::surplus::{self, Wanted};
 use crate::datapath::{apply, firewall, observe};
 use crate::plugins::{bridge, host_local, portmap};
@@ -215,7 +215,7 @@ fn planned_removal(session: &mut Session, record: &Record) -> Result<Vec<Step>, 
             // Of a record that stays for a DEL, only what is really there counts as something to do.
             if bridge::is_foreign(record) {
                 let found = |step: &LinkStep| {
-                    matches!(step, LinkStep::RemoveLink { .. } | LinkStep::RemovePodLink { .. })
+                    matches!(step, LinkStep::RemoveLink { .. } | LinkStep::Pod(PodStep::RemoveLink { .. }))
                 };
                 if !links.iter().any(found) {
                     return Ok(Vec::new());

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use smarter_cni::kernel::{Socket, conntrack};
+use smarter_cni::kernel::{NetfilterSocket, conntrack};
 use smarter_cni::net::Family;
 
 use crate::sandbox::{run, sandboxed};
@@ -37,7 +37,7 @@ fn udp(from: &str, to: &str) -> (UdpSocket, UdpSocket) {
     (here, there)
 }
 
-fn addresses(socket: &mut Socket, family: Family) -> Vec<(IpAddr, IpAddr, u8, Option<u16>)> {
+fn addresses(socket: &mut NetfilterSocket, family: Family) -> Vec<(IpAddr, IpAddr, u8, Option<u16>)> {
     let mut flows: Vec<_> = conntrack::flows(socket, family)
         .unwrap()
         .into_iter()
@@ -50,7 +50,7 @@ fn addresses(socket: &mut Socket, family: Family) -> Vec<(IpAddr, IpAddr, u8, Op
 #[test]
 fn the_flows_of_an_address_are_forgotten_and_others_stay() {
     sandboxed(|| {
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         let pod: IpAddr = "10.9.0.2".parse().unwrap();
         assert_eq!(conntrack::forget_address(&mut socket, pod).unwrap(), 0);
         track();
@@ -86,7 +86,7 @@ fn a_translated_flow_is_found_by_the_address_behind_the_translation() {
         track();
         run("nft", &["add chain inet t out { type nat hook output priority -100; }"]);
         run("nft", &["add rule inet t out ip daddr 10.9.0.1 udp dport 8053 dnat ip to 10.9.0.2:53"]);
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         let here = UdpSocket::bind("10.9.0.3:4001").unwrap();
         let pod = UdpSocket::bind("10.9.0.2:53").unwrap();
         here.send_to(b"?", "10.9.0.1:8053").unwrap();
@@ -109,7 +109,7 @@ fn a_translated_flow_is_found_by_the_address_behind_the_translation() {
 fn a_fuller_table_is_asked_for_the_address_alone() {
     sandboxed(|| {
         track();
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         let (_flow, there) = udp("10.9.0.1:4001", "10.9.0.2:53");
         let limit: u16 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")
             .unwrap()

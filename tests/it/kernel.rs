@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use smarter_cni::kernel::link::{Change, Link, NewBridge, NewVeth, Peer};
-use smarter_cni::kernel::{Netns, Socket, link};
+use smarter_cni::kernel::{Netns, RouteSocket, link};
 use smarter_cni::net::{IfName, Mac};
 
 mod addressing;
@@ -41,8 +41,8 @@ impl Pod {
         Netns::open(&self.path()).expect("the pod's namespace")
     }
 
-    fn socket(&self) -> Socket {
-        self.netns().visit(Socket::route).expect("visit").expect("socket")
+    fn socket(&self) -> RouteSocket {
+        self.netns().visit(RouteSocket::open).expect("visit").expect("socket")
     }
 
     fn ip(&self, arguments: &[&str]) -> Value {
@@ -81,11 +81,11 @@ fn name(text: &str) -> IfName {
     text.parse().unwrap()
 }
 
-fn named(socket: &mut Socket, name: &str) -> Link {
+fn named(socket: &mut RouteSocket, name: &str) -> Link {
     link::by_name(socket, name).unwrap().unwrap_or_else(|| panic!("{name} is missing"))
 }
 
-fn bridge(socket: &mut Socket) -> Link {
+fn bridge(socket: &mut RouteSocket) -> Link {
     let cni0 = name("cni0");
     let new = NewBridge { name: &cni0, mac: Some(BRIDGE_MAC), mtu: Some(1400), vlan_filtering: false };
     link::add_bridge(socket, &new).unwrap();
@@ -96,7 +96,7 @@ fn bridge(socket: &mut Socket) -> Link {
 }
 
 /// `veth1`, up on the bridge, and `eth0` in the pod, down.
-fn veth(socket: &mut Socket, bridge: &Link, pod: &Pod) -> Link {
+fn veth(socket: &mut RouteSocket, bridge: &Link, pod: &Pod) -> Link {
     let (host, eth0, netns) = (name("veth1"), name("eth0"), pod.netns());
     let peer = Peer { name: &eth0, mac: Some(POD_MAC), mtu: Some(1300), netns: Some(netns.fd()) };
     let new = NewVeth {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{Failure, change_firewall, ignore, is_firewall, run};
+use super::{Failure, change_filter, ignore, run};
 use crate::datapath::rules;
 use crate::datapath::session::Session;
 use crate::datapath::step::Step;
@@ -21,9 +21,9 @@ pub fn apply_repair(session: &mut Session, steps: Vec<Step>) -> (Vec<Step>, Vec<
             continue;
         }
         // A repair has nobody waiting for a pod: what cannot be changed is said, not passed over.
-        let outcome = if is_firewall(&step) {
+        let outcome = if let Step::Filter(change) = &step {
             tracing::debug!("{step}");
-            change_firewall(session, &step)
+            change_filter(session, change)
         } else {
             run(session, &step)
         };

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::{BridgeHave, Have, plan_vlans};
 use crate::datapath::mark::BridgeMark;
-use crate::datapath::step::Step;
+use crate::datapath::step::{FilterStep, Step};
 use crate::net::IfName;
 use crate::spec::{Attachment, Gateway, VlanGateway, Vlans};
 
@@ -32,23 +32,31 @@ fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &
     };
     if have.names.taken.is_some() {
         if have.names.kept_from_others {
-            steps.push(Step::ReleaseNameServer { address: dns });
+            steps.push(Step::Filter(FilterStep::ReleaseNameServer { address: dns }));
         }
         // The gateways are ours, and there it answers, too.
         if !have.names.rules {
-            steps.push(Step::NameServerRules { link: link.clone(), own: None, gateways: gateways() });
+            steps.push(Step::Filter(FilterStep::NameServerRules {
+                link: link.clone(),
+                own: None,
+                gateways: gateways(),
+            }));
         }
         return;
     }
     // The guard first: nobody else shall learn the address meanwhile.
     if !have.names.guard {
-        steps.push(Step::GuardNameServer { link: link.clone(), address: dns });
+        steps.push(Step::Filter(FilterStep::GuardNameServer { link: link.clone(), address: dns }));
     }
     if !have.gateway_addresses(want).contains(&IpNetwork::from(IpAddr::V4(dns))) {
         steps.push(Step::NameServerAddress { link: link.clone(), address: dns });
     }
     if !have.names.rules {
-        steps.push(Step::NameServerRules { link: link.clone(), own: Some(dns), gateways: gateways() });
+        steps.push(Step::Filter(FilterStep::NameServerRules {
+            link: link.clone(),
+            own: Some(dns),
+            gateways: gateways(),
+        }));
     }
 }
 

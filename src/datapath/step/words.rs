@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
 
-use super::Step;
+use super::{FilterStep, PodStep, Step};
 use crate::datapath::firewall::passage::Change;
 use crate::datapath::firewall::uplinks::Pair;
 use crate::datapath::firewall::{ChainName, legacy};
@@ -71,17 +71,6 @@ impl fmt::Display for Step {
                 write!(f, "node: ip route del ")?;
                 write_route(f, link, route)
             }
-            Self::KeepAdvertisements { link } => {
-                write!(f, "node: sysctl -w net.ipv6.conf.{link}.accept_ra=2")
-            }
-            other => other.write_rules(f),
-        }
-    }
-}
-
-impl Step {
-    fn write_rules(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Self::SpoofRule => write!(
                 f,
                 "node: nft add rule bridge {OWNER} spoof_check iifname @spoof_ports iifname . ether saddr != @spoof_allowed drop"
@@ -94,20 +83,6 @@ impl Step {
                      spoof_ports {{ {port} }}"
                 )
             }
-            Self::NameServerRules { link, own, gateways } => {
-                write!(f, "node: {}", name_server_commands(link, *own, gateways).join("; "))
-            }
-            Self::ReleaseNameServer { address } => write!(
-                f,
-                "node: nft delete element ip {OWNER} dns_addresses {{ {address} }}, and its elements of dns_links and dns_services, \
-                 and the same of arp"
-            ),
-            Self::GuardNameServer { link, address } => write!(
-                f,
-                "node: nft add element arp {OWNER} dns_addresses {{ {address} }}; nft add element arp {OWNER} dns_links {{ \
-                 {address} . \"{link}\" }}; nft add rule arp {OWNER} dns_guard arp daddr ip @dns_addresses arp daddr ip . \
-                 iifname != @dns_links drop"
-            ),
             Self::ForgetConnections { address } => {
                 write!(f, "node: conntrack -D -s {address}; conntrack -D -r {address}")
             }
@@ -131,46 +106,72 @@ impl Step {
                     "node: nft delete element bridge {OWNER} spoof_ports {{ {port} }} and its spoof_allowed"
                 )
             }
+            Self::Filter(step) => write!(f, "node: {step}"),
+            Self::Pod(step) => write!(f, "pod:  {step}"),
+        }
+    }
+}
+
+impl fmt::Display for FilterStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameServerRules { link, own, gateways } => {
+                write!(f, "{}", name_server_commands(link, *own, gateways).join("; "))
+            }
+            Self::ReleaseNameServer { address } => write!(
+                f,
+                "nft delete element ip {OWNER} dns_addresses {{ {address} }}, and its elements of dns_links and dns_services, \
+                 and the same of arp"
+            ),
+            Self::GuardNameServer { link, address } => write!(
+                f,
+                "nft add element arp {OWNER} dns_addresses {{ {address} }}; nft add element arp {OWNER} dns_links {{ \
+                 {address} . \"{link}\" }}; nft add rule arp {OWNER} dns_guard arp daddr ip @dns_addresses arp daddr ip . \
+                 iifname != @dns_links drop"
+            ),
             Self::GuardForward { family, rule, add, remove } => {
-                write!(f, "node: {}", guard_commands(nft_family(*family), *rule, add, remove).join("; "))
+                write!(f, "{}", guard_commands(nft_family(*family), *rule, add, remove).join("; "))
             }
             Self::ClampMss { family, interface } => write!(
                 f,
-                "node: nft add element {} {OWNER} clamped {{ \"{interface}\" }}; nft add rule {0} {OWNER} mss_clamp iifname \
+                "nft add element {} {OWNER} clamped {{ \"{interface}\" }}; nft add rule {0} {OWNER} mss_clamp iifname \
                  @clamped tcp flags syn tcp option maxseg size set rt mtu, and the same with oifname",
                 nft_family(*family)
             ),
             Self::AcceptForward { chain, traffic, change } => {
-                write!(f, "node: {}", accept_commands(chain, &traffic.interface, change).join("; "))
+                write!(f, "{}", accept_commands(chain, &traffic.interface, change).join("; "))
             }
             Self::AcceptLegacy { family, traffic, change } => {
                 let program = legacy::program(*family);
                 let commands = legacy::commands(&traffic.interface, change);
                 let typed: Vec<_> = commands.iter().map(|words| legacy::typed(program, words)).collect();
-                write!(f, "node: {}", typed.join("; "))
+                write!(f, "{}", typed.join("; "))
             }
-            other => other.write_in_pod(f),
+            Self::KeepAdvertisements { link } => {
+                write!(f, "sysctl -w net.ipv6.conf.{link}.accept_ra=2")
+            }
         }
     }
+}
 
-    fn write_in_pod(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl fmt::Display for PodStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PodSysctl { key, value, .. } => {
-                write!(f, "pod:  sysctl -w {}={value}", key.replace('/', "."))
+            Self::Sysctl { key, value, .. } => {
+                write!(f, "sysctl -w {}={value}", key.replace('/', "."))
             }
-            Self::PodArpNotify { link } => write!(f, "pod:  sysctl -w net.ipv4.conf.{link}.arp_notify=1"),
-            Self::PodAddress { link, address } => write!(f, "pod:  ip addr add {address} dev {link}"),
-            Self::PodUp { link } => write!(f, "pod:  ip link set {link} up"),
-            Self::PodSettle { link } => {
-                write!(f, "pod:  await the end of duplicate address detection on {link}")
+            Self::ArpNotify { link } => write!(f, "sysctl -w net.ipv4.conf.{link}.arp_notify=1"),
+            Self::Address { link, address } => write!(f, "ip addr add {address} dev {link}"),
+            Self::Up { link } => write!(f, "ip link set {link} up"),
+            Self::Settle { link } => {
+                write!(f, "await the end of duplicate address detection on {link}")
             }
-            Self::PodRoute { link, route } => {
-                write!(f, "pod:  ip route add ")?;
+            Self::Route { link, route } => {
+                write!(f, "ip route add ")?;
                 write_route(f, link, route)
             }
-            Self::Announce { link } => write!(f, "pod:  announce the addresses of {link}"),
-            Self::RemovePodLink { link } => write!(f, "pod:  ip link del {link}"),
-            other => unreachable!("{other:?} is a step of the node's side"),
+            Self::Announce { link } => write!(f, "announce the addresses of {link}"),
+            Self::RemoveLink { link } => write!(f, "ip link del {link}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which steps of a plan only follow from another one that is named: of one cause a person reads once.
 
 use crate::datapath::hostports::plan::Step as PortStep;
-use crate::datapath::step::Step as LinkStep;
+use crate::datapath::step::{PodStep, Step as LinkStep};
 use crate::net::IfName;
 use crate::reconcile::{Action, Change, Failure, Obstacle, Report, Step};
 
@@ -66,19 +66,21 @@ fn brings(cause: &LinkStep, step: &LinkStep) -> bool {
         LinkStep::Join { link, .. } => is_flag_of(step, link),
         // The kernel takes routes along with the interface and with their source addresses, and IPv6 addresses with the
         // interface (`addrconf_ifdown`, net/ipv6/addrconf.c).
-        LinkStep::PodUp { .. } => {
+        LinkStep::Pod(PodStep::Up { .. }) => {
             matches!(
                 step,
-                LinkStep::PodRoute { .. }
-                    | LinkStep::PodAddress { .. }
-                    | LinkStep::PodSysctl { .. }
-                    | LinkStep::PodArpNotify { .. }
+                LinkStep::Pod(
+                    PodStep::Route { .. }
+                        | PodStep::Address { .. }
+                        | PodStep::Sysctl { .. }
+                        | PodStep::ArpNotify { .. }
+                )
             )
         }
-        LinkStep::PodAddress { .. } => {
+        LinkStep::Pod(PodStep::Address { .. }) => {
             matches!(
                 step,
-                LinkStep::PodRoute { .. } | LinkStep::PodSysctl { .. } | LinkStep::PodArpNotify { .. }
+                LinkStep::Pod(PodStep::Route { .. } | PodStep::Sysctl { .. } | PodStep::ArpNotify { .. })
             )
         }
         LinkStep::Up { link } => {

@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Fault, table, who};
 use crate::datapath::mark::{BridgeMark, host_veth};
-use crate::datapath::step::Step;
+use crate::datapath::step::{FilterStep, PodStep, Step};
 use crate::doctor::checks::RECONCILE;
 use crate::net::{Family, IfName, Route};
 use crate::reconcile::Subject;
@@ -30,11 +30,10 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
         Fault::new("table-incomplete", table(family), found).in_table(family, gone)
     };
     faults.push(match step {
-        Step::PodSettle { .. }
+        Step::Pod(PodStep::Settle { .. } | PodStep::Announce { .. })
         | Step::AwaitPort { .. }
         | Step::ForgetNeighbour { .. }
         | Step::ForgetConnections { .. }
-        | Step::Announce { .. }
         | Step::ForgetUnmasqueraded { .. } => return,
         Step::SetPort { link, hairpin, isolated } => {
             faults.extend(hairpin.map(|wanted| self::hairpin(link, wanted, subject)));
@@ -88,19 +87,19 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             bridge(link),
             format!("the address {address} is missing, at which pods ask the node's name server"),
         ),
-        Step::NameServerRules { link, .. } => incomplete(
+        Step::Filter(FilterStep::NameServerRules { link, .. }) => incomplete(
             Family::V4,
             format!(
                 "chains dns_prerouting and dns_output are missing, of another version or do not know {link}: a pod with host \
                  port 53 may get what is asked of the node's name server"
             ),
         ),
-        Step::GuardNameServer { address, .. } => Fault::new(
+        Step::Filter(FilterStep::GuardNameServer { address, .. }) => Fault::new(
             "dns-guard",
             "table arp smarter-cni",
             format!("neighbours elsewhere are told that {address} is here: the rule is missing, or of another version"),
         ),
-        Step::ReleaseNameServer { address, .. } => Fault::new(
+        Step::Filter(FilterStep::ReleaseNameServer { address, .. }) => Fault::new(
             "rules-leftover",
             table(Family::V4),
             format!("what is for {address} is dropped, and that address is somebody else's here"),
@@ -186,55 +185,55 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             format!("the rule that masquerades network {network} is missing: answers to its pods do not come back"),
         )
         .in_table(family_of(*subnet), gone),
-        Step::GuardForward { family, .. } => incomplete(
+        Step::Filter(FilterStep::GuardForward { family, .. }) => incomplete(
             *family,
             "chain forward_guard, which keeps what comes in by one uplink from leaving by another, is missing, of another \
              version or does not know today's uplinks"
                 .to_owned(),
         ),
-        Step::ClampMss { family, interface } => incomplete(
+        Step::Filter(FilterStep::ClampMss { family, interface }) => incomplete(
             *family,
             format!(
                 "chain mss_clamp, which keeps TCP segments to what the route carries, is missing, of another version or \
                  does not know {interface}"
             ),
         ),
-        Step::KeepAdvertisements { link } => Fault::new(
+        Step::Filter(FilterStep::KeepAdvertisements { link }) => Fault::new(
             "ipv6-router",
             format!("interface {link}"),
             "it takes router advertisements only as long as the node does not forward",
         ),
-        Step::AcceptForward { chain, traffic, .. } => Fault::new(
+        Step::Filter(FilterStep::AcceptForward { chain, traffic, .. }) => Fault::new(
             "forward-drop",
             format!("chain {chain}"),
             format!("it drops what is forwarded, and nothing in the right place accepts the packets of {}", traffic.interface),
         ),
-        Step::AcceptLegacy { family, traffic, .. } => Fault::new(
+        Step::Filter(FilterStep::AcceptLegacy { family, traffic, .. }) => Fault::new(
             "forward-drop",
             format!("chain FORWARD of {}", crate::datapath::firewall::legacy::program(*family)),
             format!("it drops what is forwarded, and nothing in the right place accepts the packets of {}", traffic.interface),
         ),
-        Step::PodAddress { link, address } => {
+        Step::Pod(PodStep::Address { link, address }) => {
             Fault::new("pod-address", pod(), format!("its {link} does not have {address}"))
         }
-        Step::PodSysctl { key, .. } => {
+        Step::Pod(PodStep::Sysctl { key, .. }) => {
             Fault::new("pod-address", pod(), format!("{} is not as its addresses need it", key.replace('/', ".")))
         }
-        Step::PodArpNotify { link } => {
+        Step::Pod(PodStep::ArpNotify { link }) => {
             Fault::new("pod-address", pod(), format!("net.ipv4.conf.{link}.arp_notify is not as its addresses need it"))
         }
-        Step::PodUp { link } => {
+        Step::Pod(PodStep::Up { link }) => {
             Fault::new("pod-interface-down", pod(), format!("its {link} is down"))
         }
-        Step::PodRoute { link, route } if route.is_default() => Fault::new(
+        Step::Pod(PodStep::Route { link, route }) if route.is_default() => Fault::new(
             "pod-route",
             pod(),
             format!("its default route through {link} is missing: {}", route_words(route)),
         ),
-        Step::PodRoute { link, route } => {
+        Step::Pod(PodStep::Route { link, route }) => {
             Fault::new("pod-route", pod(), format!("its route through {link} is missing: {}", route_words(route)))
         }
-        Step::RemovePodLink { link } => {
+        Step::Pod(PodStep::RemoveLink { link }) => {
             Fault::new("pod-interface", pod(), format!("its {link} is of an attachment that is gone"))
         }
     });

@@ -7,7 +7,7 @@ use super::*;
 use crate::datapath::firewall::passage::{self, Traffic};
 use crate::datapath::hostports::Entry;
 use crate::datapath::hostports::plan::Step as PortStep;
-use crate::datapath::step::Step as LinkStep;
+use crate::datapath::step::{FilterStep, PodStep, Step as LinkStep};
 use crate::datapath::surplus::{Member, MemberSet, Removal};
 use crate::doctor::checks;
 use crate::net::{AttachmentId, IfName};
@@ -98,28 +98,44 @@ fn link_steps() -> Vec<LinkStep> {
         LinkStep::SetMtu { link: port.clone(), mtu: 1400 },
         LinkStep::SpoofRule,
         LinkStep::NameServerAddress { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
-        LinkStep::NameServerRules {
+        LinkStep::Filter(FilterStep::NameServerRules {
             link: bridge.clone(),
             own: Some(Ipv4Addr::new(169, 254, 0, 2)),
             gateways: vec![Ipv4Addr::new(10, 7, 0, 1)],
-        },
-        LinkStep::ReleaseNameServer { address: Ipv4Addr::new(169, 254, 0, 2) },
-        LinkStep::GuardNameServer { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
+        }),
+        LinkStep::Filter(FilterStep::ReleaseNameServer { address: Ipv4Addr::new(169, 254, 0, 2) }),
+        LinkStep::Filter(FilterStep::GuardNameServer {
+            link: bridge.clone(),
+            address: Ipv4Addr::new(169, 254, 0, 2),
+        }),
         LinkStep::SpoofCheck { port: port.clone(), pod: eth0.clone(), mac: None },
-        LinkStep::PodSysctl { key: "net/ipv6/conf/eth0/accept_dad".into(), value: "0", required: false },
-        LinkStep::PodArpNotify { link: eth0.clone() },
-        LinkStep::PodAddress { link: eth0.clone(), address },
-        LinkStep::PodUp { link: eth0.clone() },
-        LinkStep::PodRoute { link: eth0.clone(), route: route.clone() },
+        LinkStep::Pod(PodStep::Sysctl {
+            key: "net/ipv6/conf/eth0/accept_dad".into(),
+            value: "0",
+            required: false,
+        }),
+        LinkStep::Pod(PodStep::ArpNotify { link: eth0.clone() }),
+        LinkStep::Pod(PodStep::Address { link: eth0.clone(), address }),
+        LinkStep::Pod(PodStep::Up { link: eth0.clone() }),
+        LinkStep::Pod(PodStep::Route { link: eth0.clone(), route: route.clone() }),
         LinkStep::Masquerade { network: "smartnet".into(), subnet: "10.7.0.0/24".parse().unwrap() },
         LinkStep::RemoveRoute { link: port.clone(), route },
         LinkStep::RemoveSpoofCheck { port: port.clone() },
-        LinkStep::GuardForward { family, rule: true, add: BTreeSet::new(), remove: BTreeSet::new() },
-        LinkStep::KeepAdvertisements { link: link("up0") },
-        LinkStep::ClampMss { family, interface: bridge.clone() },
-        LinkStep::AcceptForward { chain, traffic: traffic.clone(), change: change.clone() },
-        LinkStep::AcceptLegacy { family, traffic, change },
-        LinkStep::RemovePodLink { link: eth0 },
+        LinkStep::Filter(FilterStep::GuardForward {
+            family,
+            rule: true,
+            add: BTreeSet::new(),
+            remove: BTreeSet::new(),
+        }),
+        LinkStep::Filter(FilterStep::KeepAdvertisements { link: link("up0") }),
+        LinkStep::Filter(FilterStep::ClampMss { family, interface: bridge.clone() }),
+        LinkStep::Filter(FilterStep::AcceptForward {
+            chain,
+            traffic: traffic.clone(),
+            change: change.clone(),
+        }),
+        LinkStep::Filter(FilterStep::AcceptLegacy { family, traffic, change }),
+        LinkStep::Pod(PodStep::RemoveLink { link: eth0 }),
     ]
 }
 
@@ -212,12 +228,12 @@ fn of_one_cause_a_person_reads_once() {
 
 #[test]
 fn without_the_table_nothing_in_it_is_named_alone() {
-    let guard = LinkStep::GuardForward {
+    let guard = LinkStep::Filter(FilterStep::GuardForward {
         family: Family::V4,
         rule: true,
         add: BTreeSet::new(),
         remove: BTreeSet::new(),
-    };
+    });
     let add = PortStep::Add(Entry::Port(mapping()), String::new());
     let steps = vec![Step::Link(guard), Step::Port(add)];
     let change = Change { subject: web(), action: Action::Repair, steps };

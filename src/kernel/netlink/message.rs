@@ -186,7 +186,7 @@ mod tests {
     }
 
     /// `None` while more is to come.
-    fn heard(is_dump: bool, messages: &[Vec<u8>]) -> Option<std::result::Result<bool, i32>> {
+    fn heard(is_dump: bool, messages: &[Vec<u8>]) -> Option<Result<bool, i32>> {
         let mut hearing = Hearing::of(7, is_dump);
         messages.iter().find_map(|bytes| match hearing.hear(&Messages(bytes).next().unwrap()) {
             Heard::End(end) => Some(end.map_err(|refusal| refusal.errno)),

@@ -3,7 +3,7 @@
 
 use crate::cni::error::Error;
 use crate::datapath::apply::Failure;
-use crate::datapath::step::Step;
+use crate::datapath::step::{PodStep, Step};
 use crate::spec::Attachment;
 
 pub(super) fn failed_step(failure: &Failure, want: &Attachment) -> Error {
@@ -36,11 +36,11 @@ pub(super) fn failed_step(failure: &Failure, want: &Attachment) -> Error {
             format!("failed to create vlan interface: failed to create vlan gateway \"{name}\": {reason}")
         }
         Step::SpoofRule | Step::SpoofCheck { .. } => format!("failed to setup spoof-check: {error}"),
-        Step::PodAddress { link, address } => {
+        Step::Pod(PodStep::Address { link, address }) => {
             format!("failed to add IP addr {address} to \"{link}\": {reason}")
         }
-        Step::PodUp { link } => format!("failed to set \"{link}\" UP: {reason}"),
-        Step::PodRoute { route, .. } => {
+        Step::Pod(PodStep::Up { link }) => format!("failed to set \"{link}\" UP: {reason}"),
+        Step::Pod(PodStep::Route { route, .. }) => {
             format!("failed to add route '{}': {reason}", step_words(step, route.dst))
         }
         Step::AddAddress { link, address } => {

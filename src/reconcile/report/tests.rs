@@ -1,7 +1,7 @@
 //! The report as a person and as a machine reads it.
 
 use super::*;
-use crate::datapath::step::Step as LinkStep;
+use crate::datapath::step::{PodStep, Step as LinkStep};
 use crate::net::Family;
 
 fn web() -> Subject {
@@ -26,7 +26,7 @@ fn report() -> Report {
     let remove = LinkStep::RemoveLink { link: link("veth0000aaaa") };
     report.change(&nameless(), Action::Remove, vec![Step::Link(remove)]);
     report.change(&Subject::Node, Action::Remove, Vec::new());
-    let up = Step::Link(LinkStep::PodUp { link: link("eth0") });
+    let up = Step::Link(LinkStep::Pod(PodStep::Up { link: link("eth0") }));
     for _ in 0..2 {
         report.failure(&web(), Some(up.clone()), Obstacle::Refused, "operation not permitted");
     }

@@ -6,7 +6,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use smarter_cni::datapath::firewall::accepts;
-use smarter_cni::kernel::Socket;
+use smarter_cni::kernel::NetfilterSocket;
 
 use super::{BRIDGE, add, check, forwarding, network, plugin, pod, reaches, serve, stranger};
 use crate::lab::{self, Netns, Node, Place, WORLD};
@@ -57,7 +57,7 @@ fn nft(script: &str) {
 }
 
 fn withdraw() {
-    accepts::withdraw_accepts(&mut Socket::netfilter().unwrap()).unwrap();
+    accepts::withdraw_accepts(&mut NetfilterSocket::open().unwrap()).unwrap();
 }
 
 /// Pods talk to the world and get answers; what only passes through the node stays where the owner wants it, and so do

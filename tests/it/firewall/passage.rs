@@ -44,7 +44,7 @@ fn assert_through(list: impl Fn() -> String) {
     let second = pod("second", &config);
     assert!(reaches(&second, WORLD) && !reaches(&second, BANNED));
     assert_eq!(list(), helped);
-    let socket = &mut smarter_cni::kernel::Socket::netfilter().unwrap();
+    let socket = &mut smarter_cni::kernel::NetfilterSocket::open().unwrap();
     smarter_cni::datapath::firewall::accepts::withdraw_accepts(socket).unwrap();
     if !helped.contains("legacy") {
         assert_eq!(list(), before);
@@ -283,7 +283,7 @@ fn accepts_that_somebody_saved_and_restored_are_still_ours() {
         let second = pod("second", &config);
         assert!(reaches(&second, WORLD));
         assert_eq!(run("iptables-nft", &["-S"]).matches("smarter-cni").count(), 3);
-        let socket = &mut smarter_cni::kernel::Socket::netfilter().unwrap();
+        let socket = &mut smarter_cni::kernel::NetfilterSocket::open().unwrap();
         smarter_cni::datapath::firewall::accepts::withdraw_accepts(socket).unwrap();
         assert_eq!(run("iptables-nft", &["-S"]), before);
     });

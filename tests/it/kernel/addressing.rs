@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 use smarter_cni::kernel::route::{BOOT, MAIN, RouteEntry};
-use smarter_cni::kernel::{Socket, address, neighbour, route, sysctl};
+use smarter_cni::kernel::{RouteSocket, address, neighbour, route, sysctl};
 use smarter_cni::net::Family;
 
 use super::{HOST_MAC, POD_MAC, Pod, bridge, ip, json, veth};
@@ -13,7 +13,7 @@ use crate::sandbox::sandboxed;
 #[test]
 fn addresses_of_both_families_come_and_go() {
     sandboxed(|| {
-        let mut socket = Socket::route().unwrap();
+        let mut socket = RouteSocket::open().unwrap();
         let bridge = bridge(&mut socket);
         let (v4, v6) = ("10.1.2.1/24".parse().unwrap(), "fd00:1::1/64".parse().unwrap());
         let narrow = "10.9.9.9/31".parse().unwrap();
@@ -68,7 +68,7 @@ fn entry(dst: &str, gw: Option<&str>, index: u32) -> RouteEntry {
 #[test]
 fn routes_are_read_back_as_written() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         // A bridge has no carrier without a port, and IPv6 hides routes of links without.
         veth(&mut socket, &bridge, &pod);
@@ -123,7 +123,7 @@ fn routes_are_read_back_as_written() {
 #[test]
 fn two_gateways_make_two_entries() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         veth(&mut socket, &bridge, &pod);
         let index = bridge.index;
@@ -152,7 +152,7 @@ fn two_gateways_make_two_entries() {
 #[test]
 fn neighbours_and_learned_macs_are_replaced_and_forgotten() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         let port = veth(&mut socket, &bridge, &pod);
         address::add(&mut socket, bridge.index, "cni0", "10.1.2.1/24".parse().unwrap()).unwrap();

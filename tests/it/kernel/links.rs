@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use smarter_cni::kernel::link::{Change, NewBridge, NewVeth, OperState, Peer};
 use smarter_cni::kernel::vlan::PortVlan;
-use smarter_cni::kernel::{Socket, link, netconf, sysctl, vlan};
+use smarter_cni::kernel::{RouteSocket, link, netconf, sysctl, vlan};
 use smarter_cni::net::{Family, Mac};
 
 use super::{BRIDGE_MAC, HOST_MAC, POD_MAC, Pod, assert_same, bridge, ip, name, named, veth};
@@ -14,7 +14,7 @@ use crate::sandbox::sandboxed;
 #[test]
 fn bridge_and_veth_take_one_message_each() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         assert_eq!((bridge.mac, bridge.mtu, bridge.up), (Some(BRIDGE_MAC), 1400, true));
         assert_eq!(bridge.kind.as_deref(), Some("bridge"));
@@ -38,7 +38,7 @@ fn bridge_and_veth_take_one_message_each() {
 #[test]
 fn a_bridge_keeps_its_first_mac_but_not_its_first_mtu() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         let port = veth(&mut socket, &bridge, &pod);
         let with_port = named(&mut socket, "cni0");
@@ -55,7 +55,7 @@ fn a_bridge_keeps_its_first_mac_but_not_its_first_mtu() {
 #[test]
 fn the_operational_state_follows_the_other_end() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         veth(&mut socket, &bridge, &pod);
         let mut pod_socket = pod.socket();
@@ -84,7 +84,7 @@ fn the_operational_state_follows_the_other_end() {
 #[test]
 fn both_ends_may_stay_and_the_peer_is_numbered_first() {
     sandboxed(|| {
-        let mut socket = Socket::route().unwrap();
+        let mut socket = RouteSocket::open().unwrap();
         let (gateway, port) = (name("cni0.100"), name("vethb"));
         let peer = Peer { name: &port, mac: None, mtu: None, netns: None };
         let new = NewVeth { name: &gateway, mtu: None, mac: None, up: false, master: None, peer };
@@ -103,7 +103,7 @@ fn both_ends_may_stay_and_the_peer_is_numbered_first() {
 #[test]
 fn everything_about_a_link_changes_in_one_message() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         let host = veth(&mut socket, &bridge, &pod);
         let leave = Change { master: Some(0), up: Some(false), ..Change::default() };
@@ -154,7 +154,7 @@ fn everything_about_a_link_changes_in_one_message() {
 #[test]
 fn hairpin_and_isolation_change_together_and_alone() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let bridge = bridge(&mut socket);
         let port = veth(&mut socket, &bridge, &pod);
         assert_eq!((port.hairpin, port.isolated), (Some(false), Some(false)));
@@ -179,7 +179,7 @@ fn hairpin_and_isolation_change_together_and_alone() {
 #[test]
 fn links_are_found_by_name_and_index_or_not_at_all() {
     sandboxed(|| {
-        let mut socket = Socket::route().unwrap();
+        let mut socket = RouteSocket::open().unwrap();
         let bridge = bridge(&mut socket);
         assert_eq!(link::by_index(&mut socket, bridge.index).unwrap().as_ref(), Some(&bridge));
         assert_eq!(link::by_index(&mut socket, 4711).unwrap(), None);
@@ -203,7 +203,7 @@ fn links_are_found_by_name_and_index_or_not_at_all() {
 #[test]
 fn a_second_one_is_refused_by_name() {
     sandboxed(|| {
-        let mut socket = Socket::route().unwrap();
+        let mut socket = RouteSocket::open().unwrap();
         bridge(&mut socket);
         let cni0 = name("cni0");
         let again = NewBridge { name: &cni0, mac: None, mtu: None, vlan_filtering: false };
@@ -225,7 +225,7 @@ fn a_second_one_is_refused_by_name() {
 #[test]
 fn vlans_are_programmed_or_the_kernel_is_named() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let cni0 = name("cni0");
         let new = NewBridge { name: &cni0, mac: None, mtu: None, vlan_filtering: true };
         if let Err(refused) = link::add_bridge(&mut socket, &new) {
@@ -259,7 +259,7 @@ fn vlans_are_programmed_or_the_kernel_is_named() {
 #[test]
 fn switches_read_and_turned_by_netlink_are_those_of_proc_sys() {
     sandboxed(|| {
-        let (mut socket, pod) = (Socket::route().unwrap(), Pod::new());
+        let (mut socket, pod) = (RouteSocket::open().unwrap(), Pod::new());
         let sysctl = |key: &str| sysctl::read(key).unwrap().expect("this kernel has the switch");
         for (family, key) in
             [(Family::V4, "net/ipv4/ip_forward"), (Family::V6, "net/ipv6/conf/all/forwarding")]

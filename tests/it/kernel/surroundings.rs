@@ -3,7 +3,7 @@
 use smarter_cni::kernel::link::NewBridge;
 use smarter_cni::kernel::netlink::{NLM_F_ACK, NLM_F_REQUEST, push_header};
 use smarter_cni::kernel::netns::OpenError;
-use smarter_cni::kernel::{Netns, Socket, link, sysctl};
+use smarter_cni::kernel::{NetfilterSocket, Netns, RouteSocket, link, sysctl};
 
 use super::{Pod, name};
 use crate::sandbox::sandboxed;
@@ -40,7 +40,7 @@ fn a_namespace_outlives_its_path() {
         let (path, netns) = (pod.path(), pod.netns());
         drop(pod);
         assert!(matches!(Netns::open(&path), Err(OpenError::Gone(_))));
-        let links = netns.visit(|| link::all(&mut Socket::route().unwrap())).unwrap().unwrap();
+        let links = netns.visit(|| link::all(&mut RouteSocket::open().unwrap())).unwrap().unwrap();
         assert!(links.iter().any(|link| link.name == "lo"));
     });
 }
@@ -48,7 +48,7 @@ fn a_namespace_outlives_its_path() {
 #[test]
 fn sysctls_of_links_with_dots_are_written_and_refusals_named() {
     sandboxed(|| {
-        let mut socket = Socket::route().unwrap();
+        let mut socket = RouteSocket::open().unwrap();
         let dotted = name("br.100");
         let new = NewBridge { name: &dotted, mac: None, mtu: None, vlan_filtering: false };
         link::add_bridge(&mut socket, &new).unwrap();
@@ -69,7 +69,7 @@ fn a_batch_for_nobody_is_refused_and_not_waited_for() {
         const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
         const NFNL_MSG_BATCH_END: u16 = 0x11;
         const NFNL_SUBSYS_CTNETLINK: u16 = 1;
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         let encode = |first: u32| {
             // `struct nfgenmsg`: family, version, subsystem in network order. Conntrack takes no batches.
             let [high, low] = NFNL_SUBSYS_CTNETLINK.to_be_bytes();

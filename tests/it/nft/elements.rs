@@ -1,6 +1,6 @@
 //! Elements of sets and maps, many and one by one.
 
-use smarter_cni::kernel::Socket;
+use smarter_cni::kernel::NetfilterSocket;
 use smarter_cni::kernel::nft::{self, Command, DataType, Datum, Element, Set, TableFamily, Transaction};
 
 use super::whole_table::whole_table;
@@ -24,7 +24,7 @@ fn a_thousand_elements_go_in_one_transaction() {
             Command::AddSet { table: table.clone(), set: hostports() },
             Command::AddElements { table: table.clone(), set: hostports(), elements: many(1, 1001) },
         ]);
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         assert_eq!(nft::elements(&mut socket, &table, &hostports()).unwrap().len(), 1000);
 
         // More than the socket's default send buffer.
@@ -72,7 +72,7 @@ fn elements_are_found_changed_and_deleted() {
                     .to_vec(),
             },
         ]);
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         let key = [Datum::Protocol(6), Datum::Port(8080)];
         let web = Element { comment: Some("shop/web".into()), ..hostport(6, 8080, "172.38.0.5", 80) };
         assert_eq!(nft::element(&mut socket, &table, &hostports(), &key).unwrap(), Some(web.clone()));

@@ -1,6 +1,6 @@
 //! Rules in chains that belong to `iptables-nft`.
 
-use smarter_cni::kernel::Socket;
+use smarter_cni::kernel::NetfilterSocket;
 use smarter_cni::kernel::nft::{
     self, Command, CtState, Expr, NamePattern, Op, Position, Rule, Table, TableFamily, Way,
 };
@@ -62,7 +62,7 @@ fn what_iptables_writes_is_what_we_would_have_written() {
         iptables("-A FORWARD -o smartnet0 -m comment --comment smarter-cni -j ACCEPT");
         iptables("-A FORWARD -o smartnet0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
         iptables("-A FORWARD -s 10.0.0.0/12 -i wwan+ -j DROP");
-        let rules = nft::rules(&mut Socket::netfilter().unwrap(), &filter(), "FORWARD").unwrap();
+        let rules = nft::rules(&mut NetfilterSocket::open().unwrap(), &filter(), "FORWARD").unwrap();
         let replies = Expr::XtState(vec![CtState::Established, CtState::Related]);
         let ours = [
             narrow_accept(Way::In, None),

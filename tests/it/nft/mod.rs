@@ -8,7 +8,7 @@ mod whole_table;
 
 use std::fmt::Write;
 
-use smarter_cni::kernel::Socket;
+use smarter_cni::kernel::NetfilterSocket;
 use smarter_cni::kernel::nft::{
     self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Op, Position, Rule, Set,
     Side, Table, TableFamily, Transaction, Way,
@@ -24,7 +24,7 @@ fn ours(family: TableFamily) -> Table {
 
 fn commit(commands: impl IntoIterator<Item = Command>) {
     let transaction: Transaction = commands.into_iter().collect();
-    nft::commit(&mut Socket::netfilter().unwrap(), &transaction).unwrap();
+    nft::commit(&mut NetfilterSocket::open().unwrap(), &transaction).unwrap();
 }
 
 /// What `nft` lists, without the indentation.
@@ -80,7 +80,7 @@ ip saddr 172.38.0.0/16 ip daddr != 172.38.0.0/16 ip daddr != 224.0.0.0/4 masquer
 "
         );
 
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         assert_eq!(nft::table(&mut socket, &table).unwrap().unwrap().comment.unwrap().as_str(), "schema 1");
         assert_eq!(nft::table(&mut socket, &ours(TableFamily::Ip6)).unwrap(), None);
         let rules = nft::rules(&mut socket, &table, "postrouting").unwrap();
@@ -285,7 +285,7 @@ fn of_two_creators_one_wins_and_the_other_sees_that_it_lost() {
                 .map(|_| {
                     scope.spawn(|| {
                         let transaction: Transaction = nat_table().into_iter().collect();
-                        match nft::commit(&mut Socket::netfilter().unwrap(), &transaction) {
+                        match nft::commit(&mut NetfilterSocket::open().unwrap(), &transaction) {
                             Ok(()) => true,
                             Err(error) => {
                                 assert!(error.is_exists(), "{error}");
@@ -298,7 +298,7 @@ fn of_two_creators_one_wins_and_the_other_sees_that_it_lost() {
             racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
         assert_eq!(outcomes.iter().filter(|won| **won).count(), 1);
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         assert_eq!(nft::rules(&mut socket, &ours(TableFamily::Ip), "postrouting").unwrap().len(), 1);
     });
 }
@@ -308,8 +308,8 @@ fn rules_are_placed_and_taken_away_one_by_one() {
     sandboxed(|| {
         let table = ours(TableFamily::Ip);
         let chain = || "postrouting".to_owned();
-        let mut socket = Socket::netfilter().unwrap();
-        let order = |socket: &mut Socket| -> Vec<String> {
+        let mut socket = NetfilterSocket::open().unwrap();
+        let order = |socket: &mut NetfilterSocket| -> Vec<String> {
             nft::rules(socket, &ours(TableFamily::Ip), "postrouting")
                 .unwrap()
                 .into_iter()
@@ -347,7 +347,7 @@ fn rules_are_placed_and_taken_away_one_by_one() {
 fn refusals_say_what_to_look_for() {
     sandboxed(|| {
         let table = ours(TableFamily::Ip);
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         let add =
             Transaction { commands: vec![add_rule(&table, "postrouting", masquerade("10.0.0.0/8", "x"))] };
         let error = nft::commit(&mut socket, &add).unwrap_err();

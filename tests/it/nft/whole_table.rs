@@ -1,6 +1,6 @@
 //! Every object and word that the program has use for, in one table, said by us and by `nft`.
 
-use smarter_cni::kernel::Socket;
+use smarter_cni::kernel::NetfilterSocket;
 use smarter_cni::kernel::nft::{
     self, Chain, Command, CtState, Datum, Element, Expr, Field, HookPoint, Kind, NamePattern, Op, Rule, Side,
     Table, TableFamily, Transaction, Way,
@@ -192,7 +192,7 @@ fn every_word_means_to_nft_what_it_means_to_us() {
         assert_eq!(in_order(&listed(&table)), in_order(WHOLE_TABLE), "{}", listed(&table));
 
         // The kernel gives back what we said.
-        let mut socket = Socket::netfilter().unwrap();
+        let mut socket = NetfilterSocket::open().unwrap();
         for name in ["to_pods", "prerouting", "output", "postrouting", "guard", "mss"] {
             let said: Vec<&Rule> = commands
                 .iter()
