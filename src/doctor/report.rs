@@ -85,7 +85,7 @@ impl Report {
         self.rows().iter().any(|row| matches!(row.status, "problem" | "unknown"))
     }
 
-    /// Without what an earlier look did not see: same check, same object and, where pods are concerned, the same words.
+    /// Without what an earlier look did not see: same check, same object and, where pods and their ports are concerned, the same words.
     /// Those have the names of links and addresses, by which a pod is told from the next one of its name. A namespace that
     /// ends while it is looked into cannot be read, and neither can a table that changes all the time: that, too, must be
     /// so twice.
@@ -93,7 +93,7 @@ impl Report {
     pub fn confirming(self, earlier: &Self) -> Self {
         let key = |check: &Check, finding: &Finding| match finding {
             Finding::Problem { object, found, .. } => {
-                let of_pods = matches!(check.group, Group::Pods | Group::Rules);
+                let of_pods = matches!(check.group, Group::Bridge | Group::Pods | Group::Rules);
                 (check.id, object.clone(), of_pods.then(|| found.clone()))
             }
             Finding::Unknown { object, .. } => (check.id, object.clone(), None),

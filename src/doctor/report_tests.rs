@@ -148,6 +148,12 @@ fn what_only_one_of_two_looks_saw_is_no_finding() {
     let both = look(&["pod b", "pod c"]).confirming(&first);
     assert_eq!(both.rows().iter().map(|row| row.object).collect::<Vec<_>>(), ["pod b"]);
     assert_eq!(look(&["pod c"]).confirming(&first).summary().ok, 1);
+
+    // Of a bridge the object is the bridge, and the port of a pod that just came is in the words.
+    let ports = check("bridge-foreign-port", Group::Bridge, "t", Severity::Warning);
+    let look = |port: &str| Report::new(vec![(ports, Ok(vec![Finding::problem("bridge br0", port, "x")]))]);
+    assert_eq!(look("veth1").confirming(&look("veth1")).summary().warnings, 1);
+    assert_eq!(look("veth2").confirming(&look("veth1")).summary().ok, 1);
 }
 
 #[test]
