@@ -142,3 +142,15 @@ fn doctor_names_something_of_ours_exactly_where_reconcile_has_something_to_do() 
         }
     });
 }
+
+/// Damaged together, these once made it somebody else's link, which nobody repairs.
+#[test]
+fn a_port_without_its_mark_that_leads_into_the_pod_is_the_pods() {
+    sandboxed(|| {
+        let lab = Lab::new(&Kind { dual: true, ..Kind::default() }, 1);
+        let renamed = "ip -n POD link set eth0 down; ip -n POD link set eth0 name net1";
+        for mark in ["ip link set PORT alias ''", "ip link set PORT alias 'somebody else'"] {
+            agree(&lab, &[mark, renamed], &mut Dice(1));
+        }
+    });
+}
