@@ -154,12 +154,13 @@ pub enum Step {
     RemoveSpoofCheck {
         port: IfName,
     },
-    /// In the packet filter, and what goes with it.
+    /// How packets get through, whoever filters.
     Filter(FilterStep),
     Pod(PodStep),
 }
 
-/// Of the packet filter: its own tables, chains of others, and what an uplink keeps when the node forwards.
+/// For all pods of the node or a link: guard, clamp, accepts in chains of others, the name server's rules, and what an uplink keeps
+/// when the node forwards. What a network asks for, masquerading and checks of sources, are steps of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilterStep {
     /// Questions to it are neither tracked nor translated, and come only from that link and from the node.

@@ -90,7 +90,7 @@ proptest! {
     #[test]
     fn every_line_is_one_valid_object_of_bounded_length(
         text in "(?s).{0,3000}",
-        warnings in proptest::collection::vec("(?s).{0,300}", 0..12),
+        warnings in proptest::collection::vec("(?s).{0,300}", 0..40),
     ) {
         let failure = Failure { code: None, msg: text.clone(), details: text.clone() };
         let entry = Entry { network: text.clone(), changes: warnings.clone(), failure: Some(failure), ..add() };
