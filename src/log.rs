@@ -95,13 +95,6 @@ pub fn heed(configured: Option<&str>) {
     run.level.store(level.unwrap_or_default() as u8, Ordering::Relaxed);
 }
 
-/// A stage of the run begins; the one before it ends.
-pub fn stage(name: &'static str) {
-    if let Some(run) = RUN.get() {
-        run.clock().stage(name, Instant::now());
-    }
-}
-
 /// Writes the line of the run, if its level asks for one. Whoever has an answer to give, gives it before.
 pub fn write(entry: &Entry) {
     let Some(run) = RUN.get() else { return };

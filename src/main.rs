@@ -139,7 +139,7 @@ fn tell(mut outcome: Outcome, own: &[&str]) -> ExitCode {
 
 /// The answer first, then what nobody waits for.
 fn say(mut outcome: Outcome) -> ExitCode {
-    log::stage("answer");
+    let _answer = tracing::info_span!("answer").entered();
     let _ = io::stderr().write_all(outcome.stderr.as_bytes());
     if let Err(error) = print(outcome.stdout.as_bytes()) {
         let words = format!("could not write the answer to standard output: {error}");

@@ -1,16 +1,23 @@
 //! How long the stages of a run took, and what was said in them. Pure: whoever asks brings the time along.
+//!
+//! A stage is a span of `tracing`. One within another interrupts it; what passes outside of all of them counts for the last.
 
 use std::time::{Duration, Instant};
 
 /// A run that complains or works without end must not eat the memory of the node.
 const MOST_WARNINGS: usize = 32;
 const MOST_STEPS: usize = 512;
-const MOST_STAGES: usize = 64;
+const MOST_STAGES: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Clock {
     begun: Instant,
+    /// Each stage once: a span has a number and no name.
+    names: Vec<&'static str>,
+    /// What began or went on when.
     stages: Vec<(&'static str, Instant)>,
+    /// Those that have begun and not ended, the innermost last.
+    open: Vec<&'static str>,
     /// What was said below a warning, each step before it is made.
     steps: Vec<(String, Instant)>,
     pub(super) warnings: Vec<String>,
@@ -29,12 +36,48 @@ pub(super) struct Measured {
 
 impl Clock {
     pub(super) fn begin(now: Instant) -> Self {
-        Self { begun: now, stages: Vec::new(), steps: Vec::new(), warnings: Vec::new() }
+        Self {
+            begun: now,
+            names: Vec::new(),
+            stages: Vec::new(),
+            open: Vec::new(),
+            steps: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
-    pub(super) fn stage(&mut self, name: &'static str, now: Instant) {
-        if self.stages.len() < MOST_STAGES {
-            self.stages.push((name, now));
+    /// The same for the same name.
+    pub(super) fn number_of(&mut self, stage: &'static str) -> u64 {
+        let known = self.names.iter().position(|name| *name == stage);
+        let number = known.unwrap_or_else(|| {
+            self.names.push(stage);
+            self.names.len() - 1
+        });
+        number as u64
+    }
+
+    /// Of a number that [`Self::number_of`] has given.
+    pub(super) fn stage_of(&self, number: u64) -> &'static str {
+        usize::try_from(number).ok().and_then(|number| self.names.get(number)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn enter(&mut self, stage: &'static str, now: Instant) {
+        self.open.push(stage);
+        self.goes_on(now);
+    }
+
+    /// The innermost stage ends.
+    pub(super) fn exit(&mut self, now: Instant) {
+        self.open.pop();
+        self.goes_on(now);
+    }
+
+    fn goes_on(&mut self, now: Instant) {
+        if let Some(&stage) = self.open.last()
+            && self.stages.last().is_none_or(|(last, _)| *last != stage)
+            && self.stages.len() < MOST_STAGES
+        {
+            self.stages.push((stage, now));
         }
     }
 
@@ -73,18 +116,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_lasts_until_the_next_and_counts_once() {
+    fn a_stage_is_interrupted_by_one_within_it_and_counts_once() {
         let begun = Instant::now();
         let at = |ms: u64| begun + Duration::from_millis(ms);
         let mut clock = Clock::begin(begun);
-        clock.stage("read", at(1));
-        clock.stage("record", at(3));
-        clock.stage("lease", at(7));
-        clock.stage("record", at(15));
+        clock.enter("read", at(1));
+        clock.enter("record", at(3));
+        clock.enter("lease", at(7));
+        clock.exit(at(15));
+        clock.exit(at(31));
+        clock.exit(at(63));
+        clock.enter("answer", at(127));
         let ms = Duration::from_millis;
-        let measured = clock.read(at(31));
-        assert_eq!(measured.stages, [("read", ms(2)), ("record", ms(20)), ("lease", ms(8))]);
-        assert_eq!(measured.total, ms(31));
+        let measured = clock.read(at(255));
+        let stages = [("read", ms(98)), ("record", ms(20)), ("lease", ms(8)), ("answer", ms(128))];
+        assert_eq!(measured.stages, stages);
+        assert_eq!(measured.total, ms(255));
+    }
+
+    #[test]
+    fn a_number_is_of_one_name() {
+        let mut clock = Clock::begin(Instant::now());
+        let numbers = ["read", "lease", "read"].map(|name| clock.number_of(name));
+        assert_eq!(numbers.map(|number| clock.stage_of(number)), ["read", "lease", "read"]);
+        assert_eq!((numbers[0], clock.stage_of(7)), (numbers[2], ""));
     }
 
     #[test]
@@ -92,10 +147,10 @@ mod tests {
         let begun = Instant::now();
         let at = |ms: u64| begun + Duration::from_millis(ms);
         let mut clock = Clock::begin(begun);
-        clock.stage("apply", at(1));
+        clock.enter("apply", at(1));
         clock.step("a".into(), at(2));
         clock.step("b".into(), at(4));
-        clock.stage("result", at(8));
+        clock.enter("result", at(8));
         clock.step("c".into(), at(16));
         let took: Vec<_> = clock.read(at(32)).steps.into_iter().map(|(_, took)| took.as_millis()).collect();
         assert_eq!(took, [2, 4, 16]);
@@ -108,8 +163,12 @@ mod tests {
         for _ in 0..10_000 {
             clock.warn("w".into());
             clock.step("s".into(), now);
-            clock.stage("t", now);
+            clock.enter("t", now);
+            clock.enter("u", now);
+            clock.exit(now);
+            clock.exit(now);
         }
+        assert_eq!(clock.stages.len(), MOST_STAGES);
         let Measured { steps, warnings, .. } = clock.read(now);
         assert_eq!((steps.len(), warnings.len()), (MOST_STEPS, MOST_WARNINGS));
     }

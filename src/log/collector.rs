@@ -1,6 +1,7 @@
-//! Listens to `tracing`: to standard error goes what the environment asks for, to the line of the run what is worth it.
+//! Listens to `tracing`: to standard error goes what the environment asks for, to the line of the run what is worth it. Spans
+//! are the stages of the run, whatever its level.
 //!
-//! Instead of `tracing-subscriber`, whose registry of spans nobody here needs.
+//! Instead of `tracing-subscriber`: a span here has a name and nothing else, so that its registry would be for nothing.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -42,7 +43,9 @@ impl Subscriber for Collector {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        RUN.get().is_some_and(|run| *metadata.level() <= run.stderr || run.keeps(*metadata.level()))
+        RUN.get().is_some_and(|run| {
+            metadata.is_span() || *metadata.level() <= run.stderr || run.keeps(*metadata.level())
+        })
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -66,14 +69,25 @@ impl Subscriber for Collector {
         }
     }
 
-    // Nobody makes spans.
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    /// All of one name are one.
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let name = attributes.metadata().name();
+        Id::from_u64(RUN.get().map_or(0, |run| run.clock().number_of(name)) + 1)
     }
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+    fn enter(&self, span: &Id) {
+        if let Some(run) = RUN.get() {
+            let mut clock = run.clock();
+            let stage = clock.stage_of(span.into_u64() - 1);
+            clock.enter(stage, Instant::now());
+        }
+    }
+    fn exit(&self, _: &Id) {
+        if let Some(run) = RUN.get() {
+            run.clock().exit(Instant::now());
+        }
+    }
 }
 
 /// The message, then ` name=value` for each of the other fields.

@@ -7,7 +7,6 @@ use crate::cni::request::Request;
 use crate::cni::result::{AddResult, Interface, IpConfig};
 use crate::datapath::loopback::{self, Lo};
 use crate::datapath::session::{Netns, OpenError};
-use crate::log;
 use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{netns_error, node_records, previous_result, sandbox};
 use crate::state::NetnsId;
@@ -18,7 +17,7 @@ pub fn add(request: &Request) -> Result<AddResult> {
     let previous = previous_result(&config, request).context("failed to parse prevResult")?;
     let path = sandbox(request)?;
     let netns = Netns::open(path).map_err(netns_error)?;
-    log::stage("apply");
+    let _apply = tracing::info_span!("apply").entered();
     let lo = loopback::bring_up(&netns)
         .map_err(|error| Error::internal(format!("failed to set lo up: {error}")))?;
     if let Some(address) = lo.addresses.iter().find(|address| !address.ip().is_loopback()) {
@@ -51,7 +50,7 @@ pub fn del(request: &Request) -> Result<()> {
     let Some(path) = request.target.as_ref().and_then(|target| target.netns.as_deref()) else {
         return Ok(());
     };
-    log::stage("apply");
+    let _apply = tracing::info_span!("apply").entered();
     match Netns::open(path) {
         Ok(netns) if is_of_another(request, &netns)? => {
             tracing::warn!("CNI_NETNS leads to the namespace of another container: nothing is touched there");

@@ -38,7 +38,7 @@ use crate::state::{BootId, NetnsId, Record, Records, boot};
 
 /// Runs one plugin call: environment and standard input in, exactly one answer out, and what the log is to say about it.
 pub fn run(plugin: Plugin, environment: Vec<(OsString, OsString)>, stdin: impl Read) -> Outcome {
-    log::stage("read");
+    let _read = tracing::info_span!("read").entered();
     let mut entry = entry(plugin, &environment);
     let (answer, version) = match request::read(environment, stdin) {
         Ok(Call::About) => return Outcome::noted(request::about(plugin.standard_name())),
@@ -89,12 +89,13 @@ impl Completion {
 }
 
 fn dispatch(plugin: Plugin, request: &Request, entry: &mut Entry) -> Result<Outcome> {
-    log::stage(match request.verb {
-        Verb::Add | Verb::Del => "config",
-        Verb::Check => "check",
-        Verb::Status => "status",
-        Verb::Gc => "collect",
-    });
+    let _verb = match request.verb {
+        Verb::Add | Verb::Del => tracing::info_span!("config"),
+        Verb::Check => tracing::info_span!("check"),
+        Verb::Status => tracing::info_span!("status"),
+        Verb::Gc => tracing::info_span!("collect"),
+    }
+    .entered();
     if matches!(request.verb, Verb::Add | Verb::Del) {
         refuse_own_namespace(request)?;
     }
@@ -139,7 +140,7 @@ fn change(plugin: Plugin, request: &Request) -> Result<()> {
 
 /// Runs host-local as a plugin of its own, which keeps its own records.
 fn with_leases<T>(call: impl FnOnce(&host_local::Ipam<'_>) -> Result<T>) -> Result<T> {
-    log::stage("lease");
+    let _lease = tracing::info_span!("lease").entered();
     call(&host_local::Ipam {
         records: &node_records()?,
         libcni_results: Path::new(LIBCNI_RESULTS),

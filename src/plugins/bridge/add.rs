@@ -19,7 +19,6 @@ use crate::datapath::observe;
 use crate::datapath::plan::plan;
 use crate::datapath::session::{Netns, Session};
 use crate::datapath::step::Step;
-use crate::log;
 use crate::net::{AttachmentId, IfName};
 use crate::plugins::next_move::CONFIGURATION;
 use crate::plugins::{CallContext, forget, hold, netns_error};
@@ -46,7 +45,7 @@ pub fn add(request: &Request) -> Result<Added> {
     let sandbox = crate::plugins::sandbox(request)?;
     let netns = Netns::open(sandbox)
         .map_err(|error| netns_error(error).context(format!("failed to open netns {sandbox:?}")))?;
-    log::stage("record");
+    let _record = tracing::info_span!("record").entered();
     let (dev, ino) = netns.identity();
     let here = NetnsId { dev, ino };
     let CallContext { records, mut session } = CallContext::in_pod(netns)?;
@@ -156,7 +155,7 @@ impl<'a> Attempt<'a> {
         let addresses = self.lease()?;
         let want = self.attach(&addresses)?;
 
-        log::stage("result");
+        let _result = tracing::info_span!("result").entered();
         let mut result = addresses;
         result.interfaces = interfaces(&mut self.session, &want, crate::plugins::sandbox(self.request)?)?;
         if let Some(dns) = &self.config.dns {
@@ -170,7 +169,7 @@ impl<'a> Attempt<'a> {
 
     fn lease(&mut self) -> Result<AddResult> {
         let Some(ipam) = &self.ipam else { return Ok(AddResult::default()) };
-        log::stage("lease");
+        let _lease = tracing::info_span!("lease").entered();
         let leased = ipam.add(self.resumes.then_some(&self.record))?;
         (self.leased, self.unclean) = (true, leased.unclean);
         self.record.leases.pools = leased.pools;
@@ -180,7 +179,7 @@ impl<'a> Attempt<'a> {
     /// Promises these addresses, or none yet, and makes the kernel carry them.
     fn attach(&mut self, addresses: &AddResult) -> Result<Attachment> {
         let want = want::attachment(self.config, &self.id, self.host_end.clone(), addresses)?;
-        log::stage("record");
+        let _record = tracing::info_span!("record").entered();
         self.record.want = Some(Want::Attachment(Box::new(want.clone())));
         self.records.write(&self.record).map_err(Error::internal)?;
         self.converge(&want)?;
@@ -189,7 +188,7 @@ impl<'a> Attempt<'a> {
 
     /// The kernel comes to carry what the attachment wants.
     fn converge(&mut self, want: &Attachment) -> Result<()> {
-        log::stage("observe");
+        let _observe = tracing::info_span!("observe").entered();
         let needed = host_needs(self.records, want);
         let mut have = observe::observe(&mut self.session, want, false, &needed)
             .map_err(Error::internal)?
@@ -205,13 +204,13 @@ impl<'a> Attempt<'a> {
         {
             tracing::warn!("ipMasqBackend iptables: nftables does the masquerading, with the same effect");
         }
-        log::stage("apply");
+        let _apply = tracing::info_span!("apply").entered();
         apply(&mut self.session, &steps).map_err(|failure| failed_step(&failure, want))
     }
 
     /// Nothing of the attachment stays: links and rules, then the lease, then the record.
     fn take_back(&mut self) {
-        log::stage("undo");
+        let _undo = tracing::info_span!("undo").entered();
         let removed =
             super::del::remove_links(&mut self.session, &Remembered::of_record(&self.record), None, false);
         if let Err(error) = removed {

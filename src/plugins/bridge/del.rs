@@ -17,7 +17,6 @@ use crate::datapath::observe::observe_remains;
 use crate::datapath::removal::{Remains, plan_removal};
 use crate::datapath::session::{Netns, OpenError, Session};
 use crate::datapath::step::Step;
-use crate::log;
 use crate::net::{AttachmentId, IfName};
 use crate::plugins::{CallContext, forget, hold, host_local, netns_error, portmap};
 use crate::state::lock::RecordLock;
@@ -27,7 +26,7 @@ use crate::state::{NetnsId, Record, Records};
 pub fn del(request: &Request) -> Result<()> {
     let target = request.attachment()?;
     let id = request.attachment_id()?;
-    log::stage("record");
+    let _record = tracing::info_span!("record").entered();
     let CallContext { records, mut session } = CallContext::new()?;
     let lock = hold_known(&records, &id);
     // All of the container's at once: this one, that of its ports, and those under another name of the network.
@@ -176,19 +175,19 @@ fn remove(
     unmap: impl FnOnce(&mut Session) -> Result<bool>,
     give_back: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    log::stage("links");
+    let _links = tracing::info_span!("links").entered();
     let mut failures = Vec::new();
     if let Err(error) = remove_links(session, remembered, held, true) {
         failures.push(error);
     }
-    log::stage("ports");
+    let _ports = tracing::info_span!("ports").entered();
     // The chained plugin for ports may be gone from the configuration; its mappings must not outlive the address.
     failures.extend(unmap(session).err());
     if failures.is_empty() {
-        log::stage("lease");
+        let _lease = tracing::info_span!("lease").entered();
         failures.extend(give_back().err());
     }
-    log::stage("record");
+    let _record = tracing::info_span!("record").entered();
     if failures.is_empty()
         && let Err(error) = records.remove(remembered.id, super::PLUGIN)
     {

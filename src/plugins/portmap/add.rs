@@ -11,7 +11,6 @@ use crate::datapath::hostports::observe::{self, Way};
 use crate::datapath::hostports::plan::{Conflict, plan};
 use crate::datapath::hostports::{apply, listeners};
 use crate::datapath::session::Session;
-use crate::log;
 use crate::net::{Family, IfName};
 use crate::plugins::CallContext;
 use crate::plugins::next_move::CONFIGURATION;
@@ -37,9 +36,9 @@ pub fn add(request: &Request) -> Result<AddResult> {
     }
     refuse_listeners(&config, &want)?;
     let CallContext { records, mut session } = CallContext::new()?;
-    log::stage("lock");
+    let _lock = tracing::info_span!("lock").entered();
     let lock = lock()?;
-    log::stage("record");
+    let _record = tracing::info_span!("record").entered();
     let mut stale = Stale::default();
     // A repeated or an interrupted ADD: what it promised then may be something else now.
     if let Some(earlier) = records.read(&id, super::PLUGIN).map_err(Error::internal)? {
@@ -49,12 +48,12 @@ pub fn add(request: &Request) -> Result<AddResult> {
     records.write(&record).map_err(Error::internal)?;
     let opened = open(&records, &mut session, &record, &want).and_then(|(pod_link, left)| {
         stale.join(left);
-        log::stage("record");
+        let _record = tracing::info_span!("record").entered();
         (record.complete, record.pod_link) = (true, pod_link);
         records.write(&record).map_err(Error::internal)
     });
     if opened.is_err() {
-        log::stage("undo");
+        let _undo = tracing::info_span!("undo").entered();
         match del::remove_locked(&records, &mut session, &record) {
             Ok(left) => stale.join(left),
             Err(left) => tracing::warn!("could not take everything back: {}; DEL will", left.msg),
@@ -78,9 +77,9 @@ fn open(
     let judge = judge(records, &record.id);
     let mut attempt = 0;
     loop {
-        log::stage("observe");
+        let _observe = tracing::info_span!("observe").entered();
         let have = observe::observe(session, want, Way::Ask, &judge).map_err(failed)?;
-        log::stage("apply");
+        let _apply = tracing::info_span!("apply").entered();
         let steps = plan(want, &have).map_err(|conflict| refused(&conflict))?;
         match apply::apply(session, &steps) {
             Ok(stale) => return Ok((have.pod_link.map(|link| link.name), stale)),

@@ -16,7 +16,6 @@ use crate::datapath::hostports::flows::Stale;
 use crate::datapath::hostports::plan::{Step, plan_removal};
 use crate::datapath::hostports::{apply, observe};
 use crate::datapath::session::Session;
-use crate::log;
 use crate::net::AttachmentId;
 use crate::plugins::{CallContext, sweep};
 use crate::spec::Mapping;
@@ -43,9 +42,9 @@ pub fn del(request: &Request) -> Result<()> {
     // Keys of elements do not say where they lead.
     let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let listed = mappings(&ports, &anywhere.map(IpNetwork::from));
-    log::stage("lock");
+    let _lock = tracing::info_span!("lock").entered();
     let lock = lock()?;
-    log::stage("ports");
+    let _ports = tracing::info_span!("ports").entered();
     let stale = remove(&mut session, &id.container, &listed, &[])?;
     drop(lock);
     flows::forget(&records, stale);
@@ -95,13 +94,13 @@ pub fn remove_claimed(
     let claimed = |session: &mut Session| {
         observe::observe_claimed(session, container, spared).map_err(|error| failed(&error))
     };
-    log::stage("ports");
+    let _ports = tracing::info_span!("ports").entered();
     if claimed(session)?.elements.is_empty() {
         return Ok(());
     }
-    log::stage("lock");
+    let _lock = tracing::info_span!("lock").entered();
     let lock = lock()?;
-    log::stage("ports");
+    let _ports = tracing::info_span!("ports").entered();
     let steps = plan_removal(&claimed(session)?);
     let stale = apply::apply_removal(session, &steps).map_err(|error| failed(&error))?;
     drop(lock);
@@ -135,9 +134,9 @@ pub(super) fn remove_records<'a>(
     let (mut any, mut failure, mut stale) = (false, None, Stale::default());
     for record in these {
         any = true;
-        log::stage("lock");
+        let _lock = tracing::info_span!("lock").entered();
         let removed = lock().and_then(|_lock| {
-            log::stage("ports");
+            let _ports = tracing::info_span!("ports").entered();
             remove_locked(records, session, record)
         });
         match removed {

@@ -5,7 +5,6 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use crate::datapath::hostports::flows::{self, Left, Stale};
-use crate::log;
 use crate::state::Records;
 
 /// The option of `reconcile` for the process that [`forget`] starts.
@@ -16,7 +15,7 @@ pub(super) fn forget(records: &Records, stale: Stale) {
     if stale.is_empty() {
         return;
     }
-    log::stage("flows");
+    let _flows = tracing::info_span!("flows").entered();
     if stale.forget_or_leave(&records.owed()) == Left::ToBeSettled {
         leave(records);
     }
