@@ -91,7 +91,17 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn chain(&mut self, chains: &mut Chains, name: &str) -> kernel::Result<()> {
         let family = self.table.family;
-        let rules = nft::rules_as(self.socket, &self.table, name, |rule| seen(family, &rule))?;
+        // Of thousands of rules nobody keeps more than the walk needs; those with braces are read again when these are known.
+        let rules = nft::rules_as(self.socket, &self.table, name, |rule| {
+            (seen(family, &rule), rule.has_braces().then_some(rule))
+        })?;
+        let (mut rules, mut open): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
+        nft::fill_braces(self.socket, &self.table, open.iter_mut().flatten())?;
+        for (rule, whole) in rules.iter_mut().zip(&open) {
+            if let Some(whole) = whole {
+                *rule = seen(family, whole);
+            }
+        }
         self.members(&mut chains.members, &rules)?;
         chains.rules.insert(name.to_owned(), rules);
         Ok(())

@@ -17,9 +17,10 @@ use super::way::{Condition, Direction, End, Maker, Rule, Verdict, track};
 use crate::kernel::nft::number::{
     CT_STATE, CT_STATUS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER,
     META_IIFNAME, META_L4PROTO, META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER,
-    NFPROTO_IPV4, RTN_LOCAL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    NFPROTO_IPV4, RTN_LOCAL, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_REGISTER,
+    VERDICT_RETURN,
 };
-use crate::kernel::nft::{Instruction, RuleInfo, TableFamily};
+use crate::kernel::nft::{Instruction, Listed, RuleInfo, TableFamily};
 use crate::net::Family;
 
 /// NFT_CMP_EQ and NFT_CMP_NEQ.
@@ -28,8 +29,6 @@ const UNEQUAL: u32 = 1;
 /// NFT_META_IIF and NFT_META_OIF.
 const META_IIF: u32 = 4;
 const META_OIF: u32 = 5;
-/// NFT_REG_VERDICT.
-const VERDICT_REGISTER: u32 = 0;
 /// The comment of a rule, also where iptables keeps it in a match.
 pub(super) fn comment(rule: &RuleInfo) -> Option<String> {
     let of_match = |instruction: &Instruction| match instruction {
@@ -153,14 +152,17 @@ impl Reader {
                 }
             }
             Instruction::Compare { op, data, .. } => self.compare(op.0, data),
-            Instruction::Masquerade
-            | Instruction::Dnat { .. }
-            | Instruction::Lookup { result: Some(VERDICT_REGISTER), .. } => return Some(Verdict::Undecided),
+            Instruction::Masquerade | Instruction::Dnat { .. } => return Some(Verdict::Undecided),
+            Instruction::Lookup { result: Some(VERDICT_REGISTER), among, .. } => {
+                return Some(self.map(among.as_deref()));
+            }
             Instruction::Lookup { result: Some(_), .. } => {
                 self.loaded.clear();
                 self.load(Loaded::Unknown);
             }
-            Instruction::Lookup { set, inverted, .. } => self.look_up(set, *inverted),
+            Instruction::Lookup { set, inverted, among, .. } => {
+                self.look_up(set, *inverted, among.as_deref());
+            }
             Instruction::Verdict { code, chain } => return Some(verdict(*code, chain.as_deref())),
             Instruction::XtMatch { name, revision, info } => {
                 self.conditions.extend(xt::condition(name, *revision, info));
@@ -211,41 +213,65 @@ impl Reader {
             self.conditions.push(Condition::Obscure);
             return;
         };
-        let negated = op == UNEQUAL;
-        let vague = if negated { Condition::Obscure } else { Condition::Narrow };
         if !matches!(op, EQUAL | UNEQUAL) {
             // A range of something: an upper and a lower end.
             self.conditions.push(Condition::Narrow);
             return;
         }
+        let negated = op == UNEQUAL;
+        let condition = self.compared(&what, operation.as_ref(), data, negated);
+        if !negated {
+            self.learn_family(&condition);
+        }
+        self.conditions.push(condition);
+    }
+
+    /// What follows is about packets of a family alone.
+    fn learn_family(&mut self, condition: &Condition) {
+        match condition {
+            Condition::Family { family, .. } => self.family = Some(*family),
+            Condition::EtherType { number: ETHERTYPE_IPV4, .. } => self.family = Some(Family::V4),
+            Condition::EtherType { number: ETHERTYPE_IPV6, .. } => self.family = Some(Family::V6),
+            _ => {}
+        }
+    }
+
+    /// That what was loaded is this value.
+    fn compared(&self, what: &Loaded, operation: Option<&Bits>, data: &[u8], negated: bool) -> Condition {
+        let vague = if negated { Condition::Obscure } else { Condition::Narrow };
         let condition = match what {
-            Loaded::Interface(direction) if operation.is_none() => interface(direction, data, negated),
+            Loaded::Interface(direction) if operation.is_none() => interface(*direction, data, negated),
             Loaded::Network { offset, length } => {
-                self.address(offset, length, operation.as_ref().map(|(mask, _)| mask), data, negated)
+                self.address((*offset, *length), operation.map(|(mask, _)| mask), data, negated)
             }
-            Loaded::State => tracked(u32::MAX, operation.as_ref(), data, negated),
+            Loaded::State => tracked(u32::MAX, operation, data, negated),
             Loaded::Status => {
-                tracked(IPS_DST_NAT, operation.as_ref(), data, negated).map(|condition| match condition {
+                tracked(IPS_DST_NAT, operation, data, negated).map(|condition| match condition {
                     Condition::Track { negated, .. } => Condition::Track { bits: track::DNAT, negated },
                     other => other,
                 })
             }
             Loaded::Layer => {
                 let family = if data == [NFPROTO_IPV4] { Family::V4 } else { Family::V6 };
-                if !negated {
-                    self.family = Some(family);
-                }
                 Some(Condition::Family { family, negated })
             }
             Loaded::Index(direction) if operation.is_none() => {
                 let index = <[u8; 4]>::try_from(data).ok().map(u32::from_ne_bytes);
-                Some(index.map_or(Condition::Obscure, |index| Condition::Index { direction, index, negated }))
+                Some(index.map_or(Condition::Obscure, |index| Condition::Index {
+                    direction: *direction,
+                    index,
+                    negated,
+                }))
             }
-            Loaded::EtherType if operation.is_none() => self.ether_type(data, negated),
+            Loaded::EtherType if operation.is_none() => data
+                .try_into()
+                .ok()
+                .map(u16::from_be_bytes)
+                .map(|number| Condition::EtherType { number, negated }),
             Loaded::Protocol if operation.is_none() => {
                 data.first().map(|number| Condition::Protocol { number: *number, negated })
             }
-            Loaded::Mark => marked(operation.as_ref(), data, negated),
+            Loaded::Mark => marked(operation, data, negated),
             Loaded::DestinationType if data == RTN_LOCAL.to_ne_bytes() => {
                 Some(Condition::LocalDestination { negated })
             }
@@ -257,25 +283,12 @@ impl Reader {
             | Loaded::Value(_)
             | Loaded::Unknown => Some(Condition::Obscure),
         };
-        self.conditions.push(condition.unwrap_or(vague));
-    }
-
-    fn ether_type(&mut self, data: &[u8], negated: bool) -> Option<Condition> {
-        let number = u16::from_be_bytes(data.try_into().ok()?);
-        if !negated {
-            self.family = match number {
-                ETHERTYPE_IPV4 => Some(Family::V4),
-                ETHERTYPE_IPV6 => Some(Family::V6),
-                _ => self.family,
-            };
-        }
-        Some(Condition::EtherType { number, negated })
+        condition.unwrap_or(vague)
     }
 
     fn address(
         &self,
-        offset: u32,
-        length: u32,
+        (offset, length): (u32, u32),
         mask: Option<&Vec<u8>>,
         data: &[u8],
         negated: bool,
@@ -308,16 +321,51 @@ impl Reader {
         Some(Condition::Address { end, network, negated })
     }
 
-    fn look_up(&mut self, set: &str, inverted: bool) {
+    fn look_up(&mut self, set: &str, inverted: bool, among: Option<&[Listed]>) {
         let loaded = std::mem::take(&mut self.loaded);
-        let condition = match loaded.as_slice() {
-            [(Loaded::Interface(direction), None)] => {
+        let condition = match (loaded.as_slice(), among) {
+            ([(Loaded::Interface(direction), None)], _) => {
                 Condition::Member { direction: *direction, set: set.to_owned(), negated: inverted }
+            }
+            ([(what, operation)], Some(among)) => {
+                let of = among.iter().map(|listed| self.listed(what, operation.as_ref(), listed));
+                Condition::AnyOf { of: of.collect(), negated: inverted }
             }
             _ if inverted => Condition::Obscure,
             _ => Condition::Narrow,
         };
         self.conditions.push(condition);
+    }
+
+    /// A map of verdicts.
+    fn map(&mut self, among: Option<&[Listed]>) -> Verdict {
+        let loaded = std::mem::take(&mut self.loaded);
+        let (Some(among), [(what, operation)]) = (among, loaded.as_slice()) else {
+            return Verdict::Undecided;
+        };
+        let entry = |listed: &Listed| {
+            let to = listed.verdict.as_ref();
+            let verdict = to.map_or(Verdict::Undecided, |(code, chain)| verdict(*code, chain.as_deref()));
+            (self.listed(what, operation.as_ref(), listed), verdict)
+        };
+        Verdict::Map(among.iter().map(entry).collect())
+    }
+
+    /// That what was loaded is this value, or one of this range.
+    fn listed(&self, what: &Loaded, operation: Option<&Bits>, listed: &Listed) -> Condition {
+        let Listed { first, last, .. } = listed;
+        if first == last {
+            return self.compared(what, operation, first, false);
+        }
+        // Where the range is a prefix, it is what two addresses have in common.
+        let common: Vec<u8> = first.iter().zip(last).map(|(first, last)| !(first ^ last)).collect();
+        let is_prefix = first.iter().zip(last).zip(&common).all(|((f, l), c)| f & !c == 0 && l | c == 0xff);
+        match what {
+            Loaded::Network { .. } if operation.is_none() && is_prefix => {
+                self.compared(what, Some(&(common, vec![0; first.len()])), first, false)
+            }
+            _ => Condition::Narrow,
+        }
     }
 }
 
@@ -342,7 +390,7 @@ fn marked(operation: Option<&Bits>, data: &[u8], negated: bool) -> Option<Condit
 
 /// `& bits != 0` is any of the bits, `& bits == 0` none of them, `== bits` that one alone. `of` are the bits that are
 /// understood.
-fn tracked(of: u32, operation: Option<&(Vec<u8>, Vec<u8>)>, data: &[u8], unequal: bool) -> Option<Condition> {
+fn tracked(of: u32, operation: Option<&Bits>, data: &[u8], unequal: bool) -> Option<Condition> {
     let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
     let value = number(data)?;
     let (bits, negated) = match operation {

@@ -10,6 +10,7 @@
 mod packet;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
@@ -109,6 +110,11 @@ pub enum Condition {
         last: u16,
         negated: bool,
     },
+    /// One of these is true.
+    AnyOf {
+        of: Vec<Condition>,
+        negated: bool,
+    },
     /// Singles out some packets: several ports, an address in a set, a limit.
     Narrow,
     /// Cannot be decided beforehand, and may be true of every packet: the owner of a socket, everything but one port.
@@ -131,7 +137,9 @@ pub enum Verdict {
         mask: u32,
         value: u32,
     },
-    /// A map of verdicts, a queue, a target that is not known.
+    /// What stands beside the first of these that is true, and else the next rule.
+    Map(Vec<(Condition, Verdict)>),
+    /// A named map of verdicts, a queue, a target that is not known.
     Undecided,
 }
 
@@ -170,6 +178,19 @@ pub enum Missing {
     WholeTable,
 }
 
+impl Condition {
+    fn is_general(&self) -> bool {
+        match self {
+            Self::Family { .. } => true,
+            Self::Track { bits, negated } => (bits & track::NEW != 0) != *negated,
+            Self::Address { network, .. } => network.prefix() == 0,
+            Self::Interface { name, prefix, .. } => *prefix && name.is_empty(),
+            Self::AnyOf { of, negated: false } => of.iter().any(Self::is_general),
+            _ => false,
+        }
+    }
+}
+
 impl Rule {
     /// Whether it is an accept of ours for that interface.
     fn is_for(&self, interface: Option<&IfName>) -> bool {
@@ -178,13 +199,19 @@ impl Rule {
 
     /// Whether it is about forwarded packets as such: it names no interface and no address, and takes new connections.
     pub fn is_general(&self) -> bool {
-        self.conditions.iter().all(|condition| match condition {
-            Condition::Family { .. } => true,
-            Condition::Track { bits, negated } => (bits & track::NEW != 0) != *negated,
-            Condition::Address { network, .. } => network.prefix() == 0,
-            Condition::Interface { name, prefix, .. } => *prefix && name.is_empty(),
-            _ => false,
-        })
+        self.conditions.iter().all(Condition::is_general)
+    }
+
+    /// One rule for each verdict that it has.
+    pub fn parts(&self) -> Cow<'_, [Rule]> {
+        let Verdict::Map(entries) = &self.verdict else { return Cow::Borrowed(std::slice::from_ref(self)) };
+        let part = |(condition, verdict): &(Condition, Verdict)| Self {
+            handle: self.handle,
+            maker: self.maker.clone(),
+            conditions: self.conditions.iter().chain([condition]).cloned().collect(),
+            verdict: verdict.clone(),
+        };
+        Cow::Owned(entries.iter().map(part).collect())
     }
 }
 
@@ -208,6 +235,10 @@ impl Chains {
     /// Whether any of the packets could be refused by the rule, or behind its jump. Of a chain that was not read it is
     /// taken for granted.
     pub fn may_refuse(&self, rule: &Rule, packet: &Packet, depth: usize) -> bool {
+        rule.parts().iter().any(|part| self.part_may_refuse(part, packet, depth))
+    }
+
+    fn part_may_refuse(&self, rule: &Rule, packet: &Packet, depth: usize) -> bool {
         if packet.answer(rule, self) == Answer::None {
             return false;
         }
@@ -219,7 +250,11 @@ impl Chains {
                         rules.iter().any(|rule| self.may_refuse(rule, packet, depth + 1))
                     })
             }
-            Verdict::Accept | Verdict::Return | Verdict::Continue | Verdict::Mark { .. } => false,
+            Verdict::Accept
+            | Verdict::Return
+            | Verdict::Continue
+            | Verdict::Mark { .. }
+            | Verdict::Map(_) => false,
         }
     }
 
@@ -235,16 +270,20 @@ impl Chains {
         }
         let mut jumps = 0;
         for (name, rules) in &self.rules {
-            for (index, rule) in rules.iter().enumerate() {
+            let parts = |(index, rule): (usize, &Rule)| (index, rule.parts().into_owned());
+            let parts = rules.iter().enumerate().map(parts);
+            for (index, rule) in
+                parts.flat_map(|(index, parts)| parts.into_iter().map(move |part| (index, part)))
+            {
                 let leads = matches!(&rule.verdict, Verdict::Jump(to) | Verdict::Goto(to) if to == chain);
                 let here = jump.chain == *name && jump.index == index;
                 jumps += usize::from(leads);
-                if leads && !here && packet.answer(rule, self) != Answer::None {
+                if leads && !here && packet.answer(&rule, self) != Answer::None {
                     return Ok(false);
                 }
             }
         }
-        // Maps of verdicts jump too, and no rule says where.
+        // Named maps of verdicts jump too, and no rule says where.
         Ok(used.is_none_or(|used| *used == own + jumps))
     }
 }

@@ -73,6 +73,10 @@ impl Ruleset {
         }
         let foreign = ruleset.chains.iter().filter(|chain| chain.hook.is_some() && chain.table.name != OWNER);
         let filtering: BTreeSet<_> = foreign.map(|chain| chain.table.clone()).collect();
+        for table in &filtering {
+            let own = ruleset.rules.iter_mut().filter(|placed| placed.table == *table);
+            nft::fill_braces(socket, table, own.map(|placed| &mut placed.rule))?;
+        }
         ruleset.read_foreign_names(socket, &filtering)?;
         Ok(ruleset)
     }

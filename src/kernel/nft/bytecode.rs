@@ -28,6 +28,16 @@ impl From<Op> for Comparison {
     }
 }
 
+/// A value, or the values from the first to the last, between the braces of a rule, and where a map of verdicts leads
+/// from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub first: Vec<u8>,
+    pub last: Vec<u8>,
+    /// As [`Instruction::Verdict`] has it.
+    pub verdict: Option<(u32, Option<String>)>,
+}
+
 /// Registers are numbered as the kernel reports them: 1 to 4 of 16 bytes, others from 8 on of 4 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instruction {
@@ -68,6 +78,8 @@ pub enum Instruction {
         register: u32,
         result: Option<u32>,
         inverted: bool,
+        /// Of a set between braces, once it was read.
+        among: Option<Vec<Listed>>,
     },
     Fib {
         flags: u32,
@@ -153,7 +165,13 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
         Expr::Lookup { fields, op, set } => {
             let mut code = load_all(family, fields);
             let inverted = *op == Op::Ne;
-            code.push(Instruction::Lookup { set: set.clone(), register: REGISTER, result: None, inverted });
+            code.push(Instruction::Lookup {
+                set: set.clone(),
+                register: REGISTER,
+                result: None,
+                inverted,
+                among: None,
+            });
             code
         }
         Expr::Dnat { family: to, fields, map } => {
@@ -163,7 +181,13 @@ fn translate(family: TableFamily, expression: &Expr) -> Vec<Instruction> {
                 Family::V6 => (NFPROTO_IPV6, register_at(16)),
             };
             let result = Some(REGISTER);
-            code.push(Instruction::Lookup { set: map.clone(), register: REGISTER, result, inverted: false });
+            code.push(Instruction::Lookup {
+                set: map.clone(),
+                register: REGISTER,
+                result,
+                inverted: false,
+                among: None,
+            });
             code.push(Instruction::Dnat { family: nfproto.into(), address: REGISTER, port });
             code
         }

@@ -369,6 +369,14 @@ struct Part {
     behind: bool,
 }
 
+/// Whether it is the first value behind a range, and not itself in the set.
+pub(super) fn is_behind(element: &IterableSetelemAttrs<'_>) -> bool {
+    const NFT_SET_ELEM_INTERVAL_END: u8 = 1;
+    element
+        .get_flags()
+        .is_ok_and(|flags| flags.last().is_some_and(|bits| bits & NFT_SET_ELEM_INTERVAL_END != 0))
+}
+
 fn ranges_of_one(set: &Set) -> bool {
     set.interval && set.key.len() == 1
 }
@@ -380,13 +388,10 @@ fn parts(set: &Set, answer: Answer<'_>) -> Vec<Part> {
 }
 
 fn part(set: &Set, attributes: &IterableSetelemAttrs<'_>) -> Option<Part> {
-    const NFT_SET_ELEM_INTERVAL_END: u8 = 1;
     let fields = |types: &[DataType], data: IterableDataAttrs<'_>| split(types, data.get_value().ok()?);
     let value = set.value.as_ref().zip(attributes.get_data().ok());
     Some(Part {
-        behind: attributes
-            .get_flags()
-            .is_ok_and(|flags| flags.last().is_some_and(|bits| bits & NFT_SET_ELEM_INTERVAL_END != 0)),
+        behind: is_behind(attributes),
         element: Element {
             key: fields(&set.key, attributes.get_key().ok()?)?,
             key_end: raw::parse_key_end(attributes.get_buf()).and_then(|data| split(&set.key, data)),

@@ -5,6 +5,7 @@
 use netlink_bindings::nftables::{PushExprAttrs, PushExprListAttrs};
 
 use super::bytecode::Instruction;
+use super::number::VERDICT_REGISTER;
 use super::raw;
 
 pub(super) type Statement<'a> = PushExprAttrs<PushExprListAttrs<&'a mut Vec<u8>>>;
@@ -79,7 +80,7 @@ pub(super) fn instruction(list: &mut Vec<u8>, instruction: &Instruction) {
                 .push_rev(*revision)
                 .push_info(info);
         }
-        Instruction::Lookup { set, register, result, inverted } => {
+        Instruction::Lookup { set, register, result, inverted, among: _ } => {
             raw::lookup(statement(list), set, *register, *result, *inverted);
         }
         Instruction::Masquerade
@@ -93,10 +94,9 @@ pub(super) fn instruction(list: &mut Vec<u8>, instruction: &Instruction) {
 }
 
 fn verdict(list: &mut Vec<u8>, code: u32, chain: Option<&str>) {
-    const NFT_REG_VERDICT: u32 = 0;
     let verdict = statement(list)
         .nested_data_immediate()
-        .push_dreg(NFT_REG_VERDICT)
+        .push_dreg(VERDICT_REGISTER)
         .nested_data()
         .nested_verdict()
         .push_code(code);

@@ -4,13 +4,14 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::bytecode::Instruction;
+use super::bytecode::{Instruction, Listed};
 use super::data::protocol_name;
 use super::expression::CtState;
 use super::number::{
     CT_STATE, CT_STATUS, FIB_ADDRTYPE, FIB_DADDR, IPS_DST_NAT, LINK_HEADER, META_IIFNAME, META_L4PROTO,
     META_MARK, META_NFPROTO, META_OIFNAME, META_PROTOCOL, NETWORK_HEADER, NFPROTO_IPV4, RTN_LOCAL, TCP_SYN,
-    TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_RETURN,
+    TRANSPORT_HEADER, VERDICT_ACCEPT, VERDICT_DROP, VERDICT_GOTO, VERDICT_JUMP, VERDICT_REGISTER,
+    VERDICT_RETURN,
 };
 
 /// The text of a rule, as near to `nft` as a line of a report needs.
@@ -26,6 +27,10 @@ pub(super) fn text(instructions: &[Instruction]) -> String {
                 }
             }
             Instruction::ToNetworkOrder { .. } => {}
+            Instruction::Lookup { result: Some(VERDICT_REGISTER), among: Some(among), .. } => {
+                let before = std::mem::take(&mut pending);
+                words.push(format!("{} vmap {}", joined(&before), braces(&before, among)));
+            }
             Instruction::Lookup { set, result: Some(_), .. } => {
                 pending = vec![Loaded::new(format!("{} map @{set}", joined(&pending)))];
             }
@@ -86,8 +91,9 @@ fn act(instruction: &Instruction, pending: &[Loaded]) -> String {
             Some(loaded) => compare(loaded, op.0, data),
             None => format!("[compare {}]", hex(data)),
         },
-        Instruction::Lookup { set, inverted, .. } => {
-            format!("{} {}@{set}", joined(pending), if *inverted { "!= " } else { "" })
+        Instruction::Lookup { set, inverted, among, .. } => {
+            let set = among.as_ref().map_or_else(|| format!("@{set}"), |among| braces(pending, among));
+            format!("{} {}{set}", joined(pending), if *inverted { "!= " } else { "" })
         }
         Instruction::SetMeta { key, .. } => format!("{} set {}", meta(*key), joined(pending)),
         Instruction::Verdict { code, chain } => verdict(*code, chain.as_deref()),
@@ -109,6 +115,22 @@ fn act(instruction: &Instruction, pending: &[Loaded]) -> String {
     }
 }
 
+/// The first of them: a line has room for no more.
+fn braces(pending: &[Loaded], among: &[Listed]) -> String {
+    const SHOWN: usize = 8;
+    let what = pending.last().map(|loaded| loaded.what.as_str()).unwrap_or_default();
+    let one = |Listed { first, last, verdict: to }: &Listed| {
+        let range = if first == last { String::new() } else { format!("-{}", value(what, last)) };
+        let to = to.as_ref().map(|(code, chain)| format!(" : {}", verdict(*code, chain.as_deref())));
+        format!("{}{range}{}", value(what, first), to.unwrap_or_default())
+    };
+    let mut shown: Vec<String> = among.iter().take(SHOWN).map(one).collect();
+    if among.len() > SHOWN {
+        shown.push("…".to_owned());
+    }
+    format!("{{ {} }}", shown.join(", "))
+}
+
 fn compare(loaded: &Loaded, op: u32, data: &[u8]) -> String {
     let op = match op {
         0 => "",
@@ -127,14 +149,16 @@ fn compare(loaded: &Loaded, op: u32, data: &[u8]) -> String {
     }
     let bits = mask.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
     match (what, op) {
-        ("ct state", "!= ") => {
-            let states = CtState::ALL.into_iter().filter(|state| bits & state.bit() != 0);
-            format!("ct state {}", states.map(CtState::name).collect::<Vec<_>>().join(","))
-        }
+        ("ct state", "!= ") => format!("ct state {}", states(bits)),
         ("ct status", "!= ") if bits == IPS_DST_NAT => "ct status dnat".to_owned(),
         ("tcp flags", "!= ") if mask == &[TCP_SYN] => "tcp flags syn".to_owned(),
         _ => format!("{} {}{}", loaded.text(), if op.is_empty() { "== " } else { op }, value(what, data)),
     }
+}
+
+fn states(bits: u32) -> String {
+    let states = CtState::ALL.into_iter().filter(|state| bits & state.bit() != 0);
+    states.map(CtState::name).collect::<Vec<_>>().join(",")
 }
 
 /// The length of a prefix that a mask of an address stands for.
@@ -210,6 +234,9 @@ fn value(what: &str, data: &[u8]) -> String {
             [number] => protocol_name(*number).map_or_else(|| number.to_string(), str::to_owned),
             _ => hex(data),
         },
+        "ct state" if data.first_chunk().is_some_and(|b| u32::from_ne_bytes(*b) != 0) => {
+            states(data.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)))
+        }
         "th sport" | "th dport" => {
             data.first_chunk().map_or_else(|| hex(data), |bytes| u16::from_be_bytes(*bytes).to_string())
         }

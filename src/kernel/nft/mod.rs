@@ -1,9 +1,10 @@
 //! nf_tables: tables, chains, sets and rules as values, shown as `nft` text, committed at once.
 //!
 //! Owns the values and the transaction. `expression` has the words of a rule, `data` what they compare with, `text` the
-//! script; `bytecode` the kernel's instructions, `lift` the way back to words; `encode`, `decode` and `raw` their bytes;
+//! script; `bytecode` the kernel's instructions, `anonymous` what stands between their braces, `lift` the way back to words; `encode`, `decode` and `raw` their bytes;
 //! `message`, `batch` `dump` and `listing` the messages, `loss` those that the kernel sends by itself. Refuses to know what the rules are for.
 
+mod anonymous;
 mod batch;
 mod bytecode;
 mod data;
@@ -22,9 +23,10 @@ mod xt;
 
 use super::{Error, NetfilterSocket, Result};
 
+pub use anonymous::fill_braces;
 #[cfg(test)]
 pub(crate) use bytecode::compile as compiled;
-pub use bytecode::{Comparison, Instruction};
+pub use bytecode::{Comparison, Instruction, Listed};
 pub use data::{Comment, DataType, Datum};
 pub use dump::{
     ChainInfo, PlacedRule, RuleInfo, TableInfo, all_rules, base_chains, chains, element, elements, rule,

@@ -14,6 +14,8 @@ pub(crate) const CT_STATUS: u32 = 2;
 pub(crate) const FIB_DADDR: u32 = 2;
 /// NFT_FIB_RESULT_ADDRTYPE; the generated enumeration counts from zero and says 2.
 pub(crate) const FIB_ADDRTYPE: u32 = 3;
+/// NFT_REG_VERDICT: what is loaded there is what happens.
+pub(crate) const VERDICT_REGISTER: u32 = 0;
 pub(crate) const VERDICT_DROP: u32 = 0;
 pub(crate) const VERDICT_ACCEPT: u32 = 1;
 pub(crate) const VERDICT_RETURN: u32 = 0xffff_fffb;

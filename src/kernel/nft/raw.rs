@@ -126,6 +126,7 @@ pub(super) fn parse(name: &str, data: &[u8]) -> Option<Instruction> {
             register: number(2)?,
             result: number(3),
             inverted: number(5).is_some_and(|flags| flags & 1 != 0),
+            among: None,
         },
         "masq" if data.is_empty() => Instruction::Masquerade,
         "notrack" => Instruction::NoTrack,

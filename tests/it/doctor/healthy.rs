@@ -157,6 +157,28 @@ fn a_node_with_a_firewall_that_trusts_pods() {
     healthy_with(&[FIREWALLD], &[], &[]);
 }
 
+/// As books on nftables have it: verdicts from maps, and lists between braces that are about others.
+#[test]
+fn a_node_with_a_firewall_of_maps() {
+    let maps = "table inet wall {
+        chain input { type filter hook input priority 0; policy drop;
+            ct state vmap { established : accept, related : accept, invalid : drop }
+            iifname vmap { \"lo\" : accept, \"smartnet0\" : accept }
+            meta l4proto { icmp, icmpv6 } accept
+            tcp dport { 22, 6443 } accept
+            ip saddr { 203.0.113.0/24, 198.51.100.7 } drop
+        }
+        chain forward { type filter hook forward priority 0; policy drop;
+            ip saddr { 203.0.113.0/24, 198.51.100.1-198.51.100.9 } drop
+            tcp dport { 23, 2323-2325 } drop
+            ct state vmap { established : accept, related : accept, invalid : drop }
+            iifname \"smartnet0\" accept
+            ct status dnat accept
+        }
+    }";
+    healthy_with(&[maps], &[], &[]);
+}
+
 /// ufw with a rule for the pods' ranges, fail2ban, and what kube-proxy leaves in filter and mangle.
 #[test]
 fn a_node_with_many_rules_of_others() {
@@ -210,6 +232,14 @@ fn a_node_with_networks_behind_ours() {
     let files =
         [("/etc/cni/net.d/87-podman.conflist", podman), ("/etc/cni/net.d/99-old.conflist", "{\"name\":")];
     healthy_with(&[], &files, &[]);
+}
+
+/// By which a node reaches containers that have addresses of its uplink's network.
+#[test]
+fn a_node_with_a_macvlan_shim() {
+    let shim = "ip link add shim link up0 type macvlan mode bridge; ip addr add 192.0.2.223/32 dev shim
+        ip link set shim up; ip route add 192.0.2.192/27 dev shim";
+    healthy_with(&[], &[], &[shim]);
 }
 
 #[test]

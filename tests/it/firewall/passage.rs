@@ -169,6 +169,48 @@ fn names_of_interfaces_in_a_set() {
     });
 }
 
+/// As books on nftables have it.
+#[test]
+fn verdicts_by_the_state_of_the_connection() {
+    sandboxed(|| {
+        wall(
+            "chain fresh { ip daddr { 198.51.100.0/24, 203.0.113.0-203.0.113.15 } reject; counter drop; }
+            chain forward { type filter hook forward priority 0; policy drop;
+                ct state vmap { established : accept, related : accept, invalid : drop, new : jump fresh }
+            }",
+        );
+        assert_through(nft_list);
+    });
+}
+
+#[test]
+fn states_between_braces_are_dropped() {
+    sandboxed(|| {
+        wall(
+            "chain forward { type filter hook forward priority 0; policy accept;
+                ct state { established, related } accept
+                ip daddr { 203.0.113.8, 203.0.113.9 } drop
+                ct state { new, untracked } drop
+            }",
+        );
+        assert_through(nft_list);
+    });
+}
+
+#[test]
+fn verdicts_by_the_interface() {
+    sandboxed(|| {
+        wall(
+            "chain world { ip daddr 203.0.113.9 drop; ct state established,related accept; drop; }
+            chain pods { ip daddr 203.0.113.9 drop; tcp dport 25 drop; drop; }
+            chain forward { type filter hook forward priority 0; policy drop;
+                iifname vmap { \"docker0\" : accept, \"smartnet0\" : goto pods, \"up0\" : goto world }
+            }",
+        );
+        assert_through(nft_list);
+    });
+}
+
 const WALL: &[&str] = &[
     "-N f2b",
     "-A f2b -d 203.0.113.9 -j REJECT",

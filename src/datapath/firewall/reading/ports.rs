@@ -16,7 +16,10 @@ pub(in crate::datapath::firewall) fn read_with_ports(family: TableFamily, rule: 
     let mut ports = Vec::new();
     let mut instructions = rule.instructions.iter().peekable();
     while let Some(instruction) = instructions.next() {
-        let compared = port_of(instruction).and_then(|end| compared(end, instructions.peek()?));
+        let compared = port_of(instruction).and_then(|end| {
+            let next = instructions.peek()?;
+            compared(end, next).or_else(|| listed(end, next))
+        });
         if compared.is_some() {
             instructions.next();
         }
@@ -47,6 +50,18 @@ fn compared(end: End, instruction: &Instruction) -> Option<Condition> {
         _ => return None,
     };
     Some(Condition::Port { end, first: port, last: port, negated })
+}
+
+/// Ports between braces.
+fn listed(end: End, instruction: &Instruction) -> Option<Condition> {
+    let Instruction::Lookup { result: None, among: Some(among), inverted, .. } = instruction else {
+        return None;
+    };
+    let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.try_into().ok()?));
+    let each = among.iter().map(|listed| {
+        Some(Condition::Port { end, first: port(&listed.first)?, last: port(&listed.last)?, negated: false })
+    });
+    Some(Condition::AnyOf { of: each.collect::<Option<_>>()?, negated: *inverted })
 }
 
 /// `struct xt_udp` and `struct xt_tcp`, linux/netfilter/xt_tcpudp.h: two source ports and two destination ports, then what

@@ -45,6 +45,25 @@ impl Answer {
         if matches == negated { Self::None } else { Self::All }
     }
 
+    /// Of two conditions of which one is enough.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Perhaps, _) | (_, Self::Perhaps) => Self::Perhaps,
+            (Self::Some, _) | (_, Self::Some) => Self::Some,
+            (Self::None, Self::None) => Self::None,
+        }
+    }
+
+    fn turned(self, negated: bool) -> Self {
+        match (self, negated) {
+            (answer, false) => answer,
+            (Self::All, true) => Self::None,
+            (Self::None, true) => Self::All,
+            (Self::Some | Self::Perhaps, true) => Self::part(true),
+        }
+    }
+
     /// Of a condition that is true of a part of the packets.
     fn part(negated: bool) -> Self {
         if negated { Self::Perhaps } else { Self::Some }
@@ -123,6 +142,10 @@ impl Packet {
                 Some(local) => Answer::from(local, *negated),
                 None => Answer::Perhaps,
             },
+            Condition::AnyOf { of, negated } => {
+                let answers = of.iter().map(|condition| self.condition(condition, chains));
+                answers.fold(Answer::None, Answer::or).turned(*negated)
+            }
             Condition::Narrow => Answer::Some,
             Condition::Index { .. } | Condition::Obscure => Answer::Perhaps,
         }

@@ -73,17 +73,21 @@ impl Walk<'_> {
             if self.without_ours && rule.is_for(self.packet.interface()) {
                 continue;
             }
-            let answer = self.packet.answer(rule, self.chains);
-            if answer == Answer::None {
-                continue;
-            }
             let here = || Spot { chain: name.to_owned(), index };
-            if answer != Answer::All || rule.verdict == Verdict::Undecided {
-                self.pass_by(rule, answer, here);
-                continue;
-            }
-            if let Some(left) = self.take(&rule.verdict, here())? {
-                return Ok(left);
+            for rule in rule.parts().iter() {
+                let answer = self.packet.answer(rule, self.chains);
+                if answer == Answer::None {
+                    continue;
+                }
+                if answer != Answer::All || rule.verdict == Verdict::Undecided {
+                    self.pass_by(rule, answer, here);
+                    continue;
+                }
+                if let Some(left) = self.take(&rule.verdict, here())? {
+                    return Ok(left);
+                }
+                // The others are for other packets.
+                break;
             }
         }
         Ok(Left::Back(vec![Spot { chain: name.to_owned(), index: rules.len() }]))
@@ -115,7 +119,7 @@ impl Walk<'_> {
                 self.packet.mark = self.packet.mark.map(|mark| mark & !mask ^ value);
                 return Ok(None);
             }
-            Verdict::Continue | Verdict::Undecided => return Ok(None),
+            Verdict::Continue | Verdict::Undecided | Verdict::Map(_) => return Ok(None),
             Verdict::Jump(to) => (to, true),
             Verdict::Goto(to) => (to, false),
         };

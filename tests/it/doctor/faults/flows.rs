@@ -30,6 +30,29 @@ faults! {
         nft("table inet wall { chain late { ct state new drop; };
             chain forward { type filter hook forward priority 0; ct state established accept; jump late; }; }");
     };
+    new_connections_are_dropped_between_braces [kills: true]: [("forward-drop", "chain inet wall forward")] => 1, |_| {
+        nft("table inet wall { chain forward { type filter hook forward priority 0;
+            ct state { established, related } accept; ct state { new, untracked } drop; }; }");
+    };
+    new_connections_are_dropped_by_a_map [kills: true]: [("forward-drop", "chain inet wall forward")] => 1, |_| {
+        nft("table inet wall { chain late { drop; };
+            chain forward { type filter hook forward priority 0;
+            ct state vmap { established : accept, related : accept, new : jump late }; }; }");
+    };
+    one_pods_address_is_banned_with_others [kills: true]: [("forward-drop", "chain ip wall forward")] => 1, |_| {
+        nft("table ip wall { chain forward { type filter hook forward priority 0;
+            ip saddr { 10.7.0.3, 10.9.0.0/16, 10.11.0.1-10.11.0.9 } drop; }; }");
+    };
+    protocols_are_dropped_between_braces [kills: true]: [("packet-drop", "chain inet wall pre")] => 1, |_| {
+        nft("table inet wall { chain pre { type filter hook prerouting priority 0;
+            iifname smartnet0 meta l4proto { udp, sctp } drop; }; }");
+    };
+    protocols_are_dropped_at_a_port [kills: true]: [("packet-drop", "chain bridge wall in")] => 1, |lab: &Lab| {
+        nft(&format!(
+            "table bridge wall {{ chain in {{ type filter hook prerouting priority 0; iifname {} ip protocol {{ tcp, udp }} drop; }}; }}",
+            lab.port(1)
+        ));
+    };
     one_pods_address_is_banned [kills: true]: [("forward-drop", "chain ip filter FORWARD")] => 1, |_| {
         sh("iptables-nft -A FORWARD -s 10.7.0.3/32 -j DROP");
     };
@@ -170,7 +193,8 @@ faults! {
         ("pod-flows", "pod default/web-1"),
     ] => 1, |lab: &Lab| {
         nft(&format!(
-            "table bridge quiet {{ chain in {{ type filter hook prerouting priority 0; iifname {} ip protocol {{ tcp, udp }} drop; }}; }}",
+            "table bridge quiet {{ set some {{ type inet_proto; elements = {{ tcp, udp }}; }};
+                chain in {{ type filter hook prerouting priority 0; iifname {} ip protocol @some drop; }}; }}",
             lab.port(1)
         ));
     };

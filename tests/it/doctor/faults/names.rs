@@ -150,6 +150,10 @@ faults! {
         nft("table inet filter { chain input { type filter hook input priority 0;
             iifname smartnet0 udp dport 53 drop; tcp dport 53 drop; }; }");
     };
+    input_drops_it_between_braces [kind: with_name_server()]: [("input-drop", "chain inet filter input")] => 0, |_| {
+        nft("table inet filter { chain input { type filter hook input priority 0;
+            iifname smartnet0 udp dport { 53, 5353-5355 } drop; }; }");
+    };
     input_drops_it_in_iptables [kind: with_name_server()]: [("input-drop", "chain ip filter INPUT")] => 0, |_| {
         sh("iptables-nft -A INPUT -i smartnet0 -p udp --dport 53 -j DROP");
     };
