@@ -116,23 +116,9 @@ impl Forwarder {
     /// The same, from the given servers.
     pub(crate) async fn answer_from(self: &Rc<Self>, group: Group, query: &[u8], source: IpAddr) -> Vec<u8> {
         self.tally.queries.more();
-        let Some(client) = Client::read(query) else { return form_error(query) };
-        let key = Key::new(group, client.wishes, client.question);
-        let now = boottime();
-        let found = self.cache.borrow_mut().look(&key, now);
-        let stale = match found {
-            Found::Fresh(answer, age) => {
-                self.tally.hits.more();
-                return answer.message(&client, Age::Seconds(age));
-            }
-            Found::Nothing if !client.recursion => {
-                return Answer::failure(REFUSED, Reason::NOT_AUTHORITATIVE).message(&client, Age::Seconds(0));
-            }
-            Found::Stale { answer, due } if !due || !client.recursion => {
-                return self.expired(&answer, &client);
-            }
-            Found::Stale { answer, .. } => Some(answer),
-            Found::Nothing => None,
+        let Open { client, key, stale, now } = match self.look(group, query) {
+            Known::Answer(answer) => return answer,
+            Known::Not(open) => open,
         };
         match self.ask(group, &key, source, stale.is_some(), now).await {
             Ok(answer) => answer.message(&client, Age::Seconds(0)),
@@ -144,6 +130,36 @@ impl Forwarder {
                 failure.message(&client, Age::Seconds(0))
             }
         }
+    }
+
+    /// The same where it needs nobody else: what is kept, and what is not asked.
+    pub(crate) fn at_once(&self, group: Group, query: &[u8]) -> Option<Vec<u8>> {
+        let Known::Answer(answer) = self.look(group, query) else { return None };
+        self.tally.queries.more();
+        Some(answer)
+    }
+
+    fn look<'q>(&self, group: Group, query: &'q [u8]) -> Known<'q> {
+        let Some(client) = Client::read(query) else { return Known::Answer(form_error(query)) };
+        let key = Key::new(group, client.wishes, client.question);
+        let now = boottime();
+        let found = self.cache.borrow_mut().look(&key, now);
+        let stale = match found {
+            Found::Fresh(answer, age) => {
+                self.tally.hits.more();
+                return Known::Answer(answer.message(&client, Age::Seconds(age)));
+            }
+            Found::Nothing if !client.recursion => {
+                let refused = Answer::failure(REFUSED, Reason::NOT_AUTHORITATIVE);
+                return Known::Answer(refused.message(&client, Age::Seconds(0)));
+            }
+            Found::Stale { answer, due } if !due || !client.recursion => {
+                return Known::Answer(self.expired(&answer, &client));
+            }
+            Found::Stale { answer, .. } => Some(answer),
+            Found::Nothing => None,
+        };
+        Known::Not(Open { client, key, stale, now })
     }
 
     fn expired(&self, answer: &Answer, client: &Client<'_>) -> Vec<u8> {
@@ -195,6 +211,21 @@ impl Forwarder {
     pub(crate) fn import_cache(&self, bytes: &[u8]) {
         self.cache.borrow_mut().import(bytes, boottime());
     }
+}
+
+/// What is known of a question before anybody is asked.
+enum Known<'q> {
+    Answer(Vec<u8>),
+    Not(Open<'q>),
+}
+
+/// A question for somebody else.
+struct Open<'q> {
+    client: Client<'q>,
+    key: Key,
+    /// What can be said if nobody answers.
+    stale: Option<Rc<Answer>>,
+    now: Duration,
 }
 
 /// A client's place among those that wait.

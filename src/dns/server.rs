@@ -3,6 +3,7 @@
 //! Owns what happens to a message between its arrival and its answer. Names of this node's pods wait for nothing: what is
 //! asked elsewhere is a task of its own, and there are only so many. Refuses to know where names come from.
 
+mod batch;
 pub(crate) mod counters;
 mod sources;
 mod stream;
@@ -11,7 +12,6 @@ use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -22,6 +22,7 @@ use super::message::{self, Query, STREAM, Told};
 use super::name::shown;
 use super::settings::Settings;
 use super::zone::{Look, Zone};
+use batch::Batch;
 use counters::Counters;
 use sources::Sources;
 
@@ -30,8 +31,6 @@ pub(crate) use stream::accept;
 
 /// A question has a name of 255 bytes at most, and an OPT record whose longest options are padding.
 const LONGEST_QUESTION: usize = 4096;
-/// Datagrams that are read in one go, so that who asks all the time cannot keep the others from being heard.
-const AT_ONCE: usize = 64;
 /// Questions that wait for somebody else, with their clients. Those above get the failure at once, and names of the zone
 /// are answered all the same.
 const MOST_WAITING: usize = 1024;
@@ -46,8 +45,12 @@ pub(crate) struct Server {
     turn: Cell<usize>,
     serial: Cell<u32>,
     waiting: watch::Sender<usize>,
+    /// Of whichever socket is read, and room of answers that were sent; no other task runs while it is used.
+    batch: RefCell<(Batch, Vec<Vec<u8>>)>,
 }
 
+/// Answers whose room is used again: those of a batch.
+const ROOMS: usize = batch::MOST;
 /// After a socket failed.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -80,6 +83,7 @@ impl Server {
             turn: Cell::new(0),
             serial: Cell::new(1),
             waiting: watch::Sender::new(0),
+            batch: RefCell::new((Batch::new(), Vec::new())),
         })
     }
 
@@ -200,58 +204,63 @@ impl Drop for Waiting<'_> {
 
 /// Answers every datagram of a socket, from the address at which it came. Ends with the task.
 pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
-    let mut packet = vec![0; LONGEST_QUESTION];
-    let mut room = Vec::new();
-    loop {
-        if socket.readable().await.is_err() {
-            return;
+    while socket.readable().await.is_ok() {
+        match answer_what_is_there(&server, &socket) {
+            Ok(true) => {}
+            // Who asks all the time cannot keep the others from being heard.
+            Ok(false) => tokio::task::yield_now().await,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // What an earlier answer met on its way; what stays must not keep us busy.
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-        for _ in 0..AT_ONCE {
-            match socket.try_recv_from(&mut packet) {
-                Ok((length, source)) => {
-                    let packet = packet.get(..length).unwrap_or_default();
-                    datagram(&server, &socket, packet, source, &mut room);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                // What an earlier answer met on its way; what stays must not keep us busy.
-                Err(_) => {
-                    tokio::time::sleep(PAUSE).await;
-                    break;
-                }
-            }
-        }
-        tokio::task::yield_now().await;
     }
 }
 
+/// One batch; whether there is nothing behind it.
+fn answer_what_is_there(server: &Rc<Server>, socket: &Rc<UdpSocket>) -> std::io::Result<bool> {
+    let (batch, rooms) = &mut *server.batch.borrow_mut();
+    let is_all = batch.receive(socket)?;
+    let mut answers = Vec::new();
+    for (packet, source) in batch.datagrams() {
+        let mut room = rooms.pop().unwrap_or_default();
+        let answer = datagram(server, socket, packet, source, &mut room);
+        answers.extend(answer.map(|answer| (answer, source)));
+    }
+    batch::send(socket, &answers);
+    rooms.extend(answers.into_iter().map(|(answer, _)| answer));
+    rooms.truncate(ROOMS);
+    Ok(is_all)
+}
+
+/// The answer that is there at once; another one is sent when it comes.
 fn datagram(
     server: &Rc<Server>,
     socket: &Rc<UdpSocket>,
     packet: &[u8],
     source: SocketAddr,
     room: &mut Vec<u8>,
-) {
+) -> Option<Vec<u8>> {
     if !server.may_ask(source) {
-        return;
+        return None;
     }
     match server.fate(packet, source.ip(), Transport::Datagram, room) {
-        Fate::Silence => {}
-        Fate::Answer(answer) => {
-            // A client whose answer is lost asks again.
-            let _ = socket.try_send_to(&answer, source);
-            *room = answer;
-        }
+        Fate::Silence => None,
+        Fate::Answer(answer) => Some(answer),
         Fate::Forward { to_cluster, limit } => {
+            // What is kept is there at once, and needs no task.
+            let group = if to_cluster { Group::Cluster } else { Group::Uplink };
+            if let Some(mut answer) = server.forwarder.at_once(group, packet) {
+                message::cut(&mut answer, limit);
+                return Some(answer);
+            }
             let (server, socket, packet) = (server.clone(), socket.clone(), packet.to_vec());
-            let mut answered = Box::pin(async move {
+            tokio::task::spawn_local(async move {
                 let mut answer = server.forwarded(&packet, source.ip(), to_cluster).await;
                 message::cut(&mut answer, limit);
+                // A client whose answer is lost asks again.
                 let _ = socket.send_to(&answer, source).await;
             });
-            // What is in the cache is there at once, and needs no task.
-            if answered.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-                tokio::task::spawn_local(answered);
-            }
+            None
         }
     }
 }

@@ -1,29 +1,30 @@
 //! Every dependency is explained, and every licence is one that deny.toml allows. `cargo deny` says more where it is there;
 //! this is what holds everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use spdx::{Expression, LicenseId, ParseMode};
 
 use super::{file, listed, marked, metadata};
 
-/// Name → features, in the words of the table: what the manifest asks for.
+/// Name → features, in the words of the table: what the manifest asks for, for the program or its development.
 fn asked_for(metadata: &Value) -> BTreeMap<String, String> {
     let packages = metadata["packages"].as_array().expect("packages");
     let ours = packages.iter().find(|package| package["name"] == "smarter-cni").expect("this crate");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let mut asked = BTreeMap::new();
+    let mut asked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for dependency in ours["dependencies"].as_array().expect("dependencies") {
-        let mut features: Vec<_> =
-            dependency["features"].as_array().expect("features").iter().map(text).collect();
-        features.sort();
-        let default = if dependency["uses_default_features"] == true { "default" } else { "" };
-        let words: Vec<_> = [default].into_iter().chain(features.iter().map(String::as_str)).collect();
-        let words = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ");
-        asked.insert(text(&dependency["name"]), if words.is_empty() { "none".to_owned() } else { words });
+        let features = dependency["features"].as_array().expect("features").iter().map(text);
+        let default = (dependency["uses_default_features"] == true).then(|| "default".to_owned());
+        asked.entry(text(&dependency["name"])).or_default().extend(features.chain(default));
     }
-    asked
+    let words = |features: BTreeSet<String>| {
+        let mut features: Vec<_> = features.into_iter().collect();
+        features.sort_by_key(|word| word != "default");
+        if features.is_empty() { "none".to_owned() } else { features.join(", ") }
+    };
+    asked.into_iter().map(|(name, features)| (name, words(features))).collect()
 }
 
 /// The same of the table's rows: `| crate | features | … |`.
