@@ -532,26 +532,29 @@ fn fifty_pods_at_once_get_fifty_addresses() {
 }
 
 #[test]
-fn sixty_five_thousand_leases_do_not_slow_an_add() {
+fn many_leases_do_not_slow_an_add() {
+    // Under an emulator each lease takes a millisecond, and there is nothing to be seen that is not seen with a tenth of them.
+    const LEASES: u32 = if cfg!(target_arch = "x86_64") { 65_000 } else { 6_500 };
+    let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
     let node = node(r#""subnet":"10.0.0.0/16""#);
     fs::write(node.netns("first"), "").unwrap();
     node.add("first").unwrap();
     {
         let mut store = Store::open(&node.root.path().join("leases"), "net").unwrap();
         let locked = store.lock().unwrap();
-        for n in 3..65_003_u32 {
-            let address = IpAddr::from((0x0a00_0000 + n).to_be_bytes());
-            locked.reserve(address, &Holder::new(&format!("pod{n}"), &"eth0".parse().unwrap())).unwrap();
+        for n in 3..LEASES + 3 {
+            locked.reserve(address(n), &Holder::new(&format!("pod{n}"), &"eth0".parse().unwrap())).unwrap();
         }
         locked.set_last_reserved(0, "10.0.0.2".parse().unwrap());
     }
     let timed = |what: &str, work: &dyn Fn()| {
         let start = std::time::Instant::now();
         work();
-        eprintln!("{what} beside 65,000 leases: {:?}", start.elapsed());
+        eprintln!("{what} beside {LEASES} leases: {:?}", start.elapsed());
     };
-    timed("ADD behind all of them", &|| assert_eq!(node.add("late").unwrap(), ["10.0.253.235/16"]));
-    timed("ADD", &|| assert_eq!(node.add("next").unwrap(), ["10.0.253.236/16"]));
+    let free = |n: u32| [format!("{}/16", address(LEASES + n))];
+    timed("ADD behind all of them", &|| assert_eq!(node.add("late").unwrap(), free(3)));
+    timed("ADD", &|| assert_eq!(node.add("next").unwrap(), free(4)));
     timed("STATUS", &|| node.status().unwrap());
     timed("CHECK", &|| node.check("next").unwrap());
     timed("DEL", &|| node.del("next"));
