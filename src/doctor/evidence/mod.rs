@@ -83,6 +83,18 @@ pub struct Evidence {
     pub pod_cidr: Vec<IpNetwork>,
 }
 
+fn ask(
+    given: &Given,
+    node: Option<&Result<Node, String>>,
+    attachments: Option<&Result<Attachments, String>>,
+) -> Result<Packets, String> {
+    match (node, attachments) {
+        (Some(Ok(node)), Some(Ok(attachments))) => packets::load(&given.root, node, attachments, given.probe),
+        (Some(Err(why)), _) | (_, Some(Err(why))) => Err(why.clone()),
+        _ => Ok(Packets::default()),
+    }
+}
+
 fn look<T>(source: Option<&Result<T, String>>) -> Result<&T, Pass> {
     match source {
         Some(Ok(value)) => Ok(value),
@@ -204,18 +216,17 @@ impl Evidence {
             let loaded = files::load(root, &found.places(given));
             found.files = Some(loaded.map_err(|error| error.to_string()));
         }
-        if wants(Need::Packets) {
-            found.packets = Some(match (&found.node, &found.attachments) {
-                (Some(Ok(node)), Some(Ok(attachments))) => {
-                    packets::load(root, node, attachments, given.probe)
-                }
-                (Some(Err(why)), _) | (_, Some(Err(why))) => Err(why.clone()),
-                _ => Ok(Packets::default()),
-            });
-        }
-        if wants(Need::Plan) {
-            found.plan = Some(reconcile::plan_all(root).map_err(|error| error.to_string()));
-        }
+        let plan = || reconcile::plan_all(root).map_err(|error| error.to_string());
+        let (node, attachments) = (found.node.as_ref(), found.attachments.as_ref());
+        // Whoever is asked by a packet has a moment to answer, in which a plan for a hundred pods is made.
+        let (packets, plan) = std::thread::scope(|scope| {
+            let packets = wants(Need::Packets).then(|| scope.spawn(|| ask(given, node, attachments)));
+            let plan = wants(Need::Plan).then(plan);
+            let asked =
+                packets.map(|asking| asking.join().unwrap_or_else(|_| Err("the questions ended".into())));
+            (asked, plan)
+        });
+        (found.packets, found.plan) = (packets, plan);
         if wants(Need::Runtime) {
             let networks = found.configuration().map(|known| known.installed.networks.clone());
             let earlier = earlier.and_then(|earlier| earlier.runtimes().ok());
