@@ -15,7 +15,7 @@ use crate::kernel::{NetfilterSocket, Result};
 
 /// Of one set: more is a list of addresses, and takes some packets whatever they are.
 const MOST_ELEMENTS: usize = 256;
-/// Of one table, so that a foreign rule set of thousands costs an ADD a handful of questions.
+/// Of the rules that are read at once, so that a foreign rule set of thousands costs an ADD a handful of questions.
 const MOST_SETS: usize = 64;
 
 /// What `nft` and `iptables-nft` call such sets before the kernel puts the number in.
