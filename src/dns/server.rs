@@ -44,7 +44,7 @@ pub(crate) struct Server {
     pub(crate) counters: Counters,
     turn: Cell<usize>,
     serial: Cell<u32>,
-    waiting: watch::Sender<usize>,
+    waiting: Rc<watch::Sender<usize>>,
     /// Of whichever socket is read, and room of answers that were sent; no other task runs while it is used.
     batch: RefCell<(Batch, Vec<Vec<u8>>)>,
 }
@@ -82,7 +82,7 @@ impl Server {
             counters: Counters::default(),
             turn: Cell::new(0),
             serial: Cell::new(1),
-            waiting: watch::Sender::new(0),
+            waiting: Rc::new(watch::Sender::new(0)),
             batch: RefCell::new((Batch::new(), Vec::new())),
         })
     }
@@ -159,8 +159,7 @@ impl Server {
     }
 
     /// The whole answer of somebody else.
-    async fn forwarded(&self, packet: &[u8], source: IpAddr, to_cluster: bool) -> Vec<u8> {
-        let _waiting = Waiting::new(&self.waiting);
+    async fn forwarded(&self, _waiting: Waiting, packet: &[u8], source: IpAddr, to_cluster: bool) -> Vec<u8> {
         if to_cluster {
             return self.forwarder.answer_from(Group::Cluster, packet, source).await;
         }
@@ -181,22 +180,24 @@ impl Server {
         match self.fate(packet, source, Transport::Stream, &mut Vec::new()) {
             Fate::Silence => None,
             Fate::Answer(answer) => Some(answer),
-            Fate::Forward { to_cluster, .. } => Some(self.forwarded(packet, source, to_cluster).await),
+            Fate::Forward { to_cluster, .. } => {
+                Some(self.forwarded(Waiting::new(self), packet, source, to_cluster).await)
+            }
         }
     }
 }
 
-/// Somebody who waits, from its making to its end.
-struct Waiting<'s>(&'s watch::Sender<usize>);
+/// Somebody who waits, from its making to its end. Counts before its task begins: who hands over must not leave in between.
+struct Waiting(Rc<watch::Sender<usize>>);
 
-impl<'s> Waiting<'s> {
-    fn new(waiting: &'s watch::Sender<usize>) -> Self {
-        waiting.send_modify(|count| *count += 1);
-        Self(waiting)
+impl Waiting {
+    fn new(server: &Server) -> Self {
+        server.waiting.send_modify(|count| *count += 1);
+        Self(server.waiting.clone())
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
@@ -253,9 +254,10 @@ fn datagram(
                 message::cut(&mut answer, limit);
                 return Some(answer);
             }
+            let waiting = Waiting::new(server);
             let (server, socket, packet) = (server.clone(), socket.clone(), packet.to_vec());
             tokio::task::spawn_local(async move {
-                let mut answer = server.forwarded(&packet, source.ip(), to_cluster).await;
+                let mut answer = server.forwarded(waiting, &packet, source.ip(), to_cluster).await;
                 message::cut(&mut answer, limit);
                 // A client whose answer is lost asks again.
                 let _ = socket.send_to(&answer, source).await;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Fate, LONGEST_QUESTION, Server, Transport};
+use super::{Fate, LONGEST_QUESTION, Server, Transport, Waiting};
 
 /// Without a question, or in the middle of one.
 const IDLE: Duration = Duration::from_secs(10);
@@ -110,9 +110,9 @@ async fn serve(server: Rc<Server>, stream: TcpStream, source: SocketAddr) {
             Fate::Silence => break,
             Fate::Answer(answer) => drop(permit.send(answer)),
             Fate::Forward { to_cluster, .. } => {
-                let server = server.clone();
+                let (server, waiting) = (server.clone(), Waiting::new(&server));
                 tokio::task::spawn_local(async move {
-                    let answer = server.forwarded(&packet, source.ip(), to_cluster).await;
+                    let answer = server.forwarded(waiting, &packet, source.ip(), to_cluster).await;
                     drop(permit.send(answer));
                 });
             }
