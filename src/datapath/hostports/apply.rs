@@ -1,5 +1,7 @@
-//! Tells the kernel about host ports: what is shared first, then the way for 127.0.0.1, then all elements of the pod in one
-//! transaction. The flows that must not go on are left to whoever calls, who holds a lock here.
+//! Tells the kernel about host ports: what is shared and all elements of the pod in one transaction, then the way for
+//! 127.0.0.1, which the guard has to stand before. In two, somebody who flushes all rules in between would have to be met by
+//! a second attempt, and on a busy node by one more. The flows that must not go on are left to whoever calls, who holds a
+//! lock here.
 
 use super::flows::Stale;
 use super::observe::{route_localnet_key, rules_of};
@@ -26,16 +28,14 @@ pub fn apply(session: &mut Session, steps: &[Step]) -> kernel::Result<Stale> {
             Step::PodLink(..) | Step::Remove(_) | Step::Add(..) => elements.push(change(step)),
         }
     }
-    if !shared.is_empty() {
-        nft::commit(session.netfilter()?, &Transaction { commands: shared }).map_err(without_fib)?;
-    }
+    let makes_rules = !shared.is_empty();
+    let commands = shared.into_iter().chain(elements.into_iter().flatten()).collect();
+    let committed = nft::commit(session.netfilter()?, &Transaction { commands });
+    committed.map_err(|error| if makes_rules { without_fib(error) } else { error })?;
     for step in steps {
         if let Step::RouteLocalnet(link) = step {
             sysctl::write(&route_localnet_key(link), "1")?;
         }
-    }
-    if !elements.is_empty() {
-        nft::commit(session.netfilter()?, &elements.into_iter().flatten().collect())?;
     }
     Ok(Stale::of(steps))
 }

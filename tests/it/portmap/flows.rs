@@ -87,6 +87,8 @@ fn what_two_hundred_ports_leave_behind_goes_and_the_rest_stays() {
         let world = lab::world();
         let pod = Pod::attached("dns");
         let client = Pod::attached("client");
+        // However long the test takes.
+        Node.run("sysctl -qw net.netfilter.nf_conntrack_udp_timeout=900");
         // Flows of others, so many that the table is asked for less.
         flows(&client.netns, client.at(false, 4000), WORLD, 1..16_000);
         let others =
