@@ -45,8 +45,10 @@ pub(crate) struct Server {
     turn: Cell<usize>,
     serial: Cell<u32>,
     waiting: Rc<watch::Sender<usize>>,
-    /// Of whichever socket is read, and room of answers that were sent; no other task runs while it is used.
-    batch: RefCell<(Batch, Vec<Vec<u8>>)>,
+    /// Of whichever socket is read, one for each family; no other task runs while it is used.
+    batches: RefCell<[Batch; 2]>,
+    /// Room of answers that were sent.
+    rooms: RefCell<Vec<Vec<u8>>>,
 }
 
 /// Answers whose room is used again: those of a batch.
@@ -83,7 +85,8 @@ impl Server {
             turn: Cell::new(0),
             serial: Cell::new(1),
             waiting: Rc::new(watch::Sender::new(0)),
-            batch: RefCell::new((Batch::new(), Vec::new())),
+            batches: RefCell::new([Batch::new(), Batch::new()]),
+            rooms: RefCell::default(),
         })
     }
 
@@ -205,8 +208,9 @@ impl Drop for Waiting {
 
 /// Answers every datagram of a socket, from the address at which it came. Ends with the task.
 pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
+    let family = usize::from(socket.local_addr().is_ok_and(|at| at.is_ipv6()));
     while socket.readable().await.is_ok() {
-        match answer_what_is_there(&server, &socket) {
+        match answer_what_is_there(&server, &socket, family) {
             Ok(true) => {}
             // Who asks all the time cannot keep the others from being heard.
             Ok(false) => tokio::task::yield_now().await,
@@ -218,8 +222,9 @@ pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
 }
 
 /// One batch; whether there is nothing behind it.
-fn answer_what_is_there(server: &Rc<Server>, socket: &Rc<UdpSocket>) -> std::io::Result<bool> {
-    let (batch, rooms) = &mut *server.batch.borrow_mut();
+fn answer_what_is_there(server: &Rc<Server>, socket: &Rc<UdpSocket>, family: usize) -> std::io::Result<bool> {
+    let batch = &mut server.batches.borrow_mut()[family];
+    let rooms = &mut *server.rooms.borrow_mut();
     let is_all = batch.receive(socket)?;
     let mut answers = Vec::new();
     for (packet, source) in batch.datagrams() {

@@ -1,7 +1,9 @@
 //! Datagrams of a socket by the handful: of a server that is asked all the time, the kernel's way to the next datagram and back is
 //! what costs most.
 //!
-//! Owns room for what comes, which grows when there was too little. Refuses to know what they say.
+//! Owns room for what comes, which grows when there was too little. Is for sockets of one family: the kernel writes the length of a
+//! sender's address where the next call tells it how much room there is, so that behind a sender of IPv4 one of IPv6 would lose the
+//! end of its address. Refuses to know what they say.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -23,6 +25,7 @@ const FIRST: usize = 2;
 /// Who sends from no port gets no answer.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
+/// Of sockets of one family.
 #[derive(Debug)]
 pub(super) struct Batch {
     headers: MultiHeaders<SockaddrStorage>,
@@ -100,5 +103,37 @@ pub(super) fn send(socket: &UdpSocket, answers: &[(Vec<u8>, SocketAddr)]) {
             Err(_) => 1,
         };
         rest = rest.get_mut(sent.max(1)..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both families by turns, as a server with two sockets hears them.
+    #[test]
+    fn whoever_asks_is_known_whole() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let mut batches = [Batch::new(), Batch::new()];
+            let at = |text: &str| UdpSocket::from_std(nonblocking(std::net::UdpSocket::bind(text).unwrap()));
+            let sockets = ["127.0.0.1:0", "[::1]:0"].map(|text| at(text).unwrap());
+            for _ in 0..3 {
+                for (socket, batch) in sockets.iter().zip(&mut batches) {
+                    let own = socket.local_addr().unwrap();
+                    let client = std::net::UdpSocket::bind((own.ip(), 0)).unwrap();
+                    client.send_to(b"who?", own).unwrap();
+                    socket.readable().await.unwrap();
+                    batch.receive(socket).unwrap();
+                    let came: Vec<_> = batch.datagrams().collect();
+                    assert_eq!(came, [(&b"who?"[..], client.local_addr().unwrap())]);
+                }
+            }
+        });
+    }
+
+    fn nonblocking(socket: std::net::UdpSocket) -> std::net::UdpSocket {
+        socket.set_nonblocking(true).unwrap();
+        socket
     }
 }
