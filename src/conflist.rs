@@ -58,6 +58,8 @@ pub struct Network {
     pub forward_others: bool,
     /// Where pods ask the node's name server, beside the gateways.
     pub dns: Option<Ipv4Addr>,
+    /// What pods ask of other name servers comes to the node's.
+    pub dns_intercept: bool,
     /// `None`: pods get no ports of the node.
     pub host_ports: Option<HostPorts>,
     /// `None`: what the plugins take for the best.
@@ -104,6 +106,7 @@ impl Default for Network {
             masquerade: true,
             forward_others: false,
             dns: None,
+            dns_intercept: false,
             host_ports: Some(HostPorts::default()),
             log_level: None,
             shared: false,
@@ -316,6 +319,9 @@ pub fn conflist(network: &Network) -> Value {
         // Names that pods are given by their annotations.
         bridge["capabilities"] = json!({ ANNOTATIONS: true });
     }
+    if network.dns_intercept {
+        bridge["nodeDnsIntercept"] = json!(true);
+    }
     match network.mtu {
         Mtu::Kernel => {}
         Mtu::Uplink => bridge["mtu"] = json!("auto"),
@@ -411,6 +417,7 @@ mod tests {
             masquerade: false,
             forward_others: true,
             dns: Some(Ipv4Addr::new(169, 254, 0, 2)),
+            dns_intercept: true,
             host_ports: Some(HostPorts {
                 snat: false,
                 strict: true,
@@ -426,7 +433,7 @@ mod tests {
                 "cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "disableGC": true, "name": "edge",
                 "plugins": [{
                     "type": "smarter-bridge", "bridge": "edge0", "isDefaultGateway": true, "ipMasq": false,
-                    "hairpinMode": false, "forwardOthers": true, "nodeDns": "169.254.0.2", "mtu": 1400, "logLevel": "warn",
+                    "hairpinMode": false, "forwardOthers": true, "nodeDns": "169.254.0.2", "nodeDnsIntercept": true, "mtu": 1400, "logLevel": "warn",
                     "capabilities": { "io.kubernetes.cri.pod-annotations": true },
                     "ipam": {
                         "type": "smarter-ipam", "dataDir": "/var/run/cni/networks",

@@ -90,6 +90,9 @@ impl fmt::Display for IfName {
 
 /// At which port names are asked for, over UDP and TCP (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
+/// Where the node's name server answers what pods asked of others, at its gateways; and at all its addresses while somebody
+/// else has port 53, unless it was told another port.
+pub const DNS_INTERCEPT_PORT: u16 = 9053;
 
 /// A label of a name as hosts have them (RFC 1123 section 2.1): letters, digits and hyphens, none of these at an end; in lower
 /// case.

@@ -115,12 +115,22 @@ pub struct Gateway {
     /// Where the node's name server is asked, beside the gateways: the same on every node and in every network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Ipv4Addr>,
+    /// What pods ask of other name servers is asked of the node's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intercept: bool,
 }
 
 impl Gateway {
     /// Every address of the node in the network.
     pub fn all_addresses(&self) -> impl Iterator<Item = IpNetwork> + '_ {
         self.addresses.iter().copied().chain(self.dns.map(|dns| IpNetwork::from(IpAddr::V4(dns))))
+    }
+
+    /// The gateways at which other name servers' questions are answered. One that is valid on one link only cannot be bound
+    /// without naming that.
+    pub fn intercepting(&self) -> impl Iterator<Item = IpNetwork> + '_ {
+        let is_of_a_link = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        self.addresses.iter().copied().filter(move |at| self.intercept && !is_of_a_link(at.ip()))
     }
 
     /// The link that has them.

@@ -153,7 +153,9 @@ fn run_filter(session: &mut Session, step: &FilterStep) -> kernel::Result<()> {
         | FilterStep::AcceptForward { .. }
         | FilterStep::NameServerRules { .. }
         | FilterStep::GuardNameServer { .. }
-        | FilterStep::ReleaseNameServer { .. } => outcome.or_else(ignore),
+        | FilterStep::ReleaseNameServer { .. }
+        | FilterStep::LeadNameServer { .. }
+        | FilterStep::InterceptNames { .. } => outcome.or_else(ignore),
         FilterStep::AcceptLegacy { .. } => outcome.or_else(|error| {
             if error.is_busy() {
                 return Err(error);
@@ -187,6 +189,12 @@ fn change_filter(session: &mut Session, step: &FilterStep) -> kernel::Result<()>
             names::add_guard(session.netfilter()?, link, *address)
         }
         FilterStep::ReleaseNameServer { address } => names::release(session.netfilter()?, *address),
+        FilterStep::InterceptNames { link, gateway } => {
+            names::intercept::intercept(session.netfilter()?, link, *gateway)
+        }
+        FilterStep::LeadNameServer { address, port } => {
+            names::lead::lead(session.netfilter()?, *address, *port)
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub mod ground;
 pub mod hostports;
 pub mod loopback;
 pub mod mark;
-mod names;
+pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod removal;

@@ -4,6 +4,12 @@
 //! the node gets what is sent to the node's other addresses, not what is sent to the name server's. Its own address is the
 //! same on every node: whoever is not behind a link of ours neither reaches it nor learns where it is. Rules never change;
 //! what a network adds are elements of their sets. Everything is made in one transaction for each family.
+//!
+//! Where somebody else has port 53, questions are led to the port that the server has instead (`lead`); what pods ask of other
+//! servers comes here where their network wants that (`intercept`).
+
+pub mod intercept;
+pub mod lead;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -38,6 +44,11 @@ fn arp() -> Table {
 /// Where it is asked.
 fn services() -> Set {
     Set::new("dns_services", &[DataType::Ipv4Addr, DataType::InetProto, DataType::InetService])
+}
+
+/// Where it is asked, and what is asked there is led elsewhere: that takes a connection.
+fn tracked() -> Set {
+    Set { name: "dns_tracked".to_owned(), ..services() }
 }
 
 /// Addresses that every node has.
@@ -84,15 +95,20 @@ fn guard_rule(target: Field) -> Rule {
     ])
 }
 
-fn untracked(side: Side) -> Rule {
+/// Of a packet to or from one of them.
+fn is_in(set: Set, side: Side) -> Expr {
     let fields = vec![Field::Address(Family::V4, side), Field::Protocol, Field::Port(side)];
-    Rule::new([Expr::Lookup { fields, op: Op::Eq, set: services().name }, Expr::NoTrack])
+    Expr::Lookup { fields, op: Op::Eq, set: set.name }
 }
 
 /// The chains of `ip` with their rules.
 fn chains() -> [(Chain, Vec<Rule>); 2] {
     let raw = |name, point| Chain::base(name, Kind::Filter, point, PRIORITY_RAW);
-    let both = || [untracked(Side::Destination), untracked(Side::Source)];
+    let both = || {
+        let untracked = |side| Rule::new([is_in(services(), side), Expr::NoTrack]);
+        let led = Rule::new([is_in(tracked(), Side::Destination), Expr::Accept]);
+        [led, untracked(Side::Destination), untracked(Side::Source)]
+    };
     let guard = guard_rule(Field::Address(Family::V4, Side::Destination));
     [
         (raw(PREROUTING, HookPoint::Prerouting), std::iter::once(guard).chain(both()).collect()),
@@ -139,6 +155,7 @@ fn rules_transaction(
     let of_links = own.map(|own| link_elements(own, &with_loopback(link)));
     let sets = vec![
         (services(), service_elements(&at)),
+        (tracked(), Vec::new()),
         (addresses(), own.map(address_elements).unwrap_or_default()),
         (links(), of_links.unwrap_or_default()),
     ];
@@ -208,7 +225,7 @@ pub(super) fn observe(
     if taken.is_some() {
         let is_shared = claim::is_shared(dns, link.as_str(), &uses);
         let kept_from_others = !is_shared && !released(socket, dns)?.is_empty();
-        return Ok(NamesHave { rules, guard: false, taken, kept_from_others });
+        return Ok(NamesHave { rules, taken, kept_from_others, ..NamesHave::default() });
     }
     let guard = has_elements(socket, &arp, &addresses(), &address_elements(dns))?
         && has_elements(socket, &arp, &links(), &link_elements(dns, std::slice::from_ref(link)))?
@@ -221,7 +238,7 @@ fn released(socket: &mut NetfilterSocket, address: Ipv4Addr) -> kernel::Result<V
     let is_about = |element: &Element| element.key.first() == Some(&Datum::Address(IpAddr::V4(address)));
     let mut commands = Vec::new();
     for table in [ip(), arp()] {
-        for set in [addresses(), links(), services()] {
+        for set in [addresses(), links(), services(), tracked(), lead::map()] {
             let mut elements = nft::elements(socket, &table, &set)?;
             elements.retain(is_about);
             if !elements.is_empty() {
@@ -286,6 +303,7 @@ mod tests {
              add set ip smarter-cni dns_services { type ipv4_addr . inet_proto . inet_service; }\n\
              add element ip smarter-cni dns_services { 169.254.0.2 . udp . 53, 169.254.0.2 . tcp . 53, 10.38.0.1 . udp . 53, \
              10.38.0.1 . tcp . 53 }\n\
+             add set ip smarter-cni dns_tracked { type ipv4_addr . inet_proto . inet_service; }\n\
              add set ip smarter-cni dns_addresses { type ipv4_addr; }\n\
              add element ip smarter-cni dns_addresses { 169.254.0.2 }\n\
              add set ip smarter-cni dns_links { type ipv4_addr . ifname; }\n\
@@ -293,10 +311,12 @@ mod tests {
              add chain ip smarter-cni dns_prerouting { type filter hook prerouting priority -300; policy accept; }\n\
              flush chain ip smarter-cni dns_prerouting\n\
              add rule ip smarter-cni dns_prerouting ip daddr @dns_addresses ip daddr . iifname != @dns_links drop\n\
+             add rule ip smarter-cni dns_prerouting ip daddr . meta l4proto . th dport @dns_tracked accept\n\
              add rule ip smarter-cni dns_prerouting ip daddr . meta l4proto . th dport @dns_services notrack\n\
              add rule ip smarter-cni dns_prerouting ip saddr . meta l4proto . th sport @dns_services notrack\n\
              add chain ip smarter-cni dns_output { type filter hook output priority -300; policy accept; }\n\
              flush chain ip smarter-cni dns_output\n\
+             add rule ip smarter-cni dns_output ip daddr . meta l4proto . th dport @dns_tracked accept\n\
              add rule ip smarter-cni dns_output ip daddr . meta l4proto . th dport @dns_services notrack\n\
              add rule ip smarter-cni dns_output ip saddr . meta l4proto . th sport @dns_services notrack\n"
         );

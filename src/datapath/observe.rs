@@ -95,6 +95,14 @@ pub fn observe(
         let is_there = have.gateway_addresses(want).contains(&IpNetwork::from(IpAddr::V4(dns)));
         have.names = names::observe(session, listing, want, dns, is_there)?;
     }
+    if let Some(gateway) = want.gateway.as_ref().filter(|gateway| gateway.intercept) {
+        let link = gateway.link(&want.bridge);
+        for at in gateway.intercepting() {
+            if names::intercept::stands_for(session.netfilter()?, listing, link, at)? {
+                have.names.intercepted.push(at);
+            }
+        }
+    }
     Ok(Ok(have))
 }
 

@@ -8,6 +8,9 @@
 
 mod gateway;
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
 use ipnetwork::IpNetwork;
 
 use self::gateway::{leaving_addresses, plan_gateway};
@@ -72,6 +75,13 @@ pub struct NamesHave {
     pub taken: Option<Taken>,
     /// Packets of whoever that is are dropped all the same. Looked at only where there is somebody.
     pub kept_from_others: bool,
+    /// Ports at which its addresses are served instead of port 53, which somebody else has. Looked at only by a repair, as
+    /// is what follows.
+    pub served_at: BTreeMap<Ipv4Addr, u16>,
+    /// Ports to which questions are led.
+    pub led_to: BTreeMap<Ipv4Addr, u16>,
+    /// Gateways to which what pods ask of others is led. Looked at only where that is wanted.
+    pub intercepted: Vec<IpNetwork>,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bridge")]

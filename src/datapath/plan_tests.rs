@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::datapath::claim;
+use crate::datapath::step::FilterStep;
 use crate::net::AttachmentId;
 use crate::spec::{Firewall, Gateway, Pod, Port, VlanGateway};
 
@@ -43,7 +44,13 @@ fn attachment() -> Attachment {
             routes: vec![Route::to(net("0.0.0.0/0"), Some("172.38.0.1".parse().unwrap()))],
             detect_duplicates: false,
         },
-        gateway: Some(Gateway { addresses: vec![net("172.38.0.1/16")], force: false, vlan: None, dns: None }),
+        gateway: Some(Gateway {
+            addresses: vec![net("172.38.0.1/16")],
+            force: false,
+            vlan: None,
+            dns: None,
+            intercept: false,
+        }),
         forwarding: vec![Family::V4],
         masquerade: vec![net("172.38.0.0/16")],
         spoof_check: false,
@@ -462,6 +469,51 @@ fn a_name_servers_address_that_somebody_uses_is_not_brought() {
     have.names.kept_from_others = true;
     let (released, comes) = names(&have);
     assert!(!comes && released[0].starts_with("node: nft delete element"), "{released:?}");
+}
+
+#[test]
+fn questions_are_led_where_they_are_answered_and_no_longer() {
+    let mut want = attachment();
+    let (dns, gateway) = (Ipv4Addr::new(169, 254, 0, 2), Ipv4Addr::new(172, 38, 0, 1));
+    want.gateway.as_mut().unwrap().dns = Some(dns);
+    let mut have = attached();
+    have.bridge.as_mut().unwrap().addresses.push(net("169.254.0.2/32"));
+    (have.names.rules, have.names.guard) = (true, true);
+    assert_eq!(plan(&want, &have), vec![], "it has port 53");
+    let lead = |address, port| Step::Filter(FilterStep::LeadNameServer { address, port });
+    have.names.served_at = [(dns, 9053), (gateway, 9053), (Ipv4Addr::new(10, 0, 0, 1), 9053)].into();
+    assert_eq!(plan(&want, &have), vec![lead(gateway, Some(9053)), lead(dns, Some(9053))]);
+    have.names.led_to = [(dns, 9053), (gateway, 9153)].into();
+    assert_eq!(plan(&want, &have), vec![lead(gateway, Some(9053))]);
+    have.names.served_at.clear();
+    assert_eq!(plan(&want, &have), vec![lead(gateway, None), lead(dns, None)]);
+    let words = lead(dns, None).to_string();
+    assert!(words.starts_with("node: nft delete element ip smarter-cni dns_lead"), "{words}");
+}
+
+#[test]
+fn questions_to_others_are_led_to_every_gateway_that_has_a_name() {
+    let mut want = attachment();
+    let own = want.gateway.as_mut().unwrap();
+    own.addresses.extend([net("fd00:38::1/64"), net("fe80::1/64")]);
+    let mut have = attached();
+    let bridge = have.bridge.as_mut().unwrap();
+    bridge.addresses.extend([net("fd00:38::1/64"), net("fe80::1/64")]);
+    bridge.alias = Some("smarter-cni bridge 172.38.0.1/16,fd00:38::1/64,fe80::1/64".into());
+    assert_eq!(plan(&want, &have), vec![]);
+    want.gateway.as_mut().unwrap().intercept = true;
+    let intercept = |gateway| {
+        Step::Filter(FilterStep::InterceptNames { link: want.bridge.name.clone(), gateway: net(gateway) })
+    };
+    let steps = [intercept("172.38.0.1/16"), intercept("fd00:38::1/64")];
+    assert_eq!(plan(&want, &have), steps);
+    have.names.intercepted.push(net("172.38.0.1/16"));
+    assert_eq!(plan(&want, &have), steps[1..]);
+    let words = steps[0].to_string();
+    assert!(
+        words.contains("dns_inside { 172.38.0.0/16 }; nft add element ip smarter-cni dns_intercept"),
+        "{words}"
+    );
 }
 
 #[test]

@@ -179,6 +179,16 @@ pub enum FilterStep {
     ReleaseNameServer {
         address: Ipv4Addr,
     },
+    /// What pods behind that link ask of other name servers comes to the gateway, which has the prefix of their network.
+    InterceptNames {
+        link: IfName,
+        gateway: IpNetwork,
+    },
+    /// Somebody else has port 53: what is asked there is led to this one. Or nobody has it any more.
+    LeadNameServer {
+        address: Ipv4Addr,
+        port: Option<u16>,
+    },
     /// What comes in by one uplink and leaves by another is not forwarded.
     GuardForward {
         family: Family,

@@ -19,7 +19,7 @@ use super::firewall::ChainName;
 use super::hostports::{Entry, Mapping, Owner, family_words};
 use super::mark::OWNER;
 use super::rules::masquerade_comment;
-use crate::net::{Family, IfName};
+use crate::net::{DNS_PORT, Family, IfName};
 use crate::state::record::Unread;
 
 /// What all attachments together want, unfinished ones included.
@@ -33,6 +33,8 @@ pub struct Wanted {
     pub masquerade: BTreeSet<(String, IpNetwork)>,
     /// Addresses of pods, whose host ports are known.
     pub addresses: BTreeSet<IpAddr>,
+    /// Links whose pods' questions to other name servers come to the node's.
+    pub intercepted: BTreeSet<IfName>,
     /// Containers with host ports.
     pub containers: BTreeSet<String>,
     /// Records that cannot be read: they want something, of their container.
@@ -51,6 +53,8 @@ pub struct Present {
     pub masquerade: Vec<MasqueradeRule>,
     /// Interfaces in sets of ours: which set, in which family.
     pub members: Vec<Member>,
+    /// Links whose pods' questions come to the node's name server, whomever they ask.
+    pub intercepted: Vec<(Family, IfName)>,
     /// Accepts of ours in chains of others.
     pub accepts: Vec<(ChainName, IfName)>,
     /// Elements of host ports, with their comments.
@@ -101,6 +105,7 @@ pub enum Removal {
     Masquerade(MasqueradeRule),
     Member(Member),
     Accepts(ChainName, IfName),
+    Intercept(Family, IfName),
     Entry(Entry),
 }
 
@@ -130,6 +135,12 @@ impl fmt::Display for Removal {
             Self::Accepts(chain, interface) => {
                 write!(f, "node: nft delete the rules of {chain} with the comment \"{OWNER} {interface}\"")
             }
+            Self::Intercept(family, link) => write!(
+                f,
+                "node: nft delete element {} {OWNER} dns_intercept {{ \"{link}\" . udp . {DNS_PORT}, \"{link}\" . tcp . {DNS_PORT} \
+                 }}, and its network of dns_inside",
+                family_words(*family)
+            ),
             Self::Entry(entry) => {
                 let family = family_words(entry.family());
                 write!(f, "node: nft delete element {family} {OWNER} {} {{ {entry} }}", entry.set())
@@ -152,6 +163,10 @@ pub fn plan(wanted: &Wanted, present: &Present) -> Vec<Removal> {
     removals.extend(members.cloned().map(Removal::Member));
     let accepts = present.accepts.iter().filter(|(_, interface)| is_idle(interface)).cloned();
     removals.extend(accepts.map(|(chain, interface)| Removal::Accepts(chain, interface)));
+    // Somebody's pods were told of others; of which network a record is that cannot be read, nobody knows.
+    let idle = |(_, link): &&(Family, IfName)| wanted.unread.is_empty() && !wanted.intercepted.contains(link);
+    let intercepted = present.intercepted.iter().filter(idle).cloned();
+    removals.extend(intercepted.map(|(family, link)| Removal::Intercept(family, link)));
     let rules = present.masquerade.iter().filter(|rule| !is_masqueraded(rule, wanted, present));
     removals.extend(rules.cloned().map(Removal::Masquerade));
     removals.extend(plan_entries(wanted, present));

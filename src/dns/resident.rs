@@ -6,7 +6,7 @@ mod wanted;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use super::server::{Server, is_of_this_node};
 use super::settings::Settings;
 use super::signals::{Caught, Signal, Signals};
 use super::sockets::Sockets;
-use crate::net::DNS_PORT;
-use crate::state::{BootId, record};
+use crate::net::DNS_INTERCEPT_PORT;
+use crate::state::{BootId, fallback, record};
 use crate::text::printable;
 use wake::Woken;
 pub(super) use wanted::zone;
@@ -89,6 +89,8 @@ struct Resident {
     predecessor: Option<Taken>,
     resumed: Rc<tokio::sync::Notify>,
     door: Option<AbortHandle>,
+    /// Where it answers instead of at port 53, as was said to those who make rules. Nothing was, at the start.
+    said: Option<Vec<SocketAddrV4>>,
 }
 
 impl Resident {
@@ -121,6 +123,7 @@ impl Resident {
             predecessor,
             resumed: Rc::default(),
             door: None,
+            said: None,
         }
     }
 
@@ -144,6 +147,8 @@ impl Resident {
                     self.read_all();
                 }
                 Woken::Resumed => {
+                    // The successor may have said something else.
+                    self.said = None;
                     self.open();
                     self.read_all();
                 }
@@ -166,8 +171,13 @@ impl Resident {
             }
             self.apply();
         }
+        let is_last = !self.sockets.borrow().is_paused();
         self.sockets.borrow_mut().pause();
         let _ = timeout(GRACE, self.server.idle()).await;
+        // Of a successor's ports it is the successor that speaks.
+        if is_last {
+            self.say_where(Vec::new());
+        }
         Ok(())
     }
 
@@ -256,30 +266,41 @@ impl Resident {
         let kept: Vec<IpAddr> = kept.filter(|address| !addresses.contains(address)).copied().collect();
         addresses.extend(kept);
         let ranges = gathered.ranges.clone();
+        let besides: Vec<_> =
+            gathered.intercepting.iter().map(|at| SocketAddr::new(*at, DNS_INTERCEPT_PORT)).collect();
         self.server.set_zone(zone(settings, gathered), ranges);
         let mut sockets = self.sockets.borrow_mut();
         // A socket that nobody reads would take questions from the successor.
         if sockets.is_paused() {
             return;
         }
-        for taken in sockets.serve(&self.server, &addresses, settings.fallback_port) {
-            let who = owner::of_port(taken.address, DNS_PORT, taken.kind);
+        for taken in sockets.serve(&self.server, &addresses, &besides, settings.fallback_port) {
+            let who = owner::of_port(taken.at.ip(), taken.at.port(), taken.kind);
             let instead = match taken.port {
                 Some(port) => format!("port {port} serves meanwhile"),
                 None => "nothing serves it meanwhile".to_owned(),
             };
-            say(&format!(
-                "{}: {}: taken by {who}; {instead}",
-                std::net::SocketAddr::new(taken.address, DNS_PORT),
-                taken.error
-            ));
+            say(&format!("{}: {}: taken by {who}; {instead}", taken.at, taken.error));
         }
-        self.retry = sockets.lacks(&addresses).then(|| Instant::now() + RETRY);
+        self.retry = sockets.lacks().then(|| Instant::now() + RETRY);
+        let instead = sockets.instead(settings.fallback_port);
         drop(sockets);
+        self.say_where(instead);
         if addresses != self.addresses {
             self.server.forwarder().own_addresses(addresses.clone());
             self.addresses = addresses;
         }
+    }
+
+    /// Tells those who may change rules where questions are answered.
+    fn say_where(&mut self, instead: Vec<SocketAddrV4>) {
+        if self.said.as_ref() == Some(&instead) {
+            return;
+        }
+        if let Err(error) = fallback::write(Path::new(record::ROOT), &instead) {
+            say(&format!("nobody leads questions to another port: {error}"));
+        }
+        self.said = Some(instead);
     }
 
     fn announce(&self) {

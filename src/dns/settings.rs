@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::name::Name;
 use super::upstreams::Upstream;
 use super::zone::Host;
-use crate::net::DNS_PORT;
+use crate::net::{DNS_INTERCEPT_PORT, DNS_PORT};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -52,7 +52,6 @@ const LARGEST_CACHE: usize = 256 << 20;
 /// RFC 8767 section 5: one to three days.
 const STALE: Duration = Duration::from_hours(72);
 const LONGEST_STALE: Duration = Duration::from_hours(24 * 7);
-const FALLBACK_PORT: u16 = 9053;
 /// Servers that are asked; nobody waits for the ninth.
 const MOST_UPSTREAMS: usize = 8;
 
@@ -84,7 +83,7 @@ impl Settings {
             cache: words.read(&["dns-cache"], bytes)?.unwrap_or(CACHE),
             stale: words.read(&["dns-stale"], duration)?.unwrap_or(STALE),
             forwards_single_labels: words.read(&["dns-single-labels"], single_labels)?.unwrap_or(false),
-            fallback_port: words.read(&["dns-fallback-port"], port)?.unwrap_or(FALLBACK_PORT),
+            fallback_port: words.read(&["dns-fallback-port"], port)?.unwrap_or(DNS_INTERCEPT_PORT),
             notes: words.notes(),
         })
     }

@@ -2,11 +2,11 @@
 //!
 //! Each is bound to one address, so that answers come from where the question went. Addresses may come later than we do
 //! (IP_FREEBIND), and a successor may bind the same while we still serve (SO_REUSEPORT). Where port 53 is taken, another
-//! port serves, which the node's rules can lead to.
+//! port serves, to which the node's rules lead; it goes on when port 53 is ours again, for who is still led there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -44,15 +44,16 @@ impl Kind {
 
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pairs: BTreeMap<IpAddr, Pair>,
+    pairs: BTreeMap<SocketAddr, Pair>,
     inherited: BTreeMap<(IpAddr, u16, Kind), OwnedFd>,
+    /// What somebody else has.
+    refused: BTreeSet<SocketAddr>,
     /// Nobody is served meanwhile: a successor does.
     paused: bool,
 }
 
 #[derive(Debug)]
 struct Pair {
-    port: u16,
     udp: Rc<UdpSocket>,
     tcp: Rc<TcpListener>,
     tasks: Vec<AbortHandle>,
@@ -76,10 +77,10 @@ impl Drop for Pair {
     }
 }
 
-/// An address whose port 53 somebody else has.
+/// A port that somebody else has.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) address: IpAddr,
+    pub(crate) at: SocketAddr,
     pub(crate) kind: Kind,
     pub(crate) error: io::Error,
     /// Where it is served instead.
@@ -93,25 +94,30 @@ impl Sockets {
         Self { inherited, ..Self::default() }
     }
 
-    /// Serves each of the addresses, and none but these. Returns what is not served as it should be and was not known to be.
-    pub(crate) fn serve(&mut self, server: &Rc<Server>, addresses: &[IpAddr], fallback: u16) -> Vec<Taken> {
-        self.pairs.retain(|address, _| addresses.contains(address));
+    /// Serves each of the addresses, and none but these; some at another port besides, to which questions for others are led.
+    /// Returns what is not served as it should be and was not known to be.
+    pub(crate) fn serve(
+        &mut self,
+        server: &Rc<Server>,
+        addresses: &[IpAddr],
+        besides: &[SocketAddr],
+        fallback: u16,
+    ) -> Vec<Taken> {
+        let at_their_port = addresses.iter().take(MOST).map(|address| SocketAddr::new(*address, DNS_PORT));
+        let wanted: Vec<_> = at_their_port.chain(besides.iter().take(MOST).copied()).collect();
+        self.pairs.retain(|at, _| addresses.contains(&at.ip()));
+        self.refused.retain(|at| wanted.contains(at));
         let mut taken = Vec::new();
-        for &address in addresses.iter().take(MOST) {
-            if self.pairs.get(&address).is_some_and(|pair| pair.port == DNS_PORT) {
-                continue;
-            }
-            let known = self.pairs.contains_key(&address);
-            match self.pair(address, DNS_PORT) {
-                Ok(pair) => self.put(address, pair, server),
+        for at in wanted {
+            match self.open(at, server) {
+                Ok(()) => {
+                    self.refused.remove(&at);
+                }
                 Err((kind, error)) => {
-                    if !known {
-                        let other = self.pair(address, fallback);
-                        let port = other.is_ok().then_some(fallback);
-                        taken.push(Taken { address, kind, error, port });
-                        if let Ok(pair) = other {
-                            self.put(address, pair, server);
-                        }
+                    let other = SocketAddr::new(at.ip(), fallback);
+                    let instead = at.port() == DNS_PORT && self.open(other, server).is_ok();
+                    if self.refused.insert(at) {
+                        taken.push(Taken { at, kind, error, port: instead.then_some(fallback) });
                     }
                 }
             }
@@ -121,16 +127,20 @@ impl Sockets {
         taken
     }
 
-    fn put(&mut self, address: IpAddr, mut pair: Pair, server: &Rc<Server>) {
-        if !self.paused {
-            pair.start(server);
+    /// Both sockets, unless they are there.
+    fn open(&mut self, at: SocketAddr, server: &Rc<Server>) -> Result<(), (Kind, io::Error)> {
+        if !self.pairs.contains_key(&at) {
+            let mut pair = self.pair(at)?;
+            if !self.paused {
+                pair.start(server);
+            }
+            self.pairs.insert(at, pair);
         }
-        self.pairs.insert(address, pair);
+        Ok(())
     }
 
-    fn pair(&mut self, address: IpAddr, port: u16) -> Result<Pair, (Kind, io::Error)> {
-        let at = SocketAddr::new(address, port);
-        let mut socket = |kind| match self.inherited.remove(&(address, port, kind)) {
+    fn pair(&mut self, at: SocketAddr) -> Result<Pair, (Kind, io::Error)> {
+        let mut socket = |kind| match self.inherited.remove(&(at.ip(), at.port(), kind)) {
             Some(fd) => Ok(fd),
             None => bound(at, kind).map_err(|error| (kind, error)),
         };
@@ -138,17 +148,28 @@ impl Sockets {
         let made = || {
             let udp = UdpSocket::from_std(std::net::UdpSocket::from(udp))?;
             let tcp = TcpListener::from_std(std::net::TcpListener::from(tcp))?;
-            Ok(Pair { port, udp: Rc::new(udp), tcp: Rc::new(tcp), tasks: Vec::new() })
+            Ok(Pair { udp: Rc::new(udp), tcp: Rc::new(tcp), tasks: Vec::new() })
         };
         made().map_err(|error| (Kind::Udp, error))
     }
 
-    /// Whether any address is not served at its port.
-    pub(crate) fn lacks(&self, addresses: &[IpAddr]) -> bool {
-        addresses
-            .iter()
-            .take(MOST)
-            .any(|address| self.pairs.get(address).is_none_or(|pair| pair.port != DNS_PORT))
+    /// Whether somebody else has a port that should be served.
+    pub(crate) fn lacks(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    fn has_port(&self, address: IpAddr) -> bool {
+        self.pairs.contains_key(&SocketAddr::new(address, DNS_PORT))
+    }
+
+    /// Where it answers instead of at port 53, as far as rules can lead there.
+    pub(crate) fn instead(&self, fallback: u16) -> Vec<SocketAddrV4> {
+        let instead = self.pairs.keys().filter(|at| at.port() == fallback && !self.has_port(at.ip()));
+        let v4 = instead.filter_map(|at| match at {
+            SocketAddr::V4(at) => Some(*at),
+            SocketAddr::V6(_) => None,
+        });
+        v4.collect()
     }
 
     /// Nothing is read any more, and nothing is lost: whoever has the same sockets reads it.
@@ -168,15 +189,14 @@ impl Sockets {
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (SocketAddr, Kind, std::os::fd::BorrowedFd<'_>)> {
         use std::os::fd::AsFd as _;
-        self.pairs.iter().flat_map(|(address, pair)| {
-            let at = SocketAddr::new(*address, pair.port);
-            [(at, Kind::Udp, pair.udp.as_fd()), (at, Kind::Tcp, pair.tcp.as_fd())]
-        })
+        self.pairs
+            .iter()
+            .flat_map(|(at, pair)| [(*at, Kind::Udp, pair.udp.as_fd()), (*at, Kind::Tcp, pair.tcp.as_fd())])
     }
 
     /// As people read it.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.pairs.iter().map(|(address, pair)| SocketAddr::new(*address, pair.port)).collect()
+        self.pairs.keys().copied().collect()
     }
 }
 

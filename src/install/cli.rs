@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
     name = "smarter-cni install",
     about = "Put the plugins and the network's configuration on this node",
     after_help = "Each setting can also be given in the environment, in upper or lower case, which is how the keys of a \
-                  ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, FORWARD_OTHERS, HOST_PORTS, \
+                  ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, FORWARD_OTHERS, DNS, DNS_INTERCEPT, HOST_PORTS, \
                   HOST_PORT_SNAT, HOST_PORT_STRICT, HOST_PORT_INTERFACES, DENY_HOST_PORT_INTERFACES, NETWORK, BRIDGE, \
                   BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more. Without any \
                   setting those of the last installation count again.\n\n\
@@ -47,6 +47,9 @@ pub(super) struct Install {
     /// Where pods ask the node's name server, beside the gateway, such as 169.254.0.2, or off [default: off]
     #[arg(long, value_name = "IP|off")]
     pub(super) dns: Option<String>,
+    /// What pods ask of other name servers is asked of the node's [default: false]
+    #[arg(long, value_name = "true|false")]
+    pub(super) dns_intercept: Option<String>,
     /// Pods can have ports of the node [default: true]
     #[arg(long, value_name = "true|false")]
     pub(super) host_ports: Option<String>,
@@ -192,6 +195,8 @@ pub(super) struct Words {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dns: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dns_intercept: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_ports: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_port_snat: Option<Word>,
@@ -248,6 +253,7 @@ impl Install {
             masquerade: word("masquerade", self.masquerade.as_ref(), &["MASQUERADE"]),
             forward_others: word("forward-others", self.forward_others.as_ref(), &["FORWARD_OTHERS"]),
             dns: word("dns", self.dns.as_ref(), &["DNS"]),
+            dns_intercept: word("dns-intercept", self.dns_intercept.as_ref(), &["DNS_INTERCEPT"]),
             host_ports: word("host-ports", self.host_ports.as_ref(), &["HOST_PORTS"]),
             host_port_snat: word("host-port-snat", self.host_port_snat.as_ref(), &["HOST_PORT_SNAT"]),
             host_port_strict: word("host-port-strict", self.host_port_strict.as_ref(), &["HOST_PORT_STRICT"]),

@@ -57,10 +57,16 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
         masquerade: named(words.masquerade.as_ref(), boolean)?.unwrap_or(true),
         forward_others: named(words.forward_others.as_ref(), boolean)?.unwrap_or(false),
         dns: named(words.dns.as_ref(), name_server)?.flatten(),
+        dns_intercept: named(words.dns_intercept.as_ref(), boolean)?.unwrap_or(false),
         host_ports: host_ports(words)?,
         log_level: named(words.log_level.as_ref(), log_level)?,
         shared: default.shared,
     };
+    if network.dns_intercept && network.dns.is_none() {
+        return Err("dns-intercept leads what pods ask to the node's name server, and dns is off: say where it is asked, such \
+                    as --dns 169.254.0.2"
+            .to_owned());
+    }
     Ok(Settings {
         ranges,
         network,
@@ -405,6 +411,7 @@ mod tests {
             mtu: word("auto"),
             hairpin: word("0"),
             forward_others: word("yes"),
+            dns_intercept: word("true"),
             dns: word("169.254.0.2"),
             masquerade: word("No"),
             host_port_snat: word("false"),
@@ -420,7 +427,7 @@ mod tests {
         let network = &settings.network;
         assert_eq!((network.name.as_str(), network.bridge.as_str()), ("edge", "edge0"));
         assert_eq!((network.mtu, network.hairpin, network.masquerade), (Mtu::Uplink, false, false));
-        assert!(network.forward_others);
+        assert!(network.forward_others && network.dns_intercept);
         assert_eq!(network.dns, Some(Ipv4Addr::new(169, 254, 0, 2)));
         assert_eq!(network.log_level, Some(Level::Debug));
         let ports = network.host_ports.as_ref().unwrap();

@@ -1,6 +1,7 @@
 //! An attachment's links, addresses, routes and rules, and its leases.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use super::{Action, Obstacle, Pass, Standing, Step, Subject};
@@ -12,7 +13,7 @@ use crate::datapath::step::Step as LinkStep;
 use crate::plugins::bridge;
 use crate::plugins::host_local::{self, Lost};
 use crate::spec::{Attachment, Bridge};
-use crate::state::{NetnsId, Record};
+use crate::state::{NetnsId, Record, fallback, record};
 
 impl Pass<'_> {
     /// The kernel comes to carry what the record promises.
@@ -103,7 +104,21 @@ impl Pass<'_> {
             port.strange =
                 observe::repair::observe_strange(&mut self.session, &want.port.name).map_err(words)?;
         }
+        if want.gateway.as_ref().is_some_and(|gateway| gateway.dns.is_some()) {
+            let said = self.fallback();
+            observe::repair::observe_ports(&mut self.session, &said, &mut have.names).map_err(words)?;
+        }
         Ok(have)
+    }
+
+    /// Ports that the node's name server says it has instead of port 53.
+    fn fallback(&self) -> BTreeMap<Ipv4Addr, u16> {
+        let said = self.root.locate(Path::new(record::ROOT)).map_err(|error| error.to_string());
+        let said = said.and_then(|here| fallback::read(&here).map_err(|error| error.to_string()));
+        said.unwrap_or_else(|error| {
+            tracing::info!("where the name server is asked cannot be read: {error}");
+            BTreeMap::new()
+        })
     }
 
     /// Turns to the pod; `false` when its namespace is gone. The error is why it cannot be entered: then the session sees the

@@ -236,6 +236,7 @@ fn want(
             && addresses.iter().any(|address| rule.subnet == Some(network_of(*address)))
     });
     let clamp_mss = is_member(MemberSet::Clamped);
+    let intercept = present.intercepted.iter().any(|(_, link)| *link == name);
     // The guard names uplinks and no network. A node that was no router before is kept from being one, as by default.
     let managed = accepted || clamp_mss;
     Some(Attachment {
@@ -271,6 +272,7 @@ fn want(
             force: false,
             vlan: None,
             dns: None,
+            intercept,
         }),
         spoof_check: present.checked.contains(&port.name),
         firewall: Firewall { accept: managed, guard: managed, clamp_mss },

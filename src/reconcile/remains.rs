@@ -251,6 +251,8 @@ fn wanted(records: Vec<Record>) -> Wanted {
         if let Some(want) = record.attachment() {
             wanted.ports.insert(want.port.name.clone());
             wanted.inside.extend(firewall::inside(want));
+            let gateway = want.gateway.as_ref().filter(|gateway| gateway.intercept);
+            wanted.intercepted.extend(gateway.map(|gateway| gateway.link(&want.bridge).clone()));
             let network = &want.id.network;
             wanted.masquerade.extend(want.masquerade.iter().map(|subnet| (network.clone(), *subnet)));
         }

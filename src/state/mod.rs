@@ -8,6 +8,7 @@ pub mod boot;
 mod directory;
 pub mod elsewhere;
 mod error;
+pub mod fallback;
 pub mod holders;
 pub mod host;
 pub mod lease;

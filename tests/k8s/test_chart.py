@@ -26,6 +26,7 @@ SETTINGS = {
     "hairpin": (False, "hairpin", "false"),
     "masquerade": (True, "masquerade", "true"),
     "forwardOthers": (True, "forward_others", "true"),
+    "dnsIntercept": (True, "dns_intercept", "true"),
     "hostPorts": (True, "host_ports", "true"),
     "hostPortSnat": (False, "host_port_snat", "false"),
     "hostPortStrict": (True, "host_port_strict", "true"),

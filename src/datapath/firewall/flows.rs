@@ -144,6 +144,8 @@ pub struct Ends {
     pub gateway_address: Option<IpAddr>,
     /// Where the pod asks the node's name server.
     pub name_server: Option<IpAddr>,
+    /// The port to which such questions are led, where port 53 is somebody else's: they have connections then.
+    pub led_to: Option<u16>,
     pub uplink: Option<IfName>,
     /// Chains of IP are asked about what the bridge forwards, too (br_netfilter).
     pub bridged: bool,

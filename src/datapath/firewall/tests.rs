@@ -38,7 +38,7 @@ fn want(families: &[Family]) -> Attachment {
             routes: vec![],
             detect_duplicates: false,
         },
-        gateway: Some(Gateway { addresses: vec![], force: false, vlan: None, dns: None }),
+        gateway: Some(Gateway { addresses: vec![], force: false, vlan: None, dns: None, intercept: false }),
         forwarding: families.to_vec(),
         masquerade: vec![],
         spoof_check: false,
@@ -216,7 +216,8 @@ fn the_guard_follows_the_uplinks() {
 fn a_gateway_in_a_vlan_is_let_through_by_its_own_name_too() {
     let mut network = want(&[Family::V4]);
     let vlan = VlanGateway { name: name("smartnet0.5"), port: name("veth9"), vlan: VlanId::new(5).unwrap() };
-    network.gateway = Some(Gateway { addresses: vec![], force: false, vlan: Some(vlan), dns: None });
+    network.gateway =
+        Some(Gateway { addresses: vec![], force: false, vlan: Some(vlan), dns: None, intercept: false });
     assert_eq!(
         steps(&network, &have()),
         [

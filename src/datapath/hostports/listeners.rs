@@ -53,6 +53,14 @@ pub fn read_only(mappings: &[Mapping]) -> Vec<Listener> {
     shadowed_by(&mappings.iter().collect::<Vec<_>>())
 }
 
+/// Whether somebody listens for TCP at exactly this address and port.
+pub fn is_listening(at: SocketAddr) -> bool {
+    let file = if at.is_ipv4() { "tcp" } else { "tcp6" };
+    let text = read(&format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    let mut listeners = text.lines().filter_map(|line| parse(Protocol::Tcp, line));
+    listeners.any(|listener| (listener.address, listener.port) == (at.ip(), at.port()))
+}
+
 /// A connection of TCP that is open, as one of its ends on this node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {

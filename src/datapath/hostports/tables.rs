@@ -22,7 +22,7 @@ pub(super) const OUTPUT: &str = "output";
 pub(super) const POSTROUTING: &str = "postrouting";
 const GUARD: &str = "guard";
 /// linux/netfilter_ipv4.h: `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`, `NF_IP_PRI_RAW`.
-const PRIORITY_DSTNAT: i32 = -100;
+pub const PRIORITY_DSTNAT: i32 = -100;
 const PRIORITY_SRCNAT: i32 = 100;
 const PRIORITY_RAW: i32 = -300;
 

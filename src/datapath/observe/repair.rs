@@ -1,11 +1,16 @@
 //! What only a repair asks about: what others did to links of ours. Reads only.
 
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::{RTPROT_KERNEL, addresses_of, as_route, is_link_local, is_marked, is_pair};
-use crate::datapath::plan::Strange;
+use crate::datapath::hostports::listeners;
+use crate::datapath::names::lead;
+use crate::datapath::plan::{NamesHave, Strange};
 use crate::datapath::rules;
 use crate::datapath::session::{Link, Session};
 use crate::kernel::{self, route};
-use crate::net::{Family, IfName};
+use crate::net::{DNS_PORT, Family, IfName};
 use crate::spec::Attachment;
 
 /// Whether the host end's name was taken by a link that is neither connected to the pod nor marked as the attachment's:
@@ -40,6 +45,22 @@ pub fn observe_strange(session: &mut Session, port: &IfName) -> kernel::Result<S
         routes.extend(through.filter(|entry| entry.protocol != RTPROT_KERNEL).map(|entry| as_route(&entry)));
     }
     Ok(Strange { addresses, routes })
+}
+
+/// Where questions for the node's name server are led, and where they should be: it says at which ports it serves, and the
+/// kernel whether somebody listens there.
+pub fn observe_ports(
+    session: &mut Session,
+    said: &BTreeMap<Ipv4Addr, u16>,
+    names: &mut NamesHave,
+) -> kernel::Result<()> {
+    names.led_to = lead::led(session.netfilter()?)?;
+    let listens = |(address, port): &(&Ipv4Addr, &u16)| {
+        listeners::is_listening(SocketAddr::from((**address, **port)))
+            && !listeners::is_listening(SocketAddr::from((**address, DNS_PORT)))
+    };
+    names.served_at = said.iter().filter(listens).map(|(address, port)| (*address, *port)).collect();
+    Ok(())
 }
 
 /// Whether frames of the port are checked, with whatever MAC.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::{BridgeHave, Have, plan_vlans};
+use super::{BridgeHave, Have, NamesHave, plan_vlans};
 use crate::datapath::mark::BridgeMark;
 use crate::datapath::step::{FilterStep, Step};
 use crate::net::IfName;
@@ -16,6 +16,10 @@ pub(super) fn plan_gateway(want: &Attachment, gateway: &Gateway, have: &Have, st
     plan_gateway_addresses(want, gateway, have, steps);
     if let Some(dns) = gateway.dns {
         plan_name_server(want, gateway, dns, have, steps);
+    }
+    let link = gateway.link(&want.bridge);
+    for at in gateway.intercepting().filter(|at| !have.names.intercepted.contains(at)) {
+        steps.push(Step::Filter(FilterStep::InterceptNames { link: link.clone(), gateway: at }));
     }
 }
 
@@ -42,7 +46,7 @@ fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &
                 gateways: gateways(),
             }));
         }
-        return;
+        return plan_ports(gateways(), &have.names, steps);
     }
     // The guard first: nobody else shall learn the address meanwhile.
     if !have.names.guard {
@@ -57,6 +61,17 @@ fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &
             own: Some(dns),
             gateways: gateways(),
         }));
+    }
+    plan_ports(gateways().into_iter().chain([dns]), &have.names, steps);
+}
+
+/// While somebody else has port 53, what is asked there is led to the port that serves.
+fn plan_ports(addresses: impl IntoIterator<Item = Ipv4Addr>, have: &NamesHave, steps: &mut Vec<Step>) {
+    for address in addresses {
+        let port = have.served_at.get(&address).copied();
+        if have.led_to.get(&address).copied() != port {
+            steps.push(Step::Filter(FilterStep::LeadNameServer { address, port }));
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::datapath::firewall::passage::Change;
 use crate::datapath::firewall::uplinks::Pair;
 use crate::datapath::firewall::{ChainName, legacy};
 use crate::datapath::mark::OWNER;
-use crate::net::{DNS_PORT, Family, IfName, Route};
+use crate::net::{DNS_INTERCEPT_PORT, DNS_PORT, Family, IfName, Route, network_of};
 use crate::text::typed;
 
 impl fmt::Display for Step {
@@ -123,6 +123,29 @@ impl fmt::Display for FilterStep {
                 "nft delete element ip {OWNER} dns_addresses {{ {address} }}, and its elements of dns_links and dns_services, \
                  and the same of arp"
             ),
+            Self::LeadNameServer { address, port: Some(port) } => write!(
+                f,
+                "nft add element ip {OWNER} dns_tracked {{ {address} . udp . {DNS_PORT}, {address} . tcp . {DNS_PORT} }}; nft \
+                 add element ip {OWNER} dns_lead {{ {address} . udp . {DNS_PORT} : {address} . {port}, {address} . tcp . \
+                 {DNS_PORT} : {address} . {port} }}"
+            ),
+            Self::LeadNameServer { address, port: None } => write!(
+                f,
+                "nft delete element ip {OWNER} dns_lead {{ {address} . udp . {DNS_PORT}, {address} . tcp . {DNS_PORT} }}, and the \
+                 same of dns_tracked"
+            ),
+            Self::InterceptNames { link, gateway } => {
+                let family = nft_family(Family::of(gateway.ip()));
+                let (to, port) = (gateway.ip(), DNS_INTERCEPT_PORT);
+                write!(
+                    f,
+                    "nft add element {family} {OWNER} dns_inside {{ {} }}; nft add element {family} {OWNER} dns_intercept {{ \
+                     \"{link}\" . udp . {DNS_PORT} : {to} . {port}, \"{link}\" . tcp . {DNS_PORT} : {to} . {port} }}; nft add \
+                     rule {family} {OWNER} dns_intercept_prerouting {family} daddr != @dns_inside dnat {family} to iifname . meta \
+                     l4proto . th dport map @dns_intercept",
+                    network_of(*gateway)
+                )
+            }
             Self::GuardNameServer { link, address } => write!(
                 f,
                 "nft add element arp {OWNER} dns_addresses {{ {address} }}; nft add element arp {OWNER} dns_links {{ \

@@ -4,7 +4,7 @@ use super::observe::set_of;
 use super::{Member, Removal};
 use crate::datapath::hostports::tables;
 use crate::datapath::session::Session;
-use crate::datapath::{firewall, rules};
+use crate::datapath::{firewall, names, rules};
 use crate::kernel;
 use crate::kernel::nft::{self, Command, Datum, Element, Transaction};
 
@@ -17,6 +17,7 @@ pub fn apply(session: &mut Session, removal: &Removal) -> kernel::Result<()> {
         Removal::Accepts(chain, interface) => {
             return firewall::accepts::remove_accepts(socket, chain, interface);
         }
+        Removal::Intercept(family, link) => return names::intercept::remove(socket, *family, link),
         Removal::Masquerade(rule) => Command::DeleteRule {
             table: tables::table(rule.family),
             chain: rules::MASQUERADE.to_owned(),

@@ -5,7 +5,7 @@ use super::{MasqueradeRule, Member, MemberSet, Present};
 use crate::datapath::hostports::{self, tables};
 use crate::datapath::mark::BridgeMark;
 use crate::datapath::session::Session;
-use crate::datapath::{firewall, rules};
+use crate::datapath::{firewall, names, rules};
 use crate::kernel::nft::{self, DataType, Datum, Set};
 use crate::kernel::{self, NetfilterSocket, link};
 use crate::net::{Family, IfName};
@@ -33,6 +33,8 @@ pub fn observe(session: &mut Session) -> kernel::Result<Present> {
             let members = interfaces(socket, family, set)?.into_iter();
             present.members.extend(members.map(|interface| Member { family, set, interface }));
         }
+        let links = names::intercept::links(socket, family)?.into_iter();
+        present.intercepted.extend(links.map(|link| (family, link)));
         present.entries.extend(hostports::observe::all_entries(socket, family)?);
     }
     Ok(present)

@@ -28,6 +28,7 @@ fn nothing_goes_from_a_node_where_all_is_wanted() {
         inside: names(&["br0"]),
         masquerade: [("net".to_owned(), "10.1.2.0/24".parse().unwrap())].into(),
         containers: ["c1".to_owned()].into(),
+        intercepted: names(&["br0"]),
         unread: Vec::new(),
     };
     let member = |set| Member { family: Family::V4, set, interface: name("br0") };
@@ -35,11 +36,12 @@ fn nothing_goes_from_a_node_where_all_is_wanted() {
         checked: names(&["veth1"]),
         masquerade: vec![rule("net", "10.1.2.0/24")],
         members: MemberSet::ALL.map(member).to_vec(),
+        intercepted: vec![(Family::V4, name("br0"))],
         ..Present::default()
     };
     // The bridge itself is gone: it comes back.
     assert_eq!(text(&wanted, &present), Vec::<String>::new());
-    assert_eq!(text(&Wanted::default(), &present).len(), 4, "without attachments all of it is idle");
+    assert_eq!(text(&Wanted::default(), &present).len(), 5, "without attachments all of it is idle");
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(super) struct Known {
     pub(super) addresses: Vec<IpAddr>,
     ranges: Vec<IpNetwork>,
     gateways: Vec<IpAddr>,
+    intercepting: Vec<IpAddr>,
     pub(super) found: Option<Hostname>,
 }
 
@@ -44,6 +45,8 @@ pub(crate) struct Gathered {
     pub(crate) pods: Vec<Pod>,
     pub(crate) ranges: Vec<IpNetwork>,
     pub(crate) gateways: Vec<IpAddr>,
+    /// Those to which what pods ask of others is led.
+    pub(crate) intercepting: Vec<IpAddr>,
 }
 
 impl Known {
@@ -72,6 +75,11 @@ impl Known {
             addresses: record.ips().collect(),
             ranges,
             gateways: record.gateways().iter().map(IpNetwork::ip).collect(),
+            intercepting: record
+                .attachment()
+                .and_then(|want| want.gateway.as_ref())
+                .map(|gateway| gateway.intercepting().map(|at| at.ip()).collect())
+                .unwrap_or_default(),
             found: None,
         })
     }
@@ -107,9 +115,13 @@ pub(super) fn gathered<'k>(living: impl Iterator<Item = &'k Known>) -> Gathered 
                 gathered.ranges.push(*range);
             }
         }
-        for gateway in &known.gateways {
-            if !gathered.gateways.contains(gateway) {
-                gathered.gateways.push(*gateway);
+        for (all, own) in
+            [(&mut gathered.gateways, &known.gateways), (&mut gathered.intercepting, &known.intercepting)]
+        {
+            for gateway in own {
+                if !all.contains(gateway) {
+                    all.push(*gateway);
+                }
             }
         }
     }

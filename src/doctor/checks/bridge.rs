@@ -39,6 +39,13 @@ pub(super) const CHECKS: &[Check] = &[
         gateway,
     ),
     G::Bridge.planned("dns-address", "pods find the node's name server where they ask it", Broken, PLAN),
+    G::Bridge.planned("dns-lead", "questions reach the port that the name server has", Broken, PLAN),
+    G::Bridge.planned(
+        "dns-intercept",
+        "what pods ask of others comes to the name server where that was promised",
+        Broken,
+        PLAN,
+    ),
     G::Bridge.planned(
         "bridge-promiscuous",
         "the bridge is promiscuous where that was promised",

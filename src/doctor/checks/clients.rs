@@ -20,6 +20,7 @@ fn kubelet(evidence: &Evidence) -> Verdict {
     let (names, addresses) = asked(evidence)?;
     let wanted = own(evidence)?;
     let Some(address) = wanted.first() else { return Ok(Vec::new()) };
+    led_here(evidence)?;
     if names.kubelets.is_empty() {
         return Err(Pass::skipped("no kubelet runs here"));
     }
@@ -41,6 +42,20 @@ fn kubelet(evidence: &Evidence) -> Verdict {
         findings.push(Finding::problem(object(kubelet), found, tell(kubelet, *address)));
     }
     Ok(findings)
+}
+
+/// Whom pods were told to ask does not matter where all that they ask comes here.
+fn led_here(evidence: &Evidence) -> Result<(), Pass> {
+    let mut gateways = evidence
+        .records()?
+        .live()
+        .filter_map(|pod| pod.record.attachment()?.gateway.as_ref())
+        .filter(|gateway| gateway.dns.is_some())
+        .peekable();
+    if gateways.peek().is_some() && gateways.all(|gateway| gateway.intercept) {
+        return Err(Pass::skipped("what pods ask of others is led to the name server (nodeDnsIntercept)"));
+    }
+    Ok(())
 }
 
 fn object(kubelet: &Kubelet) -> String {
@@ -89,6 +104,7 @@ fn pods(evidence: &Evidence) -> Verdict {
     /// More than that nobody reads.
     const MOST: usize = 5;
     let (names, addresses) = asked(evidence)?;
+    led_here(evidence)?;
     if names.pods.is_empty() {
         return Err(Pass::skipped("the runtime's files of pods were not found"));
     }

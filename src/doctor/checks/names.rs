@@ -150,15 +150,23 @@ fn at(server: &Server) -> String {
     if words.is_empty() { "no address".to_owned() } else { words.join(", ") }
 }
 
-/// One finding for whoever holds it, at however many of our addresses.
+/// One finding for whoever holds it, at however many of our addresses. That questions are led to the port that the server
+/// says it has instead is for the plan.
 fn port(evidence: &Evidence) -> Verdict {
     let (names, addresses) = asked(evidence)?;
+    let is_said = |address: &IpAddr, port: u16| match address {
+        IpAddr::V4(address) => names.fallback.get(address) == Some(&port),
+        IpAddr::V6(_) => false,
+    };
     let mut held: BTreeMap<(String, Option<u16>), Vec<String>> = BTreeMap::new();
     for address in addresses {
         let served = names.server.as_ref().and_then(|server| server.port(address));
         let holders: Vec<&str> =
             names.holders.get(&address).into_iter().flatten().map(String::as_str).collect();
         let elsewhere = served.filter(|port| *port != DNS_PORT);
+        if elsewhere.is_some_and(|port| is_said(&address, port)) {
+            continue;
+        }
         let is_held = elsewhere.is_some() || names.server.is_none() && !holders.is_empty();
         if is_held {
             let who = if holders.is_empty() {
@@ -172,7 +180,9 @@ fn port(evidence: &Evidence) -> Verdict {
     let finding = |((who, elsewhere), at): ((String, Option<u16>), Vec<String>)| {
         let at = at.join(", ");
         let meanwhile = match elsewhere {
-            Some(port) => format!("smarter-cni dns serves at port {port} meanwhile, where nobody asks"),
+            Some(port) => {
+                format!("smarter-cni dns serves at port {port} meanwhile, and no question is led there")
+            }
             None => "smarter-cni dns could not have it".to_owned(),
         };
         Finding::problem("port 53", format!("{who} has it at {at}: {meanwhile}"), release(&who, &at))

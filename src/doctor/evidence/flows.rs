@@ -145,6 +145,7 @@ fn ends(
     let want = pod.record.attachment()?;
     let (bridge, port) = (want.bridge.name.clone(), want.port.name.clone());
     let family = Family::of(address);
+    let name_server = want.gateway.as_ref().and_then(|gateway| gateway.dns).filter(|_| address.is_ipv4());
     let here = |gateway: &&IpNetwork| Family::of(gateway.ip()) == family;
     let gateway_address = pod.record.gateways().iter().find(here).map(IpNetwork::ip);
     let switch = match family {
@@ -154,12 +155,8 @@ fn ends(
     let uplink = outside.and_then(|outside| node.network.name_of(outside.link).parse().ok());
     Some(Ends {
         sibling: sibling(attachments, pod, family),
-        name_server: want
-            .gateway
-            .as_ref()
-            .and_then(|gateway| gateway.dns)
-            .map(IpAddr::V4)
-            .filter(|_| family == Family::V4),
+        name_server: name_server.map(IpAddr::V4),
+        led_to: name_server.and_then(|address| node.led.get(&address).copied()),
         gateway: pod.gateway_link().unwrap_or_else(|| bridge.clone()),
         uplink: uplink.filter(|_| gateway_address.is_some()),
         gateway_address,

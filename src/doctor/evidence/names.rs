@@ -2,7 +2,7 @@
 //! what kubelets and pods were told. Observes; what should be is for the checks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::attachments::{Attachments, Promise};
@@ -10,11 +10,14 @@ use crate::dns;
 use crate::host::kubelets::{self, Kubelet};
 use crate::host::root::Root;
 use crate::net::DNS_PORT;
+use crate::state::{fallback, record};
 
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// `None`: none runs.
     pub server: Option<Server>,
+    /// Where it says it answers instead of at port 53, for those who lead questions there.
+    pub fallback: BTreeMap<Ipv4Addr, u16>,
     /// Who has port 53 of an address of ours, in words.
     pub holders: BTreeMap<IpAddr, BTreeSet<String>>,
     /// Files in which the node's upstream servers can stand, with those they name, where they are there.
@@ -61,6 +64,7 @@ pub fn load(root: &Root, attachments: &Attachments) -> Result<Names, String> {
         Some((pod.record.display_name(), dns::resolvers_of(&here, &pod.record.id.container)?))
     };
     Ok(Names {
+        fallback: fallback::read(&locate(record::ROOT)?).map_err(|error| error.to_string())?,
         holders,
         files,
         kubelets: kubelets::running(root),

@@ -1,12 +1,13 @@
 //! The node's side of the network: links, addresses, routes, and the switches of the kernel that belong to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 
 use super::attachments::Promise;
 use crate::datapath::hostports::listeners::{self, Connection, Listener};
+use crate::datapath::names::lead;
 use crate::datapath::survey::{self, Link, Network};
 use crate::net::{Family, IfName};
 use crate::spec::Mapping;
@@ -44,6 +45,8 @@ pub struct Node {
     pub listeners: Vec<(Listener, Option<(u32, String)>)>,
     /// Open ones with an address of which each link has its own, or with one where pods ask the name server.
     pub connections: Vec<Connection>,
+    /// Ports to which questions for the name server are led, by its address.
+    pub led: BTreeMap<Ipv4Addr, u16>,
 }
 
 /// A table of the old x_tables.
@@ -62,6 +65,7 @@ impl Node {
             legacy_listings: legacy_listings(&legacy()),
             listeners: listening(ports),
             connections: connections(promises),
+            led: led(promises),
             network,
             ..Self::default()
         };
@@ -124,6 +128,14 @@ fn connections(promises: &BTreeMap<IfName, Promise>) -> Vec<Connection> {
         promises.values().flat_map(|promise| &promise.name_servers).map(IpNetwork::ip).collect();
     let is_link_local = |ip| matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
     listeners::connections(|ip| is_link_local(ip) || servers.contains(&ip))
+}
+
+/// A kernel that cannot be asked leads nowhere.
+fn led(promises: &BTreeMap<IfName, Promise>) -> BTreeMap<Ipv4Addr, u16> {
+    if promises.values().all(|promise| promise.name_servers.is_empty()) {
+        return BTreeMap::new();
+    }
+    lead::led_here().unwrap_or_default()
 }
 
 /// The namespace of the calling thread; `/proc/net` would be the main thread's.

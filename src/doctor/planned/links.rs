@@ -104,6 +104,19 @@ pub(super) fn explain(step: &Step, subject: &Subject, gone: &[Family], faults: &
             table(Family::V4),
             format!("what is for {address} is dropped, and that address is somebody else's here"),
         ),
+        Step::Filter(FilterStep::InterceptNames { link, .. }) => Fault::new(
+            "dns-intercept",
+            bridge(link),
+            "what its pods ask of other name servers is not led to the node's, and that was promised",
+        ),
+        Step::Filter(FilterStep::LeadNameServer { address, port }) => Fault::new(
+            "dns-lead",
+            format!("address {address}"),
+            match port {
+                Some(port) => format!("its name server is at port {port}, because somebody else has port 53, and questions are not led there"),
+                None => "questions are led to a port at which no name server is any more".to_owned(),
+            },
+        ),
         Step::Up { link } if is_host_end(link, subject) => {
             Fault::new("pod-port-down", pod(), format!("its interface {link} on the node is down"))
         }

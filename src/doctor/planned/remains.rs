@@ -69,6 +69,12 @@ pub(super) fn surplus(removal: &Removal) -> Fault {
             format!("chain {chain}"),
             format!("it accepts the packets of {interface}, which is gone"),
         ),
+        Removal::Intercept(family, link) => leftover(
+            table(*family),
+            format!(
+                "what is asked through {link} is led to the name server, and nobody attached was promised that"
+            ),
+        ),
         Removal::Entry(entry) => {
             let object = table(entry.family());
             super::ports::stale(entry, || object)

@@ -43,6 +43,27 @@ fn ids(faults: &[Fault]) -> Vec<&'static str> {
     faults.iter().map(|fault| fault.id).collect()
 }
 
+fn name_server_steps() -> Vec<LinkStep> {
+    let bridge = link("smartnet0");
+    let address = Ipv4Addr::new(169, 254, 0, 2);
+    vec![
+        LinkStep::NameServerAddress { link: bridge.clone(), address },
+        LinkStep::Filter(FilterStep::NameServerRules {
+            link: bridge.clone(),
+            own: Some(address),
+            gateways: vec![Ipv4Addr::new(10, 7, 0, 1)],
+        }),
+        LinkStep::Filter(FilterStep::ReleaseNameServer { address }),
+        LinkStep::Filter(FilterStep::GuardNameServer { link: bridge.clone(), address }),
+        LinkStep::Filter(FilterStep::LeadNameServer { address, port: Some(9053) }),
+        LinkStep::Filter(FilterStep::LeadNameServer { address, port: None }),
+        LinkStep::Filter(FilterStep::InterceptNames {
+            link: bridge.clone(),
+            gateway: "10.7.0.1/24".parse().unwrap(),
+        }),
+    ]
+}
+
 fn link_steps() -> Vec<LinkStep> {
     let (bridge, port, eth0) = (link("smartnet0"), port(), link("eth0"));
     let address = "10.7.0.2/24".parse().unwrap();
@@ -97,17 +118,6 @@ fn link_steps() -> Vec<LinkStep> {
         LinkStep::AddVlan { link: port.clone(), vlan, native: true },
         LinkStep::SetMtu { link: port.clone(), mtu: 1400 },
         LinkStep::SpoofRule,
-        LinkStep::NameServerAddress { link: bridge.clone(), address: Ipv4Addr::new(169, 254, 0, 2) },
-        LinkStep::Filter(FilterStep::NameServerRules {
-            link: bridge.clone(),
-            own: Some(Ipv4Addr::new(169, 254, 0, 2)),
-            gateways: vec![Ipv4Addr::new(10, 7, 0, 1)],
-        }),
-        LinkStep::Filter(FilterStep::ReleaseNameServer { address: Ipv4Addr::new(169, 254, 0, 2) }),
-        LinkStep::Filter(FilterStep::GuardNameServer {
-            link: bridge.clone(),
-            address: Ipv4Addr::new(169, 254, 0, 2),
-        }),
         LinkStep::SpoofCheck { port: port.clone(), pod: eth0.clone(), mac: None },
         LinkStep::Pod(PodStep::Sysctl {
             key: "net/ipv6/conf/eth0/accept_dad".into(),
@@ -165,13 +175,18 @@ fn port_steps() -> Vec<PortStep> {
 }
 
 fn every_step() -> Vec<(Action, Step)> {
-    let mut steps: Vec<_> = link_steps().into_iter().map(|step| (Action::Repair, Step::Link(step))).collect();
+    let mut steps: Vec<_> = link_steps()
+        .into_iter()
+        .chain(name_server_steps())
+        .map(|step| (Action::Repair, Step::Link(step)))
+        .collect();
     steps.extend(port_steps().into_iter().map(|step| (Action::Repair, Step::Port(step))));
     let removed = [LinkStep::RemoveLink { link: port() }, LinkStep::RemoveSpoofCheck { port: port() }];
     steps.extend(removed.map(|step| (Action::Remove, Step::Link(step))));
     steps.extend(entries().into_iter().map(|entry| (Action::Remove, Step::Port(PortStep::Remove(entry)))));
     let member = Member { family: Family::V6, set: MemberSet::Clamped, interface: link("old0") };
-    let surplus = [Removal::SpoofCheck(port()), Removal::Member(member)];
+    let intercept = Removal::Intercept(Family::V4, link("old0"));
+    let surplus = [Removal::SpoofCheck(port()), Removal::Member(member), intercept];
     steps.extend(surplus.map(|removal| (Action::Remove, Step::Surplus(removal))));
     steps.extend(entries().into_iter().map(|entry| (Action::Remove, Step::Surplus(Removal::Entry(entry)))));
     steps.push((Action::Repair, Step::Lease("/run/l/10.7.0.2".into())));

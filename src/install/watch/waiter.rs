@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::pace::Pace;
@@ -19,7 +20,7 @@ use crate::datapath::alarm::{Alarm, Suspicion};
 use crate::file::changes::CHANGES;
 use crate::host::root::Root;
 use crate::state::record;
-use crate::state::{BootId, Records};
+use crate::state::{BootId, Records, fallback};
 
 /// Longest time without a look.
 const ROUND: Duration = Duration::from_mins(1);
@@ -28,6 +29,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 const LONGEST_SETTLE: Duration = Duration::from_secs(1);
 /// More than any look takes: a second for every pod that could be on a small node.
 const LONGEST_LOOK: Duration = Duration::from_mins(2);
+/// A file comes under its name, or goes; nothing of those that are written to.
+const NAMES: WatchFlags =
+    WatchFlags::MOVED_TO.union(WatchFlags::DELETE).union(WatchFlags::ONLYDIR).union(WatchFlags::DONT_FOLLOW);
 /// SIGTERM and SIGINT are the same on every architecture of Linux.
 const SIGNALS: [i32; 2] = [15, 2];
 
@@ -90,7 +94,8 @@ impl Signals {
 /// What came first.
 enum Woken {
     Signal,
-    Files,
+    /// Which is to be looked at.
+    Files(Due),
     Network,
     Time,
 }
@@ -108,6 +113,8 @@ pub(super) struct Waiter {
     inotify: Option<OwnedFd>,
     /// Numbers of watches; the kernel never uses one again.
     watches: BTreeSet<i32>,
+    /// Of the directory where the name server says at which port it answers.
+    names: Option<i32>,
     signals: Signals,
     pub(super) alarm: Alarm,
     pub(super) pace: Pace,
@@ -124,6 +131,7 @@ impl Waiter {
         Self {
             inotify: None,
             watches: BTreeSet::new(),
+            names: None,
             signals,
             alarm: Alarm::new(|program| applet::plugin(program).is_some()),
             pace: Pace::default(),
@@ -155,6 +163,9 @@ impl Waiter {
                 Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
             }
         }
+        // Of the same one it is the same watch, of one that the first pod made a new one.
+        let records = self.root.locate(Path::new(record::ROOT));
+        self.names = records.ok().and_then(|records| inotify::add_watch(inotify, &records, NAMES).ok());
         new
     }
 
@@ -178,9 +189,9 @@ impl Waiter {
             let until = self.round.min(retry).min(pause);
             let due = match self.wait(until.saturating_sub(now), listens)? {
                 Woken::Signal => return Ok(None),
-                Woken::Files => self.settle(Due::FILES)?,
-                Woken::Network if self.alarm.hear() => self.settle(Due::NETWORK)?,
-                Woken::Time | Woken::Network => continue,
+                Woken::Files(due) if due != Due::default() => self.settle(due, due.network)?,
+                Woken::Network if self.alarm.hear() => self.settle(Due::NETWORK, false)?,
+                Woken::Time | Woken::Network | Woken::Files(_) => continue,
             };
             match due {
                 Some(Due { files: false, network: false }) => {}
@@ -189,8 +200,9 @@ impl Waiter {
         }
     }
 
-    /// Until nothing of interest has happened for a moment, but not for ever. `None`: a signal came.
-    fn settle(&mut self, begun_by: Due) -> io::Result<Option<Due>> {
+    /// Until nothing of interest has happened for a moment, but not for ever. `None`: a signal came. It may be `certain` that
+    /// the network is to be looked at.
+    fn settle(&mut self, begun_by: Due, mut certain: bool) -> io::Result<Option<Due>> {
         let mut due = begun_by;
         let end = self.now() + LONGEST_SETTLE;
         let mut quiet = self.now() + SETTLE;
@@ -202,7 +214,11 @@ impl Waiter {
             match self.wait(left, !self.superseded)? {
                 Woken::Signal => return Ok(None),
                 Woken::Time => break,
-                Woken::Files => due.files = true,
+                Woken::Files(more) => {
+                    due.files |= more.files;
+                    certain |= more.network;
+                    due.network |= more.network;
+                }
                 Woken::Network if self.alarm.hear() => due.network = true,
                 Woken::Network => continue,
             }
@@ -210,7 +226,7 @@ impl Waiter {
         }
         if due.network {
             let suspicion = self.alarm.suspicion();
-            due.network = self.is_damage(&suspicion);
+            due.network = certain || self.is_damage(&suspicion);
         }
         Ok(Some(due))
     }
@@ -239,22 +255,28 @@ impl Waiter {
         Ok(match ready(&fds, longest)? {
             None => Woken::Time,
             Some(0) => Woken::Signal,
-            Some(at) if at < files => {
-                self.drain()?;
-                Woken::Files
-            }
+            Some(at) if at < files => Woken::Files(self.drain()?),
             Some(_) => Woken::Network,
         })
     }
 
-    /// What happened does not matter: the look that follows sees all of it.
-    fn drain(&self) -> io::Result<()> {
-        let Some(inotify) = &self.inotify else { return Ok(()) };
-        let mut buffer = [0; 4096];
+    /// What happened to a file does not matter: the look that follows sees all of it. Where records are, it is the business of
+    /// pods, but for one file.
+    fn drain(&self) -> io::Result<Due> {
+        let mut due = Due::default();
+        let Some(inotify) = &self.inotify else { return Ok(due) };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(inotify, &mut buffer);
         loop {
-            match rustix::io::read(inotify, &mut buffer) {
-                Ok(0) | Err(Errno::AGAIN) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
+            match events.next() {
+                Ok(event) if Some(event.wd()) == self.names => {
+                    let is_it =
+                        event.file_name().is_some_and(|name| name.to_bytes() == fallback::FILE.as_bytes());
+                    due.network |= is_it && !self.superseded;
+                }
+                Ok(_) => due.files = true,
+                Err(Errno::AGAIN) => return Ok(due),
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }

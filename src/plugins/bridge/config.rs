@@ -37,6 +37,8 @@ pub struct Config {
     pub force_address: bool,
     /// Where the node's name server is asked on the bridge, beside the gateways.
     pub node_dns: Option<Ipv4Addr>,
+    /// What pods ask of other name servers comes there, too.
+    pub dns_intercept: bool,
     pub ip_masq: bool,
     /// The configuration asked for iptables, which nftables serves.
     pub asked_for_iptables: bool,
@@ -88,6 +90,7 @@ impl Config {
             is_default_gateway: keys.is_default_gateway,
             force_address: keys.force_address,
             node_dns: keys.node_dns.as_deref().map(node_dns).transpose()?,
+            dns_intercept: keys.dns_intercept,
             ip_masq: keys.ip_masq,
             asked_for_iptables: masquerades && asked_for_iptables(keys.ip_masq_backend.as_deref())?,
             mtu: u32::try_from(keys.mtu).ok().filter(|mtu| *mtu > 0),
@@ -159,6 +162,7 @@ struct Keys {
     is_default_gateway: bool,
     force_address: bool,
     node_dns: Option<String>,
+    dns_intercept: bool,
     ip_masq: bool,
     ip_masq_backend: Option<String>,
     mtu: i64,
@@ -197,6 +201,7 @@ impl Keys {
             is_default_gateway: boolean("isDefaultGateway")?,
             force_address: boolean("forceAddress")?,
             node_dns: document.string("nodeDns")?.filter(|text| !text.is_empty()),
+            dns_intercept: boolean("nodeDnsIntercept")?,
             ip_masq: boolean("ipMasq")?,
             ip_masq_backend: document.string("ipMasqBackend")?,
             mtu,

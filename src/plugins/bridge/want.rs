@@ -111,6 +111,7 @@ const MEANINGS: &[Meaning<Attachment>] = &[
         let dns = want.gateway.as_ref().and_then(|gateway| gateway.dns);
         dns.map_or_else(|| "none".to_owned(), |dns| dns.to_string())
     }),
+    ("nodeDnsIntercept", |want| want.gateway.as_ref().is_some_and(|gateway| gateway.intercept).to_string()),
     ("ipMasq", |want| (!want.masquerade.is_empty()).to_string()),
     ("mtu", |want| want.pod.mtu.map_or_else(|| "the kernel's".to_owned(), |mtu| mtu.to_string())),
     ("hairpinMode", |want| want.port.hairpin.to_string()),
@@ -192,7 +193,13 @@ fn gateway(config: &Config, ips: &[IpConfig]) -> Result<Option<Gateway>> {
         }
     }
     let vlan = config.vlan.map(|vlan| vlan_gateway(&config.bridge, vlan)).transpose()?;
-    Ok(Some(Gateway { addresses, force: config.force_address, vlan, dns: config.node_dns }))
+    Ok(Some(Gateway {
+        addresses,
+        force: config.force_address,
+        vlan,
+        dns: config.node_dns,
+        intercept: config.dns_intercept,
+    }))
 }
 
 fn vlan_gateway(bridge: &IfName, vlan: VlanId) -> Result<VlanGateway> {

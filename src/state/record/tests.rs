@@ -34,6 +34,7 @@ fn attachment() -> Attachment {
             force: true,
             vlan: Some(VlanGateway::of(&name, vlan).unwrap()),
             dns: Some("169.254.0.2".parse().unwrap()),
+            intercept: true,
         }),
         bridge: Bridge {
             mac: Mac([2, 0, 0, 0, 0, 2]),

@@ -159,7 +159,13 @@ fn attachment(id: &AttachmentId, pod: Option<&Pod>, promised: &Promised) -> Opti
     let trunk: Vec<_> = flags.trunk.iter().copied().filter_map(VlanId::new).collect();
     let gateway = if flags.is_gateway && !addresses.is_empty() {
         let vlan = vlan.map(|vlan| VlanGateway::of(&bridge, vlan)).transpose().ok()?;
-        Some(Gateway { addresses: promised.gateways.clone(), force: flags.force_address, vlan, dns: None })
+        Some(Gateway {
+            addresses: promised.gateways.clone(),
+            force: flags.force_address,
+            vlan,
+            dns: None,
+            intercept: false,
+        })
     } else {
         None
     };

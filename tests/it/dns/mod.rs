@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod forward;
+mod intercept;
 mod names;
 mod resolvers;
 mod restart;
@@ -18,6 +19,8 @@ use serde_json::{Value, json};
 use crate::lab::{self, Netns, Node, Output, Place, Plugin, eventually, our_plugins};
 
 const GATEWAY: &str = "10.77.0.1";
+/// What every node has, in a network with a name server.
+const OWN: &str = "169.254.0.2";
 const SOCKET: &str = "/run/smarter-cni/dns.sock";
 /// More than a loaded machine needs; only failures wait for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,27 +47,38 @@ impl Pod {
     }
 
     fn in_container(namespace: &str, name: &str, container: &str) -> Self {
+        Self::of_network(&network(), namespace, name, container)
+    }
+
+    /// Of a network that has the name server's own address besides.
+    fn with_name_server(namespace: &str, name: &str) -> Self {
+        let mut network = network();
+        network["nodeDns"] = OWN.into();
+        Self::of_network(&network, namespace, name, name)
+    }
+
+    fn of_network(network: &Value, namespace: &str, name: &str, container: &str) -> Self {
         let netns = Netns::new(container);
         let arguments = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}");
-        let result = call("ADD", &netns, &arguments).succeed().json;
+        let result = call("ADD", network, &netns, &arguments).succeed().json;
         let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap();
         let host_if = result["interfaces"][1]["name"].as_str().unwrap();
         Self { netns, arguments, address: address.to_owned(), host_if: host_if.to_owned() }
     }
 
     fn detach(&self) {
-        call("DEL", &self.netns, &self.arguments).succeed();
+        call("DEL", &network(), &self.netns, &self.arguments).succeed();
     }
 }
 
-fn call(verb: &str, netns: &Netns, arguments: &str) -> Plugin {
+fn call(verb: &str, network: &Value, netns: &Netns, arguments: &str) -> Plugin {
     Plugin::new(our_plugins(), "bridge")
         .command(verb)
         .container(netns.name())
         .netns(netns)
         .ifname("eth0")
         .env("CNI_ARGS", &format!("IgnoreUnknown=1;{arguments}"))
-        .json(&network())
+        .json(network)
 }
 
 /// A running name server; it is ended with the test.
@@ -130,6 +144,12 @@ fn run(words: &str) -> Output {
         stdout,
         stderr: String::from_utf8(out.stderr).unwrap(),
     }
+}
+
+fn succeeds(words: &str) -> Output {
+    let out = run(words);
+    assert_eq!(out.status, 0, "{words}: {out}");
+    out
 }
 
 /// One of the counters of the server that runs; `None` when none does.

@@ -166,7 +166,7 @@ fn an_annotation_gives_names_besides() {
         config["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": {
             "kubernetes.io/config.source": "api", "smarter-cni/dns-names": "mqtt, Broker,not a name,localhost"
         }});
-        let result = call("ADD", &netns, arguments).json(&config).succeed().json;
+        let result = call("ADD", &config, &netns, arguments).succeed().json;
         let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
         for name in ["mqtt.ns1.svc.cluster.local", "broker.cluster.local", "mqtt", "broker-7c9"] {
             eventually(name, PATIENCE, || answer(&Node, name) == address);
@@ -181,7 +181,7 @@ fn an_annotation_gives_names_besides() {
             record.contains(r#""names":["mqtt","broker","localhost"]"#) && !record.contains("source"),
             "{record}"
         );
-        call("DEL", &netns, arguments).json(&config).succeed();
+        call("DEL", &config, &netns, arguments).succeed();
         eventually("they go with it", PATIENCE, || answer(&Node, "mqtt") == "NXDOMAIN");
     });
 }

@@ -1,7 +1,8 @@
 //! Transports: what clients send that is no plain question, connections, and a port that somebody else has.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::sandbox::sandboxed;
@@ -125,6 +126,110 @@ fn a_port_that_somebody_has_is_named_and_tried_again() {
         let owner = format!("(process {}) on [::]:53/udp; port 9153 serves meanwhile", std::process::id());
         assert!(words.contains("169.254.0.2:53: ") && words.contains(&owner), "{words}");
     });
+}
+
+/// Pods and programs of the node go on asking at port 53, and the other program keeps what is not for us.
+#[test]
+fn questions_are_led_to_the_port_that_it_has() {
+    sandboxed(|| {
+        let web = Pod::with_name_server("ns1", "web");
+        let other = Stranger::at_port_53();
+        let role = Role::start(&[]);
+        assert_eq!(answer(&web.netns, &format!("@{OWN} -p 9053 web")), web.address);
+        let out = succeeds("reconcile");
+        for address in [GATEWAY, OWN] {
+            let line =
+                format!("nft add element ip smarter-cni dns_lead {{ {address} . udp . 53 : {address} . 9053");
+            assert!(out.stdout.contains(&line), "{}", out.stdout);
+        }
+        let everywhere = || {
+            for words in [format!("@{GATEWAY} web"), format!("@{OWN} web"), format!("@{OWN} +tcp web")] {
+                assert_eq!(answer(&web.netns, &words), web.address, "{words}");
+                assert_eq!(answer(&Node, &words), web.address, "{words}");
+            }
+        };
+        everywhere();
+        assert_eq!(other.questions(), 0);
+        assert_eq!(succeeds("reconcile --dry-run --json").json["changes"], json!([]), "that is all");
+        assert_eq!(answer(&Node, "@127.0.0.1 web"), "REFUSED", "what is for others is theirs");
+        // The port is free again: nobody is kept from the answer before the rules are gone, nor after it.
+        drop(other);
+        eventually("it has port 53", PATIENCE, || {
+            run("status --json").json["dns"]["addresses"].to_string().contains("\"169.254.0.2:53\"")
+        });
+        everywhere();
+        let out = succeeds("reconcile");
+        assert!(out.stdout.contains("nft delete element ip smarter-cni dns_lead"), "{}", out.stdout);
+        everywhere();
+        assert_eq!(succeeds("reconcile --dry-run --json").json["changes"], json!([]));
+        role.end();
+    });
+}
+
+/// What leads to a server that is gone leads nowhere.
+#[test]
+fn nothing_is_led_to_a_port_at_which_nobody_serves() {
+    sandboxed(|| {
+        let _web = Pod::with_name_server("ns1", "web");
+        let _other = Stranger::at_port_53();
+        let mut role = Role::start(&[]);
+        succeeds("reconcile");
+        role.child.kill().unwrap();
+        role.child.wait().unwrap();
+        assert!(succeeds("reconcile").stdout.contains("nft delete element ip smarter-cni dns_lead"));
+        // What the file says is looked at: a port of somebody else is none of ours.
+        let file = "/run/smarter-cni/dns.fallback";
+        for nonsense in ["169.254.0.2:0\n", "10.77.0.1:9053\n", "nobody\n"] {
+            std::fs::write(file, nonsense).unwrap();
+            assert_eq!(succeeds("reconcile --dry-run --json").json["changes"], json!([]), "{nonsense}");
+        }
+        std::fs::remove_file(file).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", file).unwrap();
+        assert_eq!(succeeds("reconcile --dry-run --json").json["changes"], json!([]));
+    });
+}
+
+/// A name server that listens on all addresses, and knows nothing.
+pub(super) struct Stranger {
+    count: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    end: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Stranger {
+    pub(super) fn at_port_53() -> Self {
+        let (udp, tcp) = (UdpSocket::bind("[::]:53").unwrap(), TcpListener::bind("[::]:53").unwrap());
+        udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let (count, end) = (std::sync::Arc::default(), std::sync::Arc::default());
+        let mut stranger = Self { count, end, thread: None };
+        let (count, end) = (stranger.count.clone(), stranger.end.clone());
+        stranger.thread = Some(std::thread::spawn(move || {
+            let _tcp = tcp;
+            let mut packet = [0; 512];
+            while !end.load(Relaxed) {
+                let Ok((length, from)) = udp.recv_from(&mut packet) else { continue };
+                if from.ip() != std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped() {
+                    count.fetch_add(1, Relaxed);
+                }
+                // An answer, refused.
+                (packet[2], packet[3]) = (0x84, 5);
+                let _ = udp.send_to(&packet[..length], from);
+            }
+        }));
+        stranger
+    }
+
+    /// But for those of 127.0.0.1.
+    pub(super) fn questions(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.end.store(true, Relaxed);
+        self.thread.take().map(std::thread::JoinHandle::join);
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ app.kubernetes.io/component: {{ index . 2 }}
 {{- $_ := set $settings "gateway" . -}}
 {{- end -}}
 {{- range $value, $setting := dict
-    "mtu" "mtu" "hairpin" "hairpin" "masquerade" "masquerade" "forwardOthers" "forward_others" "network" "network" "bridge" "bridge"
+    "mtu" "mtu" "hairpin" "hairpin" "masquerade" "masquerade" "forwardOthers" "forward_others" "dnsIntercept" "dns_intercept" "network" "network" "bridge" "bridge"
     "hostPorts" "host_ports" "hostPortSnat" "host_port_snat" "hostPortStrict" "host_port_strict"
     "binDir" "bin_dir" "confDir" "conf_dir" "takeOver" "take_over" "logLevel" "log_level" -}}
 {{- $said := get $configuration $value -}}

@@ -131,7 +131,11 @@ impl Path<'_> {
     }
 
     fn at(&mut self, layer: Layer, point: Point, iif: Option<&IfName>, oif: Option<&IfName>) {
-        let packet = Packet { iif: iif.cloned(), oif: oif.cloned(), ..self.packet() };
+        let mut packet = Packet { iif: iif.cloned(), oif: oif.cloned(), ..self.packet() };
+        let is_led = layer == Layer::Network && !matches!(point, Point::Prerouting | Point::Forward);
+        if let (Some((_, port)), Some(led)) = (&mut packet.service, self.ends.led_to.filter(|_| is_led)) {
+            *port = led;
+        }
         let mut stage = |priorities, packet| self.stages.push(Stage { layer, point, priorities, packet });
         let early = Packet { track: track::INVALID, ..packet.clone() };
         match (layer, point) {
@@ -184,9 +188,10 @@ impl Path<'_> {
         let from_node = self.flow == Flow::NodeToPod;
         let (source, destination) = if replies { (destination, source) } else { (source, destination) };
         let state = match (self.flow, replies) {
-            (Flow::Resolution | Flow::PodToNames, _) => UNTRACKED,
-            (Flow::UplinkToPod, false) => track::NEW | track::DNAT,
-            (Flow::UplinkToPod, true) => track::ESTABLISHED | track::DNAT,
+            (Flow::PodToNames, _) if self.ends.led_to.is_none() => UNTRACKED,
+            (Flow::Resolution, _) => UNTRACKED,
+            (Flow::UplinkToPod | Flow::PodToNames, false) => track::NEW | track::DNAT,
+            (Flow::UplinkToPod | Flow::PodToNames, true) => track::ESTABLISHED | track::DNAT,
             (_, false) => track::NEW,
             (_, true) => track::ESTABLISHED,
         };

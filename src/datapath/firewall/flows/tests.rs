@@ -15,6 +15,7 @@ fn ends(last: u8) -> Ends {
         gateway: "smartnet0".parse().unwrap(),
         gateway_address: Some([10, 7, 0, 1].into()),
         name_server: None,
+        led_to: None,
         uplink: Some("up0".parse().unwrap()),
         bridged: true,
         host_ports: true,

@@ -212,6 +212,7 @@ fn any_config() -> impl Strategy<Value = Value> {
         "enabledad",
         "portIsolation",
         "hairpinMode",
+        "nodeDnsIntercept",
     ];
     let trunk = proptest::collection::vec(1_u16..=4094, 0..4);
     (

@@ -99,6 +99,11 @@ faults! {
     questions_are_tracked_again [kind: with_name_server()]: [("table-incomplete", "table ip smarter-cni")] => 1, |_| {
         sh("nft flush chain ip smarter-cni dns_prerouting");
     };
+    questions_to_others_go_astray [kind: Kind {
+        keys: json!({"nodeDns": "169.254.0.2", "nodeDnsIntercept": true}), ..Kind::default()
+    }]: [("dns-intercept", "bridge smartnet0")] => 1, |_| {
+        sh("nft flush chain ip smarter-cni dns_intercept_prerouting");
+    };
     the_bridge_is_not_promiscuous [kind: Kind { keys: json!({"promiscMode": true, "hairpinMode": false}), ..Kind::default() }]: [
         ("bridge-promiscuous", "bridge smartnet0"),
     ] => 0, |_| sh("ip link set smartnet0 promisc off");

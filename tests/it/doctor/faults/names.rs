@@ -104,7 +104,9 @@ faults! {
         lab.end_names();
         lab.serve_names(&[("DNS_ADDRESS", "169.254.0.3")]);
     };
-    somebody_has_port_53_and_the_name_server_another [kind: with_name_server()]: [("dns-port", "port 53")] => 1, |lab: &Lab| {
+    somebody_has_port_53_and_the_name_server_another [kind: with_name_server()]: [
+        ("dns-lead", "address 10.7.0.1"), ("dns-lead", "address 169.254.0.2"),
+    ] => 1, |lab: &Lab| {
         lab.end_names();
         hold_port_53();
         lab.serve_names(&[]);
