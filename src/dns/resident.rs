@@ -111,8 +111,10 @@ impl Resident {
         let attachments =
             Attachments::new(Path::new(record::ROOT).to_owned(), boot, Places::below(Path::new("/")));
         let zone = zone(&settings, attachments.gathered());
+        let server = Server::new(settings, zone, forwarder);
+        server.news.come_by(notify.as_ref().ok().map(Notify::descriptor));
         Self {
-            server: Server::new(settings, zone, forwarder),
+            server,
             sockets: Rc::new(RefCell::new(sockets)),
             attachments,
             notify: notify.ok(),
@@ -219,6 +221,7 @@ impl Resident {
         let changes = changes.unwrap_or_else(|error| {
             say(&format!("records are looked at every 2 s, because they cannot be watched: {error}"));
             self.notify = None;
+            self.server.news.come_by(None);
             vec![Change::Everything]
         });
         if changes.contains(&Change::Everything) {

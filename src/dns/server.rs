@@ -5,6 +5,7 @@
 
 mod batch;
 pub(crate) mod counters;
+mod news;
 mod sources;
 mod stream;
 
@@ -24,6 +25,7 @@ use super::settings::Settings;
 use super::zone::{Look, Zone};
 use batch::Batch;
 use counters::Counters;
+use news::News;
 use sources::Sources;
 
 pub(crate) use sources::is_of_this_node;
@@ -42,6 +44,7 @@ pub(crate) struct Server {
     sources: RefCell<Sources>,
     forwarder: Rc<Forwarder>,
     pub(crate) counters: Counters,
+    pub(crate) news: News,
     turn: Cell<usize>,
     serial: Cell<u32>,
     waiting: Rc<watch::Sender<usize>>,
@@ -82,6 +85,7 @@ impl Server {
             sources: RefCell::default(),
             forwarder,
             counters: Counters::default(),
+            news: News::default(),
             turn: Cell::new(0),
             serial: Cell::new(1),
             waiting: Rc::new(watch::Sender::new(0)),
@@ -180,6 +184,7 @@ impl Server {
     /// Answers what a program of this node asks through another door, as if it came over TCP.
     pub(crate) async fn ask(&self, packet: &[u8]) -> Option<Vec<u8>> {
         let source = IpAddr::from([127, 0, 0, 1]);
+        self.news.read().await;
         match self.fate(packet, source, Transport::Stream, &mut Vec::new()) {
             Fate::Silence => None,
             Fate::Answer(answer) => Some(answer),
@@ -210,7 +215,7 @@ impl Drop for Waiting {
 pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
     let family = usize::from(socket.local_addr().is_ok_and(|at| at.is_ipv6()));
     while socket.readable().await.is_ok() {
-        match answer_what_is_there(&server, &socket, family) {
+        match answer_what_is_there(&server, &socket, family).await {
             Ok(true) => {}
             // Who asks all the time cannot keep the others from being heard.
             Ok(false) => tokio::task::yield_now().await,
@@ -222,12 +227,34 @@ pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
 }
 
 /// One batch; whether there is nothing behind it.
-fn answer_what_is_there(server: &Rc<Server>, socket: &Rc<UdpSocket>, family: usize) -> std::io::Result<bool> {
-    let batch = &mut server.batches.borrow_mut()[family];
+async fn answer_what_is_there(
+    server: &Rc<Server>,
+    socket: &Rc<UdpSocket>,
+    family: usize,
+) -> std::io::Result<bool> {
+    let is_all = server.batches.borrow_mut()[family].receive(socket)?;
+    if server.news.are_unread() {
+        // Others use the batch meanwhile.
+        let came: Vec<(Vec<u8>, SocketAddr)> = server.batches.borrow()[family]
+            .datagrams()
+            .map(|(packet, source)| (packet.to_vec(), source))
+            .collect();
+        server.news.read().await;
+        answer(server, socket, came.iter().map(|(packet, source)| (packet.as_slice(), *source)));
+        return Ok(is_all);
+    }
+    answer(server, socket, server.batches.borrow()[family].datagrams());
+    Ok(is_all)
+}
+
+fn answer<'d>(
+    server: &Rc<Server>,
+    socket: &Rc<UdpSocket>,
+    datagrams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
+) {
     let rooms = &mut *server.rooms.borrow_mut();
-    let is_all = batch.receive(socket)?;
     let mut answers = Vec::new();
-    for (packet, source) in batch.datagrams() {
+    for (packet, source) in datagrams {
         let mut room = rooms.pop().unwrap_or_default();
         let answer = datagram(server, socket, packet, source, &mut room);
         answers.extend(answer.map(|answer| (answer, source)));
@@ -235,7 +262,6 @@ fn answer_what_is_there(server: &Rc<Server>, socket: &Rc<UdpSocket>, family: usi
     batch::send(socket, &answers);
     rooms.extend(answers.into_iter().map(|(answer, _)| answer));
     rooms.truncate(ROOMS);
-    Ok(is_all)
 }
 
 /// The answer that is there at once; another one is sent when it comes.

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ const BUFFER: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Notify {
-    fd: AsyncFd<OwnedFd>,
+    fd: Rc<AsyncFd<OwnedFd>>,
     directory: PathBuf,
     /// Of the directory itself; without it one above it is watched, where it would appear.
     watch: Option<i32>,
@@ -38,7 +39,7 @@ impl Notify {
     )]
     pub(crate) fn of(directory: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        let fd = Rc::new(AsyncFd::with_interest(fd, Interest::READABLE)?);
         let mut notify = Self { fd, directory: directory.to_owned(), watch: None };
         notify.arm()?;
         Ok(notify)
@@ -79,6 +80,11 @@ impl Notify {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// Readable when there are changes that were not returned yet.
+    pub(crate) fn descriptor(&self) -> Rc<AsyncFd<OwnedFd>> {
+        self.fd.clone()
     }
 
     /// Waits for the next changes, and returns all that are there.

@@ -75,6 +75,7 @@ pub(crate) async fn accept(server: Rc<Server>, listener: Rc<TcpListener>) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
+        server.news.read().await;
         if !server.may_ask(source) {
             continue;
         }
@@ -105,6 +106,7 @@ async fn serve(server: Rc<Server>, stream: TcpStream, source: SocketAddr) {
             Err(_) if answers.capacity() + 1 < MOST_WAITING && come.is_empty() => continue,
             _ => break,
         };
+        server.news.read().await;
         match server.fate(&packet, source.ip(), Transport::Stream, &mut Vec::new()) {
             // Nobody speaks like this who wants an answer.
             Fate::Silence => break,

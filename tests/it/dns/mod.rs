@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+pub(crate) mod ask;
 mod forward;
 mod intercept;
+mod many;
 mod names;
 mod resolvers;
 mod restart;
@@ -108,7 +110,7 @@ impl Role {
         Self { child: command.spawn().unwrap() }
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         Node.run(&format!("kill -{signal} {}", self.child.id()));
     }
 
@@ -166,7 +168,7 @@ fn dig(place: &impl Place, words: &str) -> String {
 }
 
 /// The data of its records, sorted; or the status, if there are none.
-fn answer(place: &impl Place, words: &str) -> String {
+pub(crate) fn answer(place: &impl Place, words: &str) -> String {
     let text = dig(place, &format!("+noall +answer +comments {words}"));
     let is_record = |line: &&str| !line.is_empty() && !line.starts_with(';');
     let mut data: Vec<_> =

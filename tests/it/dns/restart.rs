@@ -54,7 +54,7 @@ fn a_successor_loses_no_question() {
 }
 
 /// Which process listens at the socket beside the records.
-fn socket_owner() -> Option<u32> {
+pub(super) fn socket_owner() -> Option<u32> {
     let stream = std::os::unix::net::UnixStream::connect(SOCKET).ok()?;
     let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
     u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
