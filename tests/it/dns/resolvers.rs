@@ -1,8 +1,9 @@
-//! Resolvers of others, as they are in pods: glibc's, musl's, Go's, and `dig` for what only few ask for. Each behaves in ways
-//! of its own that a name server has to go along with.
+//! Resolvers of others, as they are in pods: glibc's, musl's, Go's, c-ares, and `dig` for what only few ask for. Each behaves in
+//! ways of its own that a name server has to go along with.
 
 mod extensions;
 mod names;
+mod programs;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,20 +16,25 @@ use crate::lab::peers;
 use crate::sandbox::sandboxed;
 
 /// A resolver that gives up on a server does it after 5 s, or 2.5 s (musl). Whoever is quicker waited for nobody. Go's client
-/// takes its time to start, and gives up before its resolver would.
+/// takes its time to start, and gives up before its resolver would; c-ares waits for 2 s only, and says how often it did.
 const AT_ONCE: Duration = Duration::from_millis(2400);
 
 /// Whose resolver is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resolver {
     Glibc,
-    /// Debian's, before 1.2.4: without TCP.
+    /// Debian 12's, before 1.2.4: without TCP.
     Musl,
+    /// Today's.
+    MuslWithTcp,
     /// In Kubernetes' own client.
     Go,
+    /// Today's: curl's, Node.js', Envoy's.
+    Cares,
 }
 
-const ALL: [Resolver; 3] = [Resolver::Glibc, Resolver::Musl, Resolver::Go];
+const ALL: [Resolver; 5] =
+    [Resolver::Glibc, Resolver::Musl, Resolver::MuslWithTcp, Resolver::Go, Resolver::Cares];
 
 /// What one of them made of a name.
 #[derive(Debug)]
@@ -40,7 +46,11 @@ struct Found {
 
 impl Found {
     fn was_at_once(&self, resolver: Resolver) -> bool {
-        resolver == Resolver::Go || self.took < AT_ONCE
+        match resolver {
+            Resolver::Go => true,
+            Resolver::Cares => self.words.contains("0 timeouts"),
+            _ => self.took < AT_ONCE,
+        }
     }
 
     /// The only one.
@@ -61,11 +71,13 @@ fn kubelet(option: &str) {
 }
 
 impl Resolver {
-    /// Asked by a program in the pod.
-    fn find(self, pod: &Pod, name: &str) -> Found {
-        let line = match self {
+    /// A program that asks it.
+    fn program(self, name: &str) -> String {
+        match self {
             Self::Glibc => format!("getent ahosts {name}"),
-            Self::Musl => format!("{} {name}", musl()),
+            Self::Musl => format!("{} {name}", programs::of_musl()),
+            Self::MuslWithTcp => format!("{} {} {name}", programs::todays_musl(), programs::of_musl()),
+            Self::Cares => format!("{} {name}", programs::of_cares()),
             Self::Go => {
                 let kubectl = peers().join("usr/bin/kubectl");
                 format!(
@@ -73,7 +85,12 @@ impl Resolver {
                     kubectl.display()
                 )
             }
-        };
+        }
+    }
+
+    /// Asked by a program in the pod.
+    fn find(self, pod: &Pod, name: &str) -> Found {
+        let line = self.program(name);
         let mut command = pod.netns.command(&format!("unshare --mount sh -e /run/as-in-a-pod {line}"));
         command.env("GODEBUG", "netdns=go").env("KUBECONFIG", "/dev/null").env("HOME", "/run");
         let begun = Instant::now();
@@ -92,31 +109,4 @@ impl Resolver {
         let is_address = |text: &String| text.parse::<std::net::IpAddr>().is_ok();
         Found { addresses: BTreeSet::into_iter(addresses).filter(is_address).collect(), took, words }
     }
-}
-
-/// A program that asks the C library it is linked with.
-fn musl() -> &'static str {
-    const SOURCE: &str = r#"
-#include <netdb.h>
-#include <stdio.h>
-#include <sys/socket.h>
-int main(int count, char **words) {
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *all, *one;
-  char text[64];
-  int failed = getaddrinfo(words[count - 1], 0, &hints, &all);
-  if (failed) return fprintf(stderr, "%s\n", gai_strerror(failed)), 2;
-  for (one = all; one; one = one->ai_next)
-    if (!getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, 0, 0, NI_NUMERICHOST)) puts(text);
-}
-"#;
-    const PROGRAM: &str = "/run/of-musl";
-    if !fs::exists(PROGRAM).unwrap() {
-        fs::write("/run/of-musl.c", SOURCE).unwrap();
-        let compiler = format!("{}-linux-musl-gcc", std::env::consts::ARCH);
-        let line = format!("{compiler} -static -o {PROGRAM} /run/of-musl.c");
-        let out = Node.command(&line).output();
-        let out = out.unwrap_or_else(|error| panic!("COULD NOT RUN: {compiler}, from musl-dev: {error}"));
-        assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-    PROGRAM
 }
