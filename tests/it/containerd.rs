@@ -4,6 +4,7 @@ mod changes;
 mod daemon;
 mod found;
 mod killed;
+mod names;
 mod networks;
 mod pods;
 mod release;

@@ -33,6 +33,9 @@ impl fmt::Display for Refused {
 #[derive(Debug, Clone)]
 pub(crate) struct Pod {
     pub(crate) name: String,
+    pub(crate) hostname: String,
+    /// Whom its containers ask for names, through the search list that a kubelet makes; empty: as the node does.
+    pub(crate) name_server: String,
     pub(crate) host_ports: Vec<HostPort>,
     pub(crate) annotations: Vec<(String, String)>,
     /// In the node's own network.
@@ -45,6 +48,8 @@ impl Pod {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            hostname: name.to_owned(),
+            name_server: String::new(),
             host_ports: Vec::new(),
             annotations: Vec::new(),
             host_network: false,
@@ -56,8 +61,14 @@ impl Pod {
         let metadata =
             Message::new().text(1, &self.name).text(2, &format!("uid-{}", self.name)).text(3, "default");
         // The node's network comes with the node's host name.
-        let hostname = if self.host_network { "" } else { &self.name };
+        let hostname = if self.host_network { "" } else { &self.hostname };
         let mut config = Message::new().message(1, &metadata).text(2, hostname).text(3, &self.logs);
+        if !self.name_server.is_empty() {
+            let searched = ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"];
+            let names = Message::new().text(1, &self.name_server);
+            let names = searched.iter().fold(names, |names, domain| names.text(2, domain));
+            config = config.message(4, &names.text(3, "ndots:5"));
+        }
         for port in &self.host_ports {
             config = config.message(5, &port.encode());
         }
