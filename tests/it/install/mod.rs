@@ -1,5 +1,6 @@
 //! The installer on hosts that are directory trees of the sandbox, with the sandbox's own network and the host's mounts.
 
+mod crio;
 mod host;
 mod interrupted;
 mod name_server;
