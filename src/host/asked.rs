@@ -22,13 +22,18 @@ pub fn find(root: &Root, patience: Duration) -> Found {
     found
 }
 
-/// What each runtime of the host that has a socket says which sandboxes it has; `patience` is for one of them.
-pub fn sandboxes(root: &Root, patience: Duration) -> Vec<(Kind, Result<HashSet<String>, cri::Error>)> {
-    let listed = |runtime: Runtime| {
+/// Where the runtimes of the host are asked that have a socket.
+pub fn sockets(root: &Root) -> Vec<(Kind, PathBuf)> {
+    let socket = |runtime: Runtime| {
         let socket = root.locate(&runtime.socket).ok().filter(|socket| socket.exists())?;
-        Some((runtime.kind, cri::sandboxes(&socket, patience)))
+        Some((runtime.kind, socket))
     };
-    runtimes::find(root).runtimes.into_iter().filter_map(listed).collect()
+    runtimes::find(root).runtimes.into_iter().filter_map(socket).collect()
+}
+
+/// What each of them says which sandboxes it has; `patience` is for one of them.
+pub fn sandboxes(root: &Root, patience: Duration) -> Vec<(Kind, Result<HashSet<String>, cri::Error>)> {
+    sockets(root).into_iter().map(|(kind, socket)| (kind, cri::sandboxes(&socket, patience))).collect()
 }
 
 /// Of the places that its files can mean the one in which it looks, if that is any of them.

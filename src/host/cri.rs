@@ -1,34 +1,39 @@
 //! What a container runtime says of itself over CRI, the interface of kubelet: whether it is ready, which networks it has
 //! loaded from where, and which sandboxes it has.
 //!
-//! For installation, doctor and reconcile; nothing on the way of a pod comes here. Asks and never changes anything.
+//! For installation, doctor, reconcile and the name server; nothing on the way of a pod comes here. Asks and never changes
+//! anything.
 
 mod connection;
 mod frame;
 mod hpack;
+mod labelled;
 mod loaded;
 mod message;
 mod reply;
 mod verbose;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
 use connection::Connection;
+pub use labelled::Labelled;
 pub use loaded::{Loaded, Wanted, network_loaded};
 use message::{
-    ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, RuntimeCondition, StatusRequest,
-    StatusResponse, VersionRequest, VersionResponse,
+    ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxStatusRequest, RuntimeCondition,
+    StatusRequest, StatusResponse, VersionRequest, VersionResponse,
 };
 use reply::Answer;
 pub use verbose::{Cni, Network};
 
 /// gRPC's code for a service that is not there.
 const UNIMPLEMENTED: u32 = 12;
+/// And for a sandbox that went between two questions.
+const NOT_FOUND: u32 = 5;
 
 /// What containerd before 1.6, and k3s with it, speaks. Only the name differs from `runtime.v1`.
 const PACKAGES: [&str; 2] = ["runtime.v1", "runtime.v1alpha2"];
@@ -149,6 +154,19 @@ pub fn sandboxes(socket: &Path, patience: Duration) -> Result<HashSet<String>, E
     listed.map_err(|reason| Error { socket: socket.to_owned(), reason })
 }
 
+/// Of sandboxes, whether their network is the node's. That never changes, so nobody is asked about one twice.
+pub type Modes = BTreeMap<String, bool>;
+
+/// The pods in the node's own network that run and have this label, as the runtime at `socket` lists them.
+pub fn on_the_node(
+    socket: &Path,
+    label: &str,
+    patience: Duration,
+    modes: &mut Modes,
+) -> Result<Vec<Labelled>, Error> {
+    node_pods(socket, label, patience, modes).map_err(|reason| Error { socket: socket.to_owned(), reason })
+}
+
 /// The same as [`status`], of whoever is at the other end of a stream: for fuzz targets, which are both ends.
 #[cfg(fuzzing)]
 pub fn status_over(stream: std::os::unix::net::UnixStream, patience: Duration) -> Result<Status, Reason> {
@@ -175,6 +193,36 @@ fn list(connection: &mut Connection) -> Result<HashSet<String>, Reason> {
         sandbox.map(|sandbox| sandbox.id).ok_or_else(|| nonsense("list of sandboxes"))
     };
     listed.items.iter().map(id).collect()
+}
+
+/// The network is in no list: it takes a question per sandbox, and each a connection, because what one may carry is counted.
+fn node_pods(
+    socket: &Path,
+    label: &str,
+    patience: Duration,
+    modes: &mut Modes,
+) -> Result<Vec<Labelled>, Reason> {
+    let deadline = Instant::now() + patience;
+    let list = ListPodSandboxRequest {}.encode_to_vec();
+    let (_, message) = answered(&mut Connection::open(socket, patience)?, "ListPodSandbox", &list)?;
+    let mut found = labelled::listed(&message, label)?;
+    drop(message);
+    modes.retain(|id, _| found.iter().any(|sandbox| sandbox.id == *id));
+    for Labelled { id, .. } in &found {
+        if modes.contains_key(id) {
+            continue;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = PodSandboxStatusRequest { id: id.clone() }.encode_to_vec();
+        match answered(&mut Connection::open(socket, left)?, "PodSandboxStatus", &request) {
+            Ok((_, message)) => modes.insert(id.clone(), labelled::is_of_the_node(&message)?),
+            Err(Reason::Refused { code: NOT_FOUND, .. }) => continue,
+            Err(Reason::Late(_)) => return Err(Reason::Late(patience)),
+            Err(reason) => return Err(reason),
+        };
+    }
+    found.retain(|sandbox| modes.get(&sandbox.id) == Some(&true));
+    Ok(found)
 }
 
 /// The answer to a question, and the name of the service that knew it.

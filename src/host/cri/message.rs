@@ -69,3 +69,9 @@ pub(super) struct PodSandbox {
     #[prost(string, tag = "1")]
     pub id: String,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PodSandboxStatusRequest {
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
