@@ -10,8 +10,9 @@
 //!  forward cache upstreams   what others know
 //! ```
 //!
-//! One process, one thread, no child; nothing is written but the socket beside the records. Refuses to ask an API server or a
-//! runtime, to change an address or a rule of the node, and to answer anybody but its pods and itself.
+//! One process, no child, and one thread, unless a runtime shall be asked as well; nothing is written but the socket beside the
+//! records. Refuses to ask an API server, to change an address or a rule of the node, and to answer anybody but its pods and
+//! itself.
 
 mod cache;
 mod control;
@@ -53,8 +54,9 @@ pub(crate) use upstreams::FILES as UPSTREAM_FILES;
     long_about = "Serves until it is ended: names of this node's pods come from their attachment records, all other names from the \
                   node's upstream servers. Settings are variables of the environment, the keys of the ConfigMap smarterdnsconfig: \
                   dns-address (CLUSTER_DNS), domain (CLUSTER_DOMAIN), DNS_LOGGING, dns-upstream, dns-cluster-upstream, dns-hosts, \
-                  dns-ttl, dns-cache, dns-stale, dns-single-labels, dns-fallback-port. SIGHUP reads everything again, SIGTERM ends \
-                  it when nobody waits for an answer any more. A second one takes over from the first without a lost question.\n\n\
+                  dns-ttl, dns-cache, dns-stale, dns-single-labels, dns-fallback-port, dns-host-network-names. SIGHUP reads \
+                  everything again, SIGTERM ends it when nobody waits for an answer any more. A second one takes over from the \
+                  first without a lost question.\n\n\
                   With --query it asks the running one instead. Exit code then 0: there are records; 1: there are none; 2: nobody \
                   answers, or the words make no sense."
 )]

@@ -85,6 +85,7 @@ fn zone() -> Zone {
         server: [169, 254, 0, 2].into(),
         gateways: Vec::new(),
         pods: (1..60).map(pod).collect(),
+        host_pods: Vec::new(),
         hosts: Vec::new(),
         ranges: vec!["10.77.0.0/24".parse().expect("a range"), "fd77::/64".parse().expect("a range")],
         forwards_single_labels: false,

@@ -4,6 +4,7 @@ mod wake;
 mod wanted;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
@@ -15,7 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::control::{self, Control, Inside};
-use super::data::{Attachments, Change, LinkEvent, Links, Notify, Places, all_links};
+use super::data::{Attachments, Change, HostNetwork, LinkEvent, Links, Notify, Places, all_links};
 use super::forward::Forwarder;
 use super::handover::{self, Taken};
 use super::owner;
@@ -23,6 +24,7 @@ use super::server::{Server, is_of_this_node};
 use super::settings::Settings;
 use super::signals::{Caught, Signal, Signals};
 use super::sockets::Sockets;
+use super::zone::HostPod;
 use crate::net::DNS_INTERCEPT_PORT;
 use crate::state::{BootId, fallback, record};
 use crate::text::printable;
@@ -31,6 +33,8 @@ pub(super) use wanted::zone;
 
 /// Who waits for an answer when the end comes, waits no longer than this.
 const GRACE: Duration = Duration::from_secs(2);
+/// A runtime that works says within this time which pods it has.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// A port that somebody else has is tried again so often.
 const RETRY: Duration = Duration::from_secs(5);
 /// A hostname is written some milliseconds behind the record; by some kubelets when the first image has come.
@@ -80,6 +84,7 @@ struct Resident {
     attachments: Attachments,
     notify: Option<Notify>,
     links: Option<Links>,
+    host_network: Option<HostNetwork>,
     addresses: Vec<IpAddr>,
     /// When a hostname is looked for again, and how long after that once more.
     look: Option<(Instant, Duration)>,
@@ -104,12 +109,14 @@ impl Resident {
         let links = Links::subscribe();
         let links =
             links.inspect_err(|error| say(&format!("pods that die without a DEL keep their names: {error}")));
+        let places = Places::below(Path::new("/"));
+        let runtimes = settings.host_network.clone();
+        let host_network = runtimes.and_then(|runtimes| HostNetwork::watch(runtimes, &places));
         let forwarder = Forwarder::new(wanted::forwarding(&settings));
         if let Some(predecessor) = &predecessor {
             forwarder.import_cache(&predecessor.cache);
         }
-        let attachments =
-            Attachments::new(Path::new(record::ROOT).to_owned(), boot, Places::below(Path::new("/")));
+        let attachments = Attachments::new(Path::new(record::ROOT).to_owned(), boot, places);
         let zone = zone(&settings, attachments.gathered());
         let server = Server::new(settings, zone, forwarder);
         server.news.come_by(notify.as_ref().ok().map(Notify::descriptor));
@@ -119,6 +126,7 @@ impl Resident {
             attachments,
             notify: notify.ok(),
             links: links.ok(),
+            host_network,
             addresses: Vec::new(),
             look: None,
             retry: None,
@@ -131,6 +139,7 @@ impl Resident {
 
     async fn stay(mut self, mut signals: Signals) -> io::Result<()> {
         self.read_all();
+        self.as_the_predecessor_knows().await;
         self.apply();
         if let Some(predecessor) = &mut self.predecessor {
             predecessor
@@ -164,6 +173,7 @@ impl Resident {
                         continue;
                     }
                 }
+                Woken::HostPods(pods) => self.host_pods(pods),
                 Woken::Look => {
                     if !self.look_again() {
                         continue;
@@ -245,6 +255,23 @@ impl Resident {
         say("pods that die without a DEL keep their names: the kernel's announcements have ended");
         self.links = None;
         false
+    }
+
+    /// Nobody waits for a runtime but whoever takes over: those who ask are answered meanwhile, and names must not be away.
+    async fn as_the_predecessor_knows(&mut self) {
+        let Some(host_network) = self.host_network.as_mut().filter(|_| self.predecessor.is_some()) else {
+            return;
+        };
+        if let Ok(pods) = timeout(FIRST_WORD, host_network.next()).await {
+            self.host_pods(pods);
+        }
+    }
+
+    fn host_pods(&mut self, pods: Option<BTreeSet<HostPod>>) {
+        match pods {
+            Some(pods) => self.attachments.set_host_pods(pods),
+            None => self.host_network = None,
+        }
     }
 
     fn expect_hostnames(&mut self) {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::name::Name;
@@ -36,8 +37,19 @@ pub(crate) struct Settings {
     pub(crate) forwards_single_labels: bool,
     /// Taken where port 53 is not to be had.
     pub(crate) fallback_port: u16,
+    /// Who is asked for pods of the host's network, if anybody is.
+    pub(crate) host_network: Option<Runtimes>,
     /// What was said and has no effect, and why.
     pub(crate) notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Runtimes {
+    /// Those that are found on the node.
+    #[default]
+    Found,
+    /// The one that listens there.
+    At(PathBuf),
 }
 
 /// The address that SMARTER's kubelets are told.
@@ -57,7 +69,10 @@ const MOST_UPSTREAMS: usize = 8;
 
 /// Of smarter-dns, and why they mean nothing here.
 const UNUSED: [(&str, &str); 4] = [
-    ("CRI_", "names come from the records of attached pods: no runtime is asked"),
+    (
+        "CRI_",
+        "names come from the records of attached pods; dns-host-network-names may be the path of a runtime's socket",
+    ),
     ("CRICTL_BIN", "no other program is started"),
     ("WAIT_INTERVAL", "a name is there as soon as its pod is"),
     ("IFACE", "it was never used"),
@@ -84,6 +99,7 @@ impl Settings {
             stale: words.read(&["dns-stale"], duration)?.unwrap_or(STALE),
             forwards_single_labels: words.read(&["dns-single-labels"], single_labels)?.unwrap_or(false),
             fallback_port: words.read(&["dns-fallback-port"], port)?.unwrap_or(DNS_INTERCEPT_PORT),
+            host_network: words.read(&["dns-host-network-names"], host_network)?.flatten(),
             notes: words.notes(),
         })
     }
@@ -225,6 +241,17 @@ fn single_labels(text: &str) -> Result<bool, &'static str> {
 
 fn port(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().filter(|port| *port != 0 && *port != DNS_PORT).ok_or("it is no free port, such as 9053")
+}
+
+/// Whether, and if a path is said, that of the one to ask.
+fn host_network(text: &str) -> Result<Option<Runtimes>, &'static str> {
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    if path.starts_with('/') {
+        return Ok(Some(Runtimes::At(path.into())));
+    }
+    boolean(text).map(|wanted| wanted.then_some(Runtimes::Found)).map_err(|_| {
+        "it is neither true nor false nor the path of a runtime's socket, such as /run/containerd/containerd.sock"
+    })
 }
 
 #[cfg(test)]

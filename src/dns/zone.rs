@@ -30,6 +30,13 @@ pub(crate) struct Pod {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
+/// A pod of the host's network. It has the node's addresses, and none is its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HostPod {
+    pub(crate) namespace: Label,
+    pub(crate) name: Label,
+}
+
 /// A name that the node's owner gave to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
@@ -47,6 +54,7 @@ pub(crate) struct Contents {
     /// The node's addresses towards its pods.
     pub(crate) gateways: Vec<IpAddr>,
     pub(crate) pods: Vec<Pod>,
+    pub(crate) host_pods: Vec<HostPod>,
     pub(crate) hosts: Vec<Host>,
     /// Pods' networks: their pointers are ours alone.
     pub(crate) ranges: Vec<IpNetwork>,

@@ -66,7 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "status",
         ],
     ),
-    ("dns", &["net", "text", "spec", "file", "state", "datapath"]),
+    ("dns", &["net", "text", "spec", "file", "state", "host", "datapath"]),
     (
         "status",
         &["dns", "net", "text", "spec", "applet", "conflist", "cni", "state", "host", "datapath", "plugins"],

@@ -4,6 +4,8 @@
 //! crates, and its generated messages need `protoc` on every machine that only wants to build the tests. Field numbers
 //! are those of `runtime.v1` in k8s.io/cri-api.
 
+pub(crate) mod fake;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ pub(crate) struct Pod {
     pub(crate) name_server: String,
     pub(crate) host_ports: Vec<HostPort>,
     pub(crate) annotations: Vec<(String, String)>,
+    pub(crate) labels: Vec<(String, String)>,
     /// In the node's own network.
     pub(crate) host_network: bool,
     /// Where the files with what its containers say are; empty: nowhere.
@@ -52,6 +55,7 @@ impl Pod {
             name_server: String::new(),
             host_ports: Vec::new(),
             annotations: Vec::new(),
+            labels: Vec::new(),
             host_network: false,
             logs: String::new(),
         }
@@ -72,8 +76,10 @@ impl Pod {
         for port in &self.host_ports {
             config = config.message(5, &port.encode());
         }
-        for (key, value) in &self.annotations {
-            config = config.message(7, &Message::new().text(1, key).text(2, value));
+        for (field, pairs) in [(6, &self.labels), (7, &self.annotations)] {
+            for (key, value) in pairs {
+                config = config.message(field, &Message::new().text(1, key).text(2, value));
+            }
         }
         let mut linux = Message::new().text(1, &format!("/{}", sandbox::cgroup()));
         if self.host_network {

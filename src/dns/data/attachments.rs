@@ -1,11 +1,12 @@
-//! The attached pods of this node, kept as their records come and go.
+//! The attached pods of this node, kept as their records come and go, and beside them those of the host's network.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use super::hostname::Places;
 use super::known::{Gathered, Known, gathered};
 use super::links::LinkEvent;
+use crate::dns::zone::HostPod;
 use crate::state::{BootId, Error, Records};
 
 #[derive(Debug)]
@@ -19,13 +20,22 @@ pub(crate) struct Attachments {
     known: BTreeMap<String, Known>,
     /// Host ends that the kernel took away.
     gone: HashSet<String>,
+    host_pods: BTreeSet<HostPod>,
 }
 
 impl Attachments {
     /// Reads nothing yet.
     pub(crate) fn new(root: PathBuf, boot: BootId, places: Places) -> Self {
         let records = Records::at(&root, boot.clone());
-        Self { root, boot, records, places, known: BTreeMap::new(), gone: HashSet::new() }
+        Self {
+            root,
+            boot,
+            records,
+            places,
+            known: BTreeMap::new(),
+            gone: HashSet::new(),
+            host_pods: BTreeSet::new(),
+        }
     }
 
     /// Everything once more, with what is known of hostnames kept. What cannot be read leaves all as it is.
@@ -92,8 +102,16 @@ impl Attachments {
         self.places.exist() && self.known.values().any(|known| known.found.is_none() && known.has_identity())
     }
 
+    /// From now on these are all of the host's network that have a name.
+    pub(crate) fn set_host_pods(&mut self, pods: BTreeSet<HostPod>) {
+        self.host_pods = pods;
+    }
+
     pub(crate) fn gathered(&self) -> Gathered {
         let lives = |known: &&Known| known.host_if.as_ref().is_none_or(|name| !self.gone.contains(name));
-        gathered(self.known.values().filter(lives))
+        Gathered {
+            host_pods: self.host_pods.iter().cloned().collect(),
+            ..gathered(self.known.values().filter(lives))
+        }
     }
 }

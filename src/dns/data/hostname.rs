@@ -55,6 +55,11 @@ impl Places {
         [&self.sandboxes, &self.userdata, &self.pods].into_iter().flatten().any(|path| path.is_dir())
     }
 
+    /// In which there is something for each sandbox.
+    pub(super) fn of_sandboxes(&self) -> impl Iterator<Item = &Path> {
+        self.sandboxes.iter().chain(&self.userdata).map(PathBuf::as_path)
+    }
+
     /// The runtime's word counts; the kubelet's file has the subdomain besides.
     pub(super) fn find(&self, known: &Known) -> Option<Hostname> {
         let of_runtime = self.of_runtime(&known.container);

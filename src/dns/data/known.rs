@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::dns::name::Label;
-use crate::dns::zone::Pod;
+use crate::dns::zone::{HostPod, Pod};
 use crate::net::network_of;
 use crate::state::Record;
 
@@ -43,7 +43,9 @@ pub(super) struct Hostname {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gathered {
     pub(crate) pods: Vec<Pod>,
+    pub(crate) host_pods: Vec<HostPod>,
     pub(crate) ranges: Vec<IpNetwork>,
+    /// Where pods and the node reach the node.
     pub(crate) gateways: Vec<IpAddr>,
     /// Those to which what pods ask of others is led.
     pub(crate) intercepting: Vec<IpAddr>,
@@ -115,10 +117,13 @@ pub(super) fn gathered<'k>(living: impl Iterator<Item = &'k Known>) -> Gathered 
                 gathered.ranges.push(*range);
             }
         }
+        // One that is valid on one link only is nobody's: it could not be named without that link.
+        let is_of_a_link =
+            |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
         for (all, own) in
             [(&mut gathered.gateways, &known.gateways), (&mut gathered.intercepting, &known.intercepting)]
         {
-            for gateway in own {
+            for gateway in own.iter().filter(|gateway| !is_of_a_link(gateway)) {
                 if !all.contains(gateway) {
                     all.push(*gateway);
                 }

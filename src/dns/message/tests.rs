@@ -42,6 +42,7 @@ fn zone(pods: usize) -> Zone {
         domain: Name::parse("cluster.local").unwrap(),
         server: [169, 254, 0, 2].into(),
         gateways: Vec::new(),
+        host_pods: Vec::new(),
         pods: (1..=pods).map(pod).collect(),
         hosts: Vec::new(),
         ranges: vec!["10.77.0.0/16".parse().unwrap()],

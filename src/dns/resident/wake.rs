@@ -1,5 +1,7 @@
-//! Waits for a reason to look: a signal, a record, a link, a hostname that may be there by now, a port that may be free.
+//! Waits for a reason to look: a signal, a record, a link, a hostname that may be there by now, a port that may be free, what a
+//! runtime said.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::data::{Change, LinkEvent};
 use super::super::signals::{Signal, Signals};
+use super::super::zone::HostPod;
 use super::Resident;
 
 /// Between two looks where the kernel announces nothing.
@@ -17,13 +20,14 @@ pub(super) enum Woken {
     Signal(Signal),
     Records(io::Result<Vec<Change>>),
     Link(Option<LinkEvent>),
+    HostPods(Option<BTreeSet<HostPod>>),
     Look,
     Retry,
     Resumed,
 }
 
 pub(super) async fn next(resident: &mut Resident, signals: &mut Signals) -> Woken {
-    let Resident { notify, links, look, retry, resumed, .. } = resident;
+    let Resident { notify, links, host_network, look, retry, resumed, .. } = resident;
     let changes = async {
         if let Some(notify) = notify {
             return notify.changes().await;
@@ -37,6 +41,12 @@ pub(super) async fn next(resident: &mut Resident, signals: &mut Signals) -> Woke
             None => std::future::pending().await,
         }
     };
+    let host_pods = async {
+        match host_network {
+            Some(host_network) => host_network.next().await,
+            None => std::future::pending().await,
+        }
+    };
     let at = |when: Option<Instant>| async move {
         match when {
             Some(when) => sleep_until(when).await,
@@ -47,6 +57,7 @@ pub(super) async fn next(resident: &mut Resident, signals: &mut Signals) -> Woke
         signal = signals.next() => Woken::Signal(signal),
         changes = changes => Woken::Records(changes),
         link = link => Woken::Link(link),
+        pods = host_pods => Woken::HostPods(pods),
         () = at(look.map(|(when, _)| when)) => Woken::Look,
         () = at(*retry) => Woken::Retry,
         () = resumed.notified() => Woken::Resumed,

@@ -22,12 +22,9 @@ pub(super) fn forwarding(settings: &Settings) -> forward::Settings {
     forwarding
 }
 
-/// Where pods and the node ask. A gateway that is valid on one link only is not among them: nobody could name it without that link.
+/// Where pods and the node ask.
 pub(super) fn addresses(settings: &Settings, gathered: &Gathered) -> Vec<IpAddr> {
-    let is_of_a_link =
-        |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-    let gateways =
-        gathered.gateways.iter().filter(|gateway| **gateway != settings.address && !is_of_a_link(gateway));
+    let gateways = gathered.gateways.iter().filter(|gateway| **gateway != settings.address);
     std::iter::once(settings.address).chain(gateways.copied()).collect()
 }
 
@@ -37,6 +34,7 @@ pub(crate) fn zone(settings: &Settings, gathered: Gathered) -> Zone {
         server: settings.address,
         gateways: gathered.gateways,
         pods: gathered.pods,
+        host_pods: gathered.host_pods,
         hosts: settings.hosts.clone(),
         ranges: gathered.ranges,
         forwards_single_labels: settings.forwards_single_labels,

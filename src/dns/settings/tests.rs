@@ -44,6 +44,16 @@ fn hosts_are_written_as_in_their_file() {
 }
 
 #[test]
+fn runtimes_are_asked_for_pods_of_the_host_s_network_only_when_that_is_said() {
+    let read = |value| settings(&[("dns-host-network-names", value)]).unwrap().host_network;
+    assert_eq!(settings(&[]).unwrap().host_network, None);
+    assert_eq!((read("false"), read("True")), (None, Some(Runtimes::Found)));
+    let socket = Some(Runtimes::At("/run/crisock/containerd.sock".into()));
+    assert_eq!(read("/run/crisock/containerd.sock"), socket);
+    assert_eq!(read("unix:///run/crisock/containerd.sock"), socket);
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     for (name, value) in [
         ("dns-address", "dns"),
@@ -64,6 +74,8 @@ fn wrong_values_are_refused_by_name() {
         ("dns-stale", "8d"),
         ("dns-single-labels", "yes"),
         ("dns-fallback-port", "53"),
+        ("dns-host-network-names", "maybe"),
+        ("dns-host-network-names", "run/containerd.sock"),
     ] {
         let refusal = settings(&[(name, value)]).unwrap_err();
         assert!(refusal.starts_with(&format!("{name}={value}: ")), "{refusal}");

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::super::name::{Label, Name, labels};
-use super::{Apex, CLUSTER_LOCAL, Contents, Group, Host, Node, Pod, RESERVED, Zone};
+use super::{Apex, CLUSTER_LOCAL, Contents, Group, Host, HostPod, Node, Pod, RESERVED, Zone};
 
 impl Zone {
     pub(crate) fn build(contents: &Contents) -> Self {
@@ -30,6 +30,7 @@ impl Zone {
             },
             namespaces: HashMap::new(),
             domain: domain.clone(),
+            reached: Reached::of(contents),
         };
         for apex in building.zone.apexes.clone() {
             building.node(apex, Apex::Domain);
@@ -41,7 +42,8 @@ impl Zone {
         building.zone.pointers.insert(contents.server, vec![server.clone()]);
         building.address(Some(server), None, contents.server, Apex::Domain);
         contents.pods.iter().for_each(|pod| building.pod(pod));
-        contents.hosts.iter().for_each(|host| building.host(host, &contents.gateways, contents.server));
+        contents.host_pods.iter().for_each(|pod| building.host_pod(pod));
+        contents.hosts.iter().for_each(|host| building.host(host));
         building.localhost();
         building.zone
     }
@@ -51,6 +53,31 @@ struct Building {
     zone: Zone,
     namespaces: HashMap<Label, u32>,
     domain: Name,
+    reached: Reached,
+}
+
+/// Where pods reach the node itself, whose loopback is of no use to them.
+struct Reached {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+    server: IpAddr,
+}
+
+impl Reached {
+    fn of(contents: &Contents) -> Self {
+        let first = |wanted: fn(&IpAddr) -> bool| contents.gateways.iter().copied().find(wanted);
+        Self { v4: first(IpAddr::is_ipv4), v6: first(IpAddr::is_ipv6), server: contents.server }
+    }
+
+    /// Instead of an address of the loopback.
+    fn instead_of(&self, loopback: IpAddr) -> IpAddr {
+        if loopback.is_ipv4() { self.v4 } else { self.v6 }.unwrap_or(self.server)
+    }
+
+    fn all(&self) -> Vec<IpAddr> {
+        let all: Vec<IpAddr> = self.v4.into_iter().chain(self.v6).collect();
+        if all.is_empty() { vec![self.server] } else { all }
+    }
 }
 
 impl Building {
@@ -115,15 +142,22 @@ impl Building {
         names
     }
 
+    /// Under the names of a pod. The addresses are the node's: they belong to no namespace, and nothing points back from them.
+    fn host_pod(&mut self, pod: &HostPod) {
+        let namespace = Some(self.number(&pod.namespace));
+        let named = Pod { namespace: Some(pod.namespace.clone()), ..Pod::default() };
+        for (name, of) in self.names(&named, &pod.name) {
+            let apex = if of == Named::Alone { Apex::Root } else { Apex::Domain };
+            for address in self.reached.all() {
+                self.address(name.clone(), namespace, address, apex);
+            }
+        }
+    }
+
     /// An entry of one label is found where a pod without a namespace would be; any other as it is written.
-    fn host(&mut self, host: &Host, gateways: &[IpAddr], server: IpAddr) {
-        let same = |other: &&IpAddr| other.is_ipv4() == host.address.is_ipv4();
-        // Its own loopback is of no use to a pod.
-        let address = if host.address.is_loopback() {
-            gateways.iter().find(same).copied().unwrap_or(server)
-        } else {
-            host.address
-        };
+    fn host(&mut self, host: &Host) {
+        let address =
+            if host.address.is_loopback() { self.reached.instead_of(host.address) } else { host.address };
         let mut parts = labels(host.name.as_wire());
         let (first, second) = (parts.next(), parts.next());
         let single = first.filter(|_| second.is_none()).and_then(|label| std::str::from_utf8(label).ok());

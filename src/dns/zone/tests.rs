@@ -20,6 +20,7 @@ pub(super) fn contents(pods: Vec<Pod>) -> Contents {
         server: [169, 254, 0, 2].into(),
         gateways: vec![[10, 77, 0, 1].into()],
         pods,
+        host_pods: Vec::new(),
         hosts: Vec::new(),
         ranges: vec!["10.77.0.0/24".parse().unwrap(), "fd77::/64".parse().unwrap()],
         forwards_single_labels: false,
@@ -260,6 +261,42 @@ fn the_owner_s_names_lead_where_they_say() {
     assert_eq!(said(&zone, "other.lan", Rtype::A, WEB, 0), "forward");
     assert_eq!(said(&zone, "broker", Rtype::A, WEB, 0), "10.77.0.1");
     assert_eq!(said(&zone, "localhost", Rtype::ANY, WEB, 0), "127.0.0.1 ::1");
+}
+
+#[test]
+fn pods_of_the_host_s_network_are_found_at_the_gateway() {
+    let host_pod = |namespace: &str, name: &str| HostPod { namespace: label(namespace), name: label(name) };
+    let pods = || vec![pod("ns1", &["web"], &["10.77.0.7"]), pod("ns2", &["broker"], &["10.77.0.8"])];
+    let host_pods = ["broker", "web", "localhost", "svc"].map(|name| host_pod("ns1", name)).to_vec();
+    let zone = Zone::build(&Contents { host_pods: host_pods.clone(), ..contents(pods()) });
+    for name in ["broker.ns1.svc.cluster.local", "broker.ns1.pod.cluster.local"] {
+        assert_eq!(said(&zone, name, Rtype::A, DB, 0), "10.77.0.1", "{name}");
+        assert_eq!(said(&zone, name, Rtype::AAAA, DB, 0), "nodata cluster.local.", "{name}");
+    }
+    for name in ["broker.svc.cluster.local", "broker.cluster.local", "broker"] {
+        assert_eq!(said(&zone, name, Rtype::A, WEB, 0), "10.77.0.1", "{name}");
+        assert_eq!(said(&zone, name, Rtype::A, DB, 0), "10.77.0.8", "{name}");
+        assert_eq!(said(&zone, name, Rtype::A, [127, 0, 0, 1], 0), "10.77.0.8 10.77.0.1", "{name}");
+        // A program of the node, whatever its pod: the gateway is in no namespace.
+        assert_eq!(said(&zone, name, Rtype::A, [10, 77, 0, 1], 0), "10.77.0.8 10.77.0.1", "{name}");
+    }
+    // Beside a pod of the same name.
+    assert_eq!(said(&zone, "web.ns1.svc.cluster.local", Rtype::A, DB, 0), "10.77.0.7 10.77.0.1");
+    assert_eq!(said(&zone, "localhost", Rtype::ANY, WEB, 0), "127.0.0.1 ::1");
+    assert_eq!(said(&zone, "svc.cluster.local", Rtype::A, WEB, 0), "nodata cluster.local.");
+    assert_eq!(said(&zone, "1.0.77.10.in-addr.arpa", Rtype::PTR, WEB, 0), "nxdomain 0.77.10.in-addr.arpa.");
+    assert_eq!(said(&zone, "10-77-0-1.ns1.pod.cluster.local", Rtype::A, WEB, 0), "nxdomain cluster.local.");
+
+    // Where pods have both families the node is found at both; without any network where the server is.
+    let gateways = ["fd77::1", "10.77.0.1", "10.78.0.1"].map(|address| address.parse().unwrap());
+    let both = Zone::build(&Contents {
+        host_pods: host_pods.clone(),
+        gateways: gateways.to_vec(),
+        ..contents(pods())
+    });
+    assert_eq!(said(&both, "broker.ns1.svc.cluster.local", Rtype::ANY, WEB, 0), "10.77.0.1 fd77::1");
+    let none = Zone::build(&Contents { host_pods, gateways: vec![], ..contents(vec![]) });
+    assert_eq!(said(&none, "broker", Rtype::A, [127, 0, 0, 1], 0), "169.254.0.2");
 }
 
 #[test]

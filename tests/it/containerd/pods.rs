@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{Containerd, Release, on_each};
 use crate::cri::{HostPort, Pod, Sandbox};
+use crate::dns::Role;
 use crate::image;
 use crate::lab::{self, Answer, Node, Place, UNDER_TEST, eventually};
 use crate::labnet::{GATEWAY, assert_nothing_is_left, conflist, host_ends, leases, ping};
@@ -19,6 +20,7 @@ on_each!(
     pods_talk_to_each_other_and_to_the_world,
     host_ports_lead_to_the_pod_until_it_goes,
     an_annotation_gives_the_pod_names,
+    a_label_names_a_pod_of_the_host_s_network,
     twenty_pods_at_once,
     a_crash_of_containerd_loses_nothing,
 );
@@ -103,6 +105,34 @@ fn an_annotation_gives_the_pod_names(release: Release) {
     }
     containerd.remove_pod(&pod);
     assert_nothing_is_left(&pod.addresses);
+}
+
+fn a_label_names_a_pod_of_the_host_s_network(release: Release) {
+    let containerd = Containerd::start(release, UNDER_TEST.dir(), &conflist());
+    let labelled = |name: &str, label: &str| {
+        let labels = vec![("app".to_owned(), "x".to_owned()), ("name".to_owned(), label.to_owned())];
+        Pod { labels, ..Pod::new(name) }
+    };
+    let one = containerd.run_pod(&labelled("one", "first"));
+    let host = containerd.run_pod(&Pod { host_network: true, ..labelled("host-0", "broker") });
+    let socket = containerd.socket().display().to_string();
+    let _role = Role::start(&[("dns-host-network-names", &socket)]);
+    let asked = |name: &str| {
+        let line =
+            format!("{} dns --query {name}.default.svc.cluster.local. A --json", lab::binary().display());
+        let out = Node.command(&line).output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        answer["answers"][0]["data"].as_str().map(str::to_owned)
+    };
+    eventually("the pod has the name of its label", Duration::from_secs(20), || {
+        asked("broker").as_deref() == Some(GATEWAY)
+    });
+    assert_eq!(asked("one").as_deref(), Some(one.addresses[0].as_str()));
+    // It has a network of its own, and names in its record.
+    assert_eq!(asked("first"), None);
+    containerd.remove_pod(&host);
+    containerd.remove_pod(&one);
+    assert_nothing_is_left(&one.addresses);
 }
 
 fn twenty_pods_at_once(release: Release) {

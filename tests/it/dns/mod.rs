@@ -4,6 +4,7 @@
 
 pub(crate) mod ask;
 mod forward;
+mod host_network;
 mod intercept;
 mod many;
 mod names;

@@ -1,98 +1,22 @@
 //! Pods that no runtime knows any more, and pods that one is just taking down: what is said of them, and what goes.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{LEASES, Pod, RECORDS, assert_idle, command, network, plugin, steps};
+use crate::cri::fake;
 use crate::lab::{self, Netns, Node, Output, Place, eventually};
 use crate::sandbox::{sandboxed, sandboxed_daemons};
 
-/// Answers every question of CRI with the same list of sandboxes; as much of HTTP/2 as that takes (RFC 9113).
-struct Runtime {
-    listed: Arc<Mutex<Vec<String>>>,
-}
-
+/// As CRI-O, which is found by its socket.
 const CRIO: &str = "/run/crio/crio.sock";
 
-impl Runtime {
-    /// As CRI-O, which is found by its socket.
-    fn listening(sandboxes: &[&str]) -> Self {
-        fs::create_dir_all(Path::new(CRIO).parent().unwrap()).unwrap();
-        let _ = fs::remove_file(CRIO);
-        let listener = UnixListener::bind(CRIO).unwrap();
-        let listed = Arc::new(Mutex::new(sandboxes.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()));
-        let own = Arc::clone(&listed);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let sandboxes = own.lock().unwrap().clone();
-                // Whoever asks may go at any time.
-                let _ = serve(stream.unwrap(), &sandboxes);
-            }
-        });
-        Self { listed }
-    }
-
-    fn lists(&self, sandboxes: &[&str]) {
-        *self.listed.lock().unwrap() = sandboxes.iter().map(|id| (*id).to_owned()).collect();
-    }
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream, payload].concat()
-}
-
-fn serve(mut stream: UnixStream, sandboxes: &[String]) -> std::io::Result<()> {
-    let mut preface = [0; 24];
-    stream.read_exact(&mut preface)?;
-    stream.write_all(&frame(SETTINGS, 0, [0; 4], &[]))?;
-    let mut lists = false;
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head)?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        stream.read_exact(&mut payload)?;
-        let number = [head[5], head[6], head[7], head[8]];
-        match head[3] {
-            HEADERS => lists = payload.windows(14).any(|word| word == b"ListPodSandbox"),
-            DATA if head[4] & END_STREAM != 0 => stream.write_all(&answer(number, lists, sandboxes))?,
-            _ => {}
-        }
-    }
-}
-
-/// A list of messages, of which each has an ID in its first field; to any other question gRPC's "unimplemented".
-fn answer(stream: [u8; 4], lists: bool, sandboxes: &[String]) -> Vec<u8> {
-    let text = |word: &str| [&[u8::try_from(word.len()).unwrap()][..], word.as_bytes()].concat();
-    let field = |name: &str, value: &str| [vec![0], text(name), text(value)].concat();
-    if !lists {
-        let trailers = [vec![0x88], field("grpc-status", "12")].concat();
-        return frame(HEADERS, END_STREAM | END_HEADERS, stream, &trailers);
-    }
-    let of_field_one = |bytes: &[u8]| [&[1 << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
-    let message: Vec<u8> =
-        sandboxes.iter().flat_map(|id| of_field_one(&of_field_one(id.as_bytes()))).collect();
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    [
-        frame(HEADERS, END_HEADERS, stream, &[0x88]),
-        frame(DATA, 0, stream, &[&[0][..], &length, &message].concat()),
-        frame(HEADERS, END_STREAM | END_HEADERS, stream, &field("grpc-status", "0")),
-    ]
-    .concat()
+fn listed(ids: &[&str]) -> Vec<fake::Pod> {
+    ids.iter().map(|id| fake::Pod::new(id)).collect()
 }
 
 /// `smarter-cni <arguments>` so many seconds from now, by the only clock that it looks at.
@@ -141,7 +65,7 @@ fn a_pod_that_no_runtime_lists_and_in_which_nobody_lives_goes_at_the_second_look
             .unwrap(),
         );
         assert_eq!(suspected(700, RECONCILE), none, "a runtime that does not run says nothing");
-        let runtime = Runtime::listening(&["known"]);
+        let runtime = fake::Runtime::listening(CRIO, listed(&["known"]));
         assert_eq!(suspected(0, RECONCILE), none, "no sandbox is listed before it is complete");
         assert_eq!(suspected(590, RECONCILE), none);
 
@@ -149,9 +73,9 @@ fn a_pod_that_no_runtime_lists_and_in_which_nobody_lives_goes_at_the_second_look
         assert_eq!(suspected(700, "reconcile --json --dry-run"), ["lost"]);
         assert_eq!(suspected(800, RECONCILE), ["lost"]);
         assert_eq!(suspected(830, RECONCILE), ["lost"], "not yet a minute later");
-        runtime.lists(&["known", "lost"]);
+        runtime.has(listed(&["known", "lost"]));
         assert_eq!(suspected(900, RECONCILE), none, "the runtime has started and found it");
-        runtime.lists(&["known"]);
+        runtime.has(listed(&["known"]));
         assert_eq!(suspected(1000, RECONCILE), ["lost"]);
         let doctor = later(1010, "doctor --json --only pod-namespace");
         let found = doctor.json["findings"][0].clone();
