@@ -45,6 +45,8 @@ HOSTNAMES = {
     "/var/snap/microk8s/common/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes",
     "/run/containers/storage/overlay-containers",
 }
+# And where somebody wants more names, that of a runtime's socket.
+RUNTIMES = {"/run/containerd", "/run/k3s/containerd", "/var/snap/microk8s/common/run", "/var/run/crio", "/run/crio"}
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ def sees_what_it_reads(daemonset):
     if len(volumes) != len(pod(daemonset).get("volumes", [])):
         yield "two volumes have one name"
     paths = {path.get("path") for path in volumes.values()}
-    if paths - HOSTNAMES != {RECORDS, *UPSTREAMS} or len(paths & HOSTNAMES) != 1:
+    if paths - HOSTNAMES - RUNTIMES != {RECORDS, *UPSTREAMS} or len(paths & HOSTNAMES) != 1 or len(paths & RUNTIMES) > 1:
         yield f"sees {sorted(map(str, paths))}"
     for name, path in volumes.items():
         # None of them has to be there before the first pod is.
@@ -278,8 +280,16 @@ def sees_what_it_reads(daemonset):
             yield f"{path} is at {mount.get('mountPath')}"
         if mount.get("readOnly", False) != (path != RECORDS):
             yield f"{path} has readOnly {mount.get('readOnly')}"
-        if set(mount) - {"name", "mountPath", "readOnly"}:
+        # File systems of containers are mounted there, which must not stay when they end.
+        if mount.get("mountPropagation") != ("HostToContainer" if path in RUNTIMES else None):
+            yield f"{path} has propagation {mount.get('mountPropagation')}"
+        if set(mount) - {"name", "mountPath", "readOnly", "mountPropagation"}:
             yield f"{path} has {sorted(mount)}"
+
+
+def see_a_runtime(daemonset, path, **mount):
+    pod(daemonset)["volumes"].append({"name": "runtime", "hostPath": {"path": path, "type": "DirectoryOrCreate"}})
+    last(daemonset)["volumeMounts"].append({"name": "runtime", "mountPath": path, **mount})
 
 
 def hands_over(daemonset):
@@ -500,6 +510,10 @@ NAME_RULES = COMMON + (
         lambda daemonset: last(daemonset)["volumeMounts"][0].update({"readOnly": True}),
         lambda daemonset: last(daemonset)["volumeMounts"][1].pop("readOnly"),
         lambda daemonset: last(daemonset)["volumeMounts"][1].update({"subPath": "x"}),
+        lambda daemonset: last(daemonset)["volumeMounts"][1].update({"mountPropagation": "HostToContainer"}),
+        lambda daemonset: see_a_runtime(daemonset, "/run/docker", readOnly=True, mountPropagation="HostToContainer"),
+        lambda daemonset: see_a_runtime(daemonset, "/run/containerd", mountPropagation="HostToContainer"),
+        lambda daemonset: see_a_runtime(daemonset, "/run/containerd", readOnly=True),
         lambda daemonset: last(daemonset)["volumeMounts"].pop(),
     )),
     Rule("the new one takes over before the old one ends", hands_over, (

@@ -10,7 +10,7 @@ import unittest
 
 import engines
 import rules
-from test_manifests import by_identity, daemonsets, of_names, one, plain, variant
+from test_manifests import by_identity, daemonsets, of_names, one, plain, variant, with_component
 
 # As in charts/smarter-cni of Arm's repository, version 0.0.4.
 OLD_VALUES = {
@@ -52,6 +52,7 @@ NAMES = {
     "stale": (86400, "dns-stale", "86400"),
     "singleLabels": ("forward", "dns-single-labels", "forward"),
     "fallbackPort": (9153, "dns-fallback-port", "9153"),
+    "runtimeSocket": ("/run/k3s/containerd/containerd.sock", "dns-host-network-names", "/run/k3s/containerd/containerd.sock"),
 }
 NONSENSE = (
     {"names": {"enabled": "no"}},
@@ -71,6 +72,9 @@ NONSENSE = (
     {"names": {"fallbackPort": 53}},
     {"names": {"sandboxes": "/"}},
     {"names": {"sandboxes": "/var/lib/../x"}},
+    {"names": {"runtimeSocket": True}},
+    {"names": {"runtimeSocket": "/containerd.sock"}},
+    {"names": {"runtimeSocket": "/run/containerd"}},
     {"names": {"upstreams": []}},
     {"subnet": "10.0.0.0/8"},
     {"configuration": {"subnet": "10.38.0.0"}},
@@ -186,6 +190,16 @@ class TheChart(unittest.TestCase):
         added = rules.last(one("DaemonSet", found))["securityContext"]["capabilities"]["add"]
         self.assertEqual(added.pop(), "SYS_ADMIN")
         self.assertEqual(by_identity(found), by_identity(plain()))
+
+    def test_names_pods_of_the_host_s_network_as_the_component_does(self):
+        found = engines.rendered({"names": {"runtimeSocket": "/run/containerd/containerd.sock"}})
+        of_names("DaemonSet", found)["spec"]["template"]["metadata"].pop("annotations")
+        # The socket is said, because it may be one that nobody would look for.
+        said = of_names("ConfigMap", found)["data"]
+        self.assertEqual(said["dns-host-network-names"], "/run/containerd/containerd.sock")
+        said["dns-host-network-names"] = "true"
+        wanted = with_component("host-network-names", "base", engines.kustomized)
+        self.assertEqual(by_identity(found), by_identity(wanted))
 
     def test_renders_the_labelled_variant_with_the_values_of_arms_chart(self):
         found = json.loads(json.dumps(engines.rendered(OLD_VALUES)).replace("smarter-cni-config", "smartercniconfig"))

@@ -26,7 +26,7 @@ DIRECTORIES = {
 ALWAYS = {"/var/lib/smarter-cni", "/var/lib/cni", "/run", "/proc", "/proc/sys/net"}
 MANIFESTS = ("smarter.yaml", "smartercni_ds.yaml", "smarterdns_ds.yaml", "uninstall.yaml")
 # What is added to a variant, and never applied alone.
-COMPONENTS = ("repair-pods", "without-names")
+COMPONENTS = ("repair-pods", "without-names", "host-network-names")
 # Where a runtime has the hostnames of its pods, if it is not containerd's own place.
 HOSTNAMES = {
     "k3s": "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes",
@@ -207,6 +207,16 @@ class Variants(unittest.TestCase):
             one("ConfigMap", kept)["data"].pop("dns")
             self.assertEqual(by_identity(with_component("without-names", name, engines.kustomized)), by_identity(kept), name)
 
+    def test_can_ask_the_runtime_for_more_names(self):
+        for name in (".", *VARIANTS):
+            objects = with_component("host-network-names", name, engines.kustomized)
+            self.assertEqual(list(rules.complaints(objects)), [], name)
+            self.assertEqual(of_names("ConfigMap", objects)["data"].pop("dns-host-network-names"), "true", name)
+            spec = rules.pod(of_names("DaemonSet", objects))
+            self.assertEqual(spec["volumes"].pop()["hostPath"]["path"], "/run/containerd", name)
+            self.assertEqual(rules.last(of_names("DaemonSet", objects))["volumeMounts"].pop()["name"], "runtime", name)
+            self.assertEqual(by_identity(objects), by_identity(variant(name)), name)
+
     def test_mount_what_they_need_and_not_all_of_the_host(self):
         for name in VARIANTS:
             if name in WITH_ALL_OF_THE_HOST:
@@ -329,10 +339,14 @@ class TheDocumentation(unittest.TestCase):
             return engines.kustomized(Path(os.path.realpath(directory)))
 
     def test_has_kustomizations_that_can_be_built(self):
-        with_pods, without_names, combined = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
+        with_pods, more_names, without_names, combined = re.findall(r"```yaml\n(resources:.*?)```", self.PAGES[0].read_text(), re.DOTALL)
         watch = rules.last(one("DaemonSet", self.build(with_pods)))
         self.assertIn("SYS_ADMIN", watch["securityContext"]["capabilities"]["add"])
         self.assertEqual([obj for obj in self.build(without_names) if rules.is_the_name_server(obj)], [])
+        objects = self.build(more_names)
+        self.assertEqual(list(rules.complaints(objects)), [])
+        volumes = rules.pod(of_names("DaemonSet", objects))["volumes"]
+        self.assertEqual(volumes[-1]["hostPath"]["path"], "/run/k3s/containerd")
         objects = self.build(combined)
         self.assertEqual(one("ConfigMap", objects)["data"], {
             "subnet": "10.38.0.0/16", "gateway": "10.38.0.1", "dns": "169.254.0.2",

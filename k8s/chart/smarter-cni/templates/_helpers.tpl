@@ -53,7 +53,8 @@ app.kubernetes.io/component: {{ index . 2 }}
 {{- $names := .Values.names -}}
 {{- $settings := dict "CLUSTER_DNS" $names.address "CLUSTER_DOMAIN" $names.domain "DNS_LOGGING" (ternary "True" "False" (eq $names.logging true)) -}}
 {{- range $value, $setting := dict
-    "ttl" "dns-ttl" "cache" "dns-cache" "stale" "dns-stale" "singleLabels" "dns-single-labels" "fallbackPort" "dns-fallback-port" -}}
+    "ttl" "dns-ttl" "cache" "dns-cache" "stale" "dns-stale" "singleLabels" "dns-single-labels" "fallbackPort" "dns-fallback-port"
+    "runtimeSocket" "dns-host-network-names" -}}
 {{- $said := get $names $value -}}
 {{- /* 0 is something that was said, null and a missing key are not. Helm reads numbers as floats. */ -}}
 {{- if not (or (kindIs "invalid" $said) (eq (toString $said) "")) -}}
