@@ -8,7 +8,7 @@ pub mod changes;
 pub mod lock;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
@@ -97,6 +97,25 @@ pub fn bytes_of(file: &File, most: usize) -> io::Result<Vec<u8>> {
     }
 }
 
+/// How much of a program is in memory while somebody looks through it.
+const PIECE: usize = 16 * 1024;
+
+/// Whether these bytes stand anywhere in what is left of a file, which is read piece by piece.
+pub fn holds(file: &File, wanted: &[u8]) -> io::Result<bool> {
+    let mut window = Vec::with_capacity(PIECE + wanted.len());
+    loop {
+        // What could be the beginning stays for the next piece.
+        let kept = window.len().saturating_sub(wanted.len());
+        window.drain(..kept);
+        if file.take(PIECE as u64).read_to_end(&mut window)? == 0 {
+            return Ok(false);
+        }
+        if window.windows(wanted.len()).any(|part| part == wanted) {
+            return Ok(true);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -124,6 +143,23 @@ mod tests {
         symlink(&path, &link).unwrap();
         assert_eq!(bytes(&link, MOST).unwrap().len(), 100_000);
         assert_eq!(bytes(&directory.path().join("none"), MOST).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_file_holds_is_found_wherever_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let mark = b"the mark of it";
+        let holds = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            holds(&File::open(&path).unwrap(), mark).unwrap()
+        };
+        assert!(!holds(b""));
+        assert!(!holds(&vec![b'x'; 3 * PIECE]));
+        for before in [0, 17, PIECE - 5, PIECE, 2 * PIECE - mark.len() + 1] {
+            assert!(holds(&[vec![b'x'; before], mark.to_vec(), vec![0; 10]].concat()), "{before}");
+        }
+        assert!(!holds(&mark[1..]));
     }
 
     #[test]
