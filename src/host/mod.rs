@@ -10,5 +10,6 @@ pub mod elf;
 pub mod enter;
 pub mod kubelets;
 pub mod place;
+pub mod resolver;
 pub mod root;
 pub mod runtimes;

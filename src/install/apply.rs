@@ -72,14 +72,26 @@ pub(super) fn apply(root: &Root, program: &Program, step: &Step) -> Result<(), S
         Step::PlaceProgram(path, _) => place_program(root, program, path),
         Step::Link(path) => here(root, path).and_then(|here| place::link(&here, PROGRAM)),
         Step::TryPrograms(directory) => try_programs(root, directory),
-        Step::WriteConflist(path, bytes) => {
-            here(root, path).and_then(|here| place::file(&here, 0o644, &mut bytes.as_slice(), |_| Ok(())))
+        Step::WriteConflist(path, bytes) => write(root, path, bytes),
+        Step::WriteResolver(path, bytes) => {
+            let directory = root.locate(path.parent().unwrap_or(Path::new("/")));
+            directory.and_then(|here| place::directory(&here)).and_then(|()| write(root, path, bytes))
         }
-        Step::RemoveConflist(path) | Step::RemoveLeftover(path) | Step::RemoveCache(path) => {
-            remove(root, path)
-        }
+        Step::RemoveConflist(path)
+        | Step::RemoveResolver(path)
+        | Step::RemoveLeftover(path)
+        | Step::RemoveCache(path) => remove(root, path),
     };
-    outcome.map_err(|error| format!("{step}: {error}{}", next_move(&error)))
+    outcome.map_err(|error| match step {
+        Step::WriteResolver(..) if Errno::from_io_error(&error) == Some(Errno::ROFS) => {
+            format!("{step}: {error}; mount it writable, or say --host-dns off. Everything else is in place")
+        }
+        _ => format!("{step}: {error}{}", next_move(&error)),
+    })
+}
+
+fn write(root: &Root, path: &Path, mut bytes: &[u8]) -> io::Result<()> {
+    place::file(&here(root, path)?, 0o644, &mut bytes, |_| Ok(()))
 }
 
 /// Where a file of the host is for us, its own name not followed if it is a link.

@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
+use super::host_dns::DOMAIN;
+
 #[derive(Debug, Parser)]
 #[command(
     name = "smarter-cni install",
     about = "Put the plugins and the network's configuration on this node",
     after_help = "Each setting can also be given in the environment, in upper or lower case, which is how the keys of a \
-                  ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, FORWARD_OTHERS, DNS, DNS_INTERCEPT, HOST_PORTS, \
+                  ConfigMap arrive: SUBNET (or CIDR), GATEWAY (or GW), MTU, HAIRPIN, MASQUERADE, FORWARD_OTHERS, DNS, DNS_INTERCEPT, HOST_DNS, HOST_PORTS, \
                   HOST_PORT_SNAT, HOST_PORT_STRICT, HOST_PORT_INTERFACES, DENY_HOST_PORT_INTERFACES, NETWORK, BRIDGE, \
                   BIN_DIR (or DEST_DIR), CONF_DIR, HOST_ROOT, TAKE_OVER, LOG_LEVEL. A flag counts more. Without any \
                   setting those of the last installation count again.\n\n\
@@ -50,6 +52,10 @@ pub(super) struct Install {
     /// What pods ask of other name servers is asked of the node's [default: false]
     #[arg(long, value_name = "true|false")]
     pub(super) dns_intercept: Option<String>,
+    /// Programs of the node find pods, too: tells its own resolver to ask there for names of this domain, by a file of
+    /// ours that `uninstall` takes back. `off`, or cluster.local where no domain is named [default: off]
+    #[arg(long, value_name = "DOMAIN|off", num_args = 0..=1, default_missing_value = DOMAIN)]
+    pub(super) host_dns: Option<String>,
     /// Pods can have ports of the node [default: true]
     #[arg(long, value_name = "true|false")]
     pub(super) host_ports: Option<String>,
@@ -197,6 +203,8 @@ pub(super) struct Words {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) dns_intercept: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host_dns: Option<Word>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_ports: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host_port_snat: Option<Word>,
@@ -254,6 +262,7 @@ impl Install {
             forward_others: word("forward-others", self.forward_others.as_ref(), &["FORWARD_OTHERS"]),
             dns: word("dns", self.dns.as_ref(), &["DNS"]),
             dns_intercept: word("dns-intercept", self.dns_intercept.as_ref(), &["DNS_INTERCEPT"]),
+            host_dns: word("host-dns", self.host_dns.as_ref(), &["HOST_DNS"]),
             host_ports: word("host-ports", self.host_ports.as_ref(), &["HOST_PORTS"]),
             host_port_snat: word("host-port-snat", self.host_port_snat.as_ref(), &["HOST_PORT_SNAT"]),
             host_port_strict: word("host-port-strict", self.host_port_strict.as_ref(), &["HOST_PORT_STRICT"]),
@@ -317,6 +326,14 @@ mod tests {
             words(&["--log-level", "warn"], &[("LOG_LEVEL", "off")]).log_level,
             word("warn", "--log-level")
         );
+    }
+
+    #[test]
+    fn the_node_is_told_of_a_domain_or_of_the_usual_one() {
+        assert_eq!(words(&["--host-dns", "edge.lan"], &[]).host_dns, word("edge.lan", "--host-dns"));
+        assert_eq!(words(&["--host-dns", "--look"], &[]).host_dns, word("cluster.local", "--host-dns"));
+        assert_eq!(words(&[], &[("host_dns", "off")]).host_dns, word("off", "host_dns"));
+        assert_eq!(words(&[], &[]).host_dns, None);
     }
 
     #[test]

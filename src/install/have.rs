@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 
+use super::host_dns::{Reader, Standing};
 use super::installation::Installation;
 use crate::conflist::{self, Ranges};
 use crate::datapath::claim::Use;
 use crate::datapath::ground::Ground;
+use crate::host::resolver::Seen;
 
 /// The file; everything else is a link to it.
 pub(super) const PROGRAM: &str = "smarter-cni";
@@ -29,6 +31,9 @@ pub(super) struct Have {
     pub(super) ground: Ground,
     /// What has to do with addresses such as that of the name server; looked at only where one is wanted.
     pub(super) uses: Vec<Use>,
+    /// Of the node's own resolvers; looked at only where one of them is to be told of the name server.
+    pub(super) resolvers: Option<Seen>,
+    pub(super) resolver_files: Vec<ResolverFile>,
     /// The network has a lease directory.
     pub(super) leases: bool,
     /// Empty or unreadable results of our network in libcni's cache.
@@ -66,6 +71,26 @@ pub(super) enum Found {
     /// Cannot be executed; why.
     Broken(String),
     Foreign,
+}
+
+/// The place of a file of ours that a resolver reads.
+#[derive(Clone, Debug)]
+pub(super) struct ResolverFile {
+    pub(super) reader: Reader,
+    /// Of its directory, as for programs.
+    pub(super) missing: Vec<PathBuf>,
+    pub(super) standing: Standing,
+}
+
+impl ResolverFile {
+    /// `recorded`: we wrote one there.
+    pub(super) fn is_ours(&self, recorded: bool) -> bool {
+        match self.standing {
+            Standing::Ours(_) => true,
+            Standing::Empty => recorded,
+            Standing::Absent | Standing::Foreign(_) => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -41,6 +41,8 @@ pub(crate) struct Installation {
     /// Programs and their names, ours to remove.
     pub(crate) plugins: BTreeSet<PathBuf>,
     pub(crate) conflists: BTreeSet<PathBuf>,
+    /// Files that tell the node's own resolver of the name server.
+    pub(crate) resolver_files: BTreeSet<PathBuf>,
     /// What stood in our way, to be given back.
     pub(crate) kept: BTreeSet<Kept>,
     /// Directories that we made, to be removed when they are empty.
@@ -57,7 +59,8 @@ pub(crate) struct Kept {
 impl Installation {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let read: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let paths = read.plugins.iter().chain(&read.conflists).chain(&read.directories);
+        let paths = read.plugins.iter().chain(&read.conflists).chain(&read.resolver_files);
+        let paths = paths.chain(&read.directories);
         let kept = read.kept.iter().flat_map(|kept| [&kept.original, &kept.kept_as]);
         if let Some(path) = paths.chain(kept).find(|path| !path.is_absolute()) {
             return Err(format!("{} is not an absolute path", path.display()));

@@ -10,6 +10,7 @@ mod cli;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod have;
+mod host_dns;
 mod installation;
 mod loaded;
 mod name_server;

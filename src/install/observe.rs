@@ -1,6 +1,8 @@
 //! What is on the node already: reads directories, programs and configurations below the root, and the node's networks.
 //! Changes nothing.
 
+mod host_dns;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -43,6 +45,7 @@ pub(super) fn observe(
         ..Have::default()
     };
     leftovers_in(root, Path::new(installation::DIRECTORY), &mut have.leftovers)?;
+    have.resolver_files = host_dns::files(root, &mut have.leftovers)?;
     for path in resolved(root, bin_dirs)? {
         let dir = bin_dir(root, program, path, &mut have.leftovers)?;
         have.bin_dirs.push(dir);

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::watch;
 use crate::datapath::claim;
 use crate::host::asked;
+use crate::host::resolver;
 use crate::host::root::Root;
 use crate::host::runtimes::{self, Found, Runtime};
 
@@ -63,6 +64,9 @@ impl Pass {
             let uses = claim::survey(dns);
             have.uses = uses.map_err(|error| format!("cannot look who uses {dns}: {error}"))?;
         }
+        if self.settings.host_dns.is_some() {
+            have.resolvers = Some(resolver::look(&self.root)?);
+        }
         for dir in &mut have.conf_dirs {
             let reads = |runtime: &&Runtime| {
                 runtime.may_look_in().any(|(conf_dir, _)| self.root.same(conf_dir, &dir.path))
@@ -89,7 +93,10 @@ impl Pass {
     /// Directories in which something of ours may get lost, as they are for us.
     pub(super) fn watched(&self) -> Vec<PathBuf> {
         let (bin, conf) = self.directories();
-        let here = bin.iter().chain(&conf).filter_map(|path| self.root.locate(path).ok());
+        let known = observe::installation(&self.root).ok().flatten().unwrap_or_default();
+        let of_resolvers = known.resolver_files.iter().filter_map(|path| path.parent());
+        let all = bin.iter().chain(&conf).map(PathBuf::as_path).chain(of_resolvers);
+        let here = all.filter_map(|path| self.root.locate(path).ok());
         here.filter_map(|path| watch::nearest(&path)).collect()
     }
 

@@ -5,6 +5,8 @@
 //!
 //! Pure.
 
+mod host_dns;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,9 @@ pub(super) enum Step {
     WriteConflist(PathBuf, Vec<u8>),
     /// Ours, under a name that it does not have any more.
     RemoveConflist(PathBuf),
+    /// For the node's own resolver, with its directory.
+    WriteResolver(PathBuf, Vec<u8>),
+    RemoveResolver(PathBuf),
     RemoveLeftover(PathBuf),
     RemoveCache(PathBuf),
 }
@@ -51,8 +56,13 @@ impl fmt::Display for Step {
             Self::PlaceProgram(path, size) => write!(f, "place {} ({size} bytes)", path.display()),
             Self::Link(path) => write!(f, "link {} to {PROGRAM}", path.display()),
             Self::TryPrograms(path) => write!(f, "execute the plugins in {} with VERSION", path.display()),
-            Self::WriteConflist(path, _) => write!(f, "write {}", path.display()),
+            Self::WriteConflist(path, _) | Self::WriteResolver(path, _) => {
+                write!(f, "write {}", path.display())
+            }
             Self::RemoveConflist(path) => write!(f, "remove {}, which has another name now", path.display()),
+            Self::RemoveResolver(path) => {
+                write!(f, "remove {}, which is not wanted any more", path.display())
+            }
             Self::RemoveLeftover(path) => {
                 write!(f, "remove {}, left by an interrupted installation", path.display())
             }
@@ -99,9 +109,10 @@ pub(super) fn plan(want: &Settings, have: &Have) -> Result<Plan, Vec<String>> {
         planning.configuration(dir, &render(&Network { shared: dir.shared, ..network.clone() }));
         planning.neighbours(dir, &network, &before.installed);
     }
-    planning.name_server();
+    let address_is_ours = planning.name_server();
     planning.steps.extend(have.damaged_cache.iter().cloned().map(Step::RemoveCache));
     planning.earlier_configurations();
+    planning.host_dns(address_is_ours);
     refusals.append(&mut planning.refusals);
     let Some(choice) = choice.filter(|_| refusals.is_empty()) else { return Err(refusals) };
     planning.installation.automatic = choice.automatic.map(|range| range.subnet());
@@ -332,13 +343,16 @@ impl Planning<'_> {
         self.installation.conflists.insert(path);
     }
 
-    fn name_server(&mut self) {
-        let Network { dns: Some(dns), bridge, .. } = &self.want.network else { return };
+    /// `false` where somebody else has the address.
+    fn name_server(&mut self) -> bool {
+        let Network { dns: Some(dns), bridge, .. } = &self.want.network else { return true };
         let earlier = self.have.installation.as_ref();
         match name_server::judge(*dns, earlier, bridge.as_str(), &self.have.uses) {
-            Ok(said) => self.collisions.extend(said),
+            Ok(None) => return true,
+            Ok(Some(said)) => self.collisions.push(said),
             Err(refusal) => self.refusals.push(refusal),
         }
+        false
     }
 
     /// What other files have of ours is refused to a first installation, and said of one that is there.

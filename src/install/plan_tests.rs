@@ -8,10 +8,11 @@ use crate::install::settings::Wish;
 const BIN: &str = "/opt/cni/bin";
 const CONF: &str = "/etc/cni/net.d";
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         ranges: Wish::Default,
         network: Network::default(),
+        host_dns: None,
         bin_dirs: vec![],
         conf_dirs: vec![],
         take_over: false,
@@ -34,7 +35,7 @@ fn bare_node() -> Have {
 }
 
 /// As after the plan was carried out.
-fn installed() -> Have {
+pub(super) fn installed() -> Have {
     let mut have = bare_node();
     let names = [PROGRAM].iter().chain(OWN).chain(STANDARD);
     have.bin_dirs[0].names = names.map(|name| (*name, Found::Same)).collect();

@@ -20,6 +20,8 @@ pub(super) struct Have {
     pub(super) open: Vec<PathBuf>,
     /// Pods, or containers, for people.
     pub(super) attached: Vec<String>,
+    /// Of the node's own resolver.
+    pub(super) resolver_files: Vec<PathBuf>,
     pub(super) kernel: Vec<withdraw::Step>,
     /// Files of leases whose pods are gone, and of the bookkeeping beside them.
     pub(super) leases: Vec<PathBuf>,
@@ -74,6 +76,7 @@ pub(super) fn plan(have: &Have, force: bool) -> Plan {
         }
     }
     steps.extend(have.conflists.iter().cloned().map(Step::RemoveFile));
+    steps.extend(have.resolver_files.iter().cloned().map(Step::RemoveFile));
     steps.extend(have.kernel.iter().cloned().map(Step::Kernel));
     steps.extend(have.leases.iter().cloned().map(Step::RemoveFile));
     steps.extend(have.state.iter().cloned().map(Step::RemoveState));
@@ -95,6 +98,7 @@ mod tests {
             conflists: vec!["/etc/cni/net.d/0-smarter-bridge.conflist".into()],
             open: vec!["/etc/cni/net.d/0-smarter-bridge.conflist".into()],
             attached: vec![],
+            resolver_files: vec!["/etc/dnsmasq.d/smarter-cni.conf".into()],
             kernel: vec![withdraw::Step::RemoveLink("smartnet0".parse().unwrap())],
             leases: vec!["/run/cni/networks/smartnet/172.38.0.2".into()],
             state: vec!["/run/smarter-cni".into()],
@@ -112,6 +116,7 @@ mod tests {
             [
                 "let no new pods come, by the key `drain` in /etc/cni/net.d/0-smarter-bridge.conflist",
                 "remove /etc/cni/net.d/0-smarter-bridge.conflist",
+                "remove /etc/dnsmasq.d/smarter-cni.conf",
                 "ip link del smartnet0",
                 "remove /run/cni/networks/smartnet/172.38.0.2",
                 "remove /run/smarter-cni with all that is in it",
@@ -132,6 +137,6 @@ mod tests {
         let path = PathBuf::from("/etc/cni/net.d/0-smarter-bridge.conflist");
         assert_eq!(waiting.steps, [Step::Drain(path)]);
         assert_eq!(waiting.waiting_for, ["default/web"]);
-        assert_eq!(plan(&have, true).steps.len(), 9);
+        assert_eq!(plan(&have, true).steps.len(), 10);
     }
 }

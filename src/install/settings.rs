@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 
 use super::cli::{Word, Words};
+use super::host_dns::{DOMAIN, Domain};
 use crate::conflist::{HostPorts, Mtu, Network, NetworkName, Range, Ranges};
 use crate::log::Level;
 use crate::net::{Family, IfName, is_nobodys};
@@ -18,6 +19,8 @@ pub(super) struct Settings {
     pub(super) ranges: Wish,
     /// The rest of the network; its ranges are those of [`Self::ranges`] or a default to be replaced.
     pub(super) network: Network,
+    /// Of the names that programs of the node look for by its own resolver, too.
+    pub(super) host_dns: Option<Domain>,
     /// As the host sees them. Empty: where the runtimes look.
     pub(super) bin_dirs: Vec<PathBuf>,
     pub(super) conf_dirs: Vec<PathBuf>,
@@ -69,6 +72,7 @@ pub(super) fn settings(words: &Words) -> Result<Settings, String> {
     }
     Ok(Settings {
         ranges,
+        host_dns: host_dns(words, network.dns)?,
         network,
         bin_dirs: named(words.bin_dir.as_ref(), directories)?.unwrap_or_default(),
         conf_dirs: named(words.conf_dir.as_ref(), directories)?.unwrap_or_default(),
@@ -177,6 +181,29 @@ fn name_server(text: &str) -> Result<Option<Ipv4Addr>, String> {
     address.map(Some).ok_or_else(|| {
         "say off, or an IPv4 address that belongs to nobody else, such as 169.254.0.2".to_owned()
     })
+}
+
+/// A resolver has to be given an address.
+fn host_dns(words: &Words, dns: Option<Ipv4Addr>) -> Result<Option<Domain>, String> {
+    named(words.host_dns.as_ref(), |text| match domain(text)? {
+        Some(_) if dns.is_none() => {
+            Err("the node's resolver needs an address to ask: say --dns 169.254.0.2, too, or --host-dns off"
+                .to_owned())
+        }
+        domain => Ok(domain),
+    })
+    .map(Option::flatten)
+}
+
+/// `None`: the resolver is told nothing.
+fn domain(text: &str) -> Result<Option<Domain>, String> {
+    match boolean(text) {
+        Ok(false) => Ok(None),
+        Ok(true) => domain(DOMAIN),
+        Err(_) => Domain::parse(text)
+            .map(Some)
+            .ok_or_else(|| format!("say off, or the domain of the pods' names, such as {DOMAIN}")),
+    }
 }
 
 fn log_level(text: &str) -> Result<Level, String> {
@@ -399,10 +426,40 @@ mod tests {
         ] {
             assert_eq!(wrong(words), text);
         }
+        let contradiction =
+            "the node's resolver needs an address to ask: say --dns 169.254.0.2, too, or --host-dns off";
+        for dns in [None, word("off")] {
+            let words = Words { host_dns: word("cluster.local"), dns, ..base() };
+            assert_eq!(wrong(words), format!("--it=cluster.local: {contradiction}"));
+        }
+        for text in
+            ["a b", "-a.local", "a..b", ".", "169.254.0.2", "a\nserver=/x/y", "ä.local", &"a".repeat(64)]
+        {
+            let words = Words { host_dns: word(text), dns: word("169.254.0.2"), ..base() };
+            assert!(
+                wrong(words).ends_with("say off, or the domain of the pods' names, such as cluster.local"),
+                "{text}"
+            );
+        }
         assert!(
             wrong(Words { network: word("../x"), ..base() })
                 .starts_with("--it=../x: \"../x\" is no network name")
         );
+    }
+
+    #[test]
+    fn the_domain_for_programs_of_the_node() {
+        let told = |text: &str| {
+            let words = Words { host_dns: word(text), dns: word("169.254.0.2"), ..Words::default() };
+            settings(&words).unwrap().host_dns.map(|domain| domain.to_string())
+        };
+        assert_eq!(told("Edge.Example.").as_deref(), Some("edge.example"));
+        assert_eq!(told("true").as_deref(), Some("cluster.local"));
+        for off in ["off", "false"] {
+            assert_eq!(told(off), None);
+            let alone = Words { host_dns: word(off), ..Words::default() };
+            assert_eq!(settings(&alone).unwrap().host_dns, None, "nothing to contradict");
+        }
     }
 
     #[test]

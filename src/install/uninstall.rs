@@ -150,6 +150,17 @@ fn look(
     have.open = have.conflists.iter().filter(|path| lets_pods_come(root, path)).cloned().collect();
     have.plugins = plugins(root, program, &installation, &seen)?;
     have.plugins.extend(seen.leftovers);
+    let of_resolvers = seen.resolver_files.iter().map(|file| (file, file.reader.path().to_owned()));
+    for (file, path) in of_resolvers {
+        if file.is_ours(installation.resolver_files.contains(&path)) {
+            notes.push(format!(
+                "the node's resolver forgets {} at its next start or by: {}",
+                path.display(),
+                file.reader.reload()
+            ));
+            have.resolver_files.push(path);
+        }
+    }
     let state = Pods::look(network, installation.leases_are_foreign)?;
     have.attached = state.attached;
     have.leases = state.removable;

@@ -60,6 +60,7 @@ NONSENSE = (
     {"names": {"address": "127.0.0.1"}},
     {"names": {"domain": "cluster..local"}},
     {"names": {"logging": "True"}},
+    {"names": {"hostDns": "cluster.local"}},
     {"names": {"upstream": "192.0.2.1"}},
     {"names": {"upstream": ["dns.example"]}},
     {"names": {"upstream": ["192.0.2.1"] * 9}},
@@ -148,6 +149,7 @@ def everything():
         "names": {
             "appName": "names",
             "configMapName": "names-config",
+            "hostDns": True,
             "sandboxes": "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes",
             **{value: said for value, (said, _, _) in NAMES.items()},
         },
@@ -239,7 +241,8 @@ class TheChart(unittest.TestCase):
 class Values(unittest.TestCase):
     def test_every_setting_reaches_the_program(self):
         wanted = {setting: text for _, setting, text in SETTINGS.values()}
-        self.assertEqual(data(everything()), wanted | {"dns": NAMES["address"][0]})
+        told = {"dns": NAMES["address"][0], "host_dns": NAMES["domain"][0]}
+        self.assertEqual(data(everything()), wanted | told)
 
     def test_every_setting_reaches_the_name_server(self):
         found = of_names("ConfigMap", engines.rendered(everything()))["data"]
@@ -256,7 +259,7 @@ class Values(unittest.TestCase):
 
     def test_every_setting_of_the_chart_is_tried(self):
         known = set(engines.values_of("values.yaml")["names"])
-        self.assertEqual(known - {"enabled", "appName", "configMapName", "sandboxes", "resources"}, set(NAMES))
+        self.assertEqual(known - {"enabled", "appName", "configMapName", "hostDns", "sandboxes", "resources"}, set(NAMES))
         known = set(engines.values_of("values.yaml")["configuration"]) - {"nodeSelector"}
         self.assertEqual(known, set(SETTINGS))
 
@@ -267,7 +270,7 @@ class Values(unittest.TestCase):
             text = subprocess.run([binary, "install", "--help"], capture_output=True, text=True, check=True).stdout
         else:
             text = (engines.ROOT / "src/install/cli.rs").read_text()
-        for _, setting, _ in SETTINGS.values():
+        for setting in ["dns", "host_dns", *(setting for _, setting, _ in SETTINGS.values())]:
             self.assertRegex(text, rf"\b{setting.upper()}\b")
 
     def test_what_is_not_said_is_left_to_the_program(self):
@@ -275,6 +278,12 @@ class Values(unittest.TestCase):
         self.assertEqual(set(data({"names": {"address": "fd00::2"}})), {"subnet", "gateway"}, "the program takes IPv4 alone")
         silent = {value: None for value in SETTINGS if value not in ("subnet", "hostPortInterfaces", "denyHostPortInterfaces")}
         self.assertEqual(data({"configuration": silent}), data())
+
+    def test_the_nodes_own_resolver_is_told_where_there_is_an_address_to_ask(self):
+        self.assertEqual(data({"names": {"hostDns": True}})["host_dns"], "cluster.local")
+        self.assertEqual(data({"names": {"hostDns": True, "domain": "edge.lan"}})["host_dns"], "edge.lan")
+        for without in ({"enabled": False}, {"address": "fd00::2"}):
+            self.assertNotIn("host_dns", data({"names": {"hostDns": True, **without}}))
 
     def test_the_gateway_is_the_first_address_unless_somebody_says_otherwise(self):
         for subnet, gateway in (

@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 
 use crate::lab::{self, Netns, Node, Output, Place, Plugin};
 
-pub(super) const BIN: &str = "opt/cni/bin";
+pub(crate) const BIN: &str = "opt/cni/bin";
 pub(super) const CONF: &str = "etc/cni/net.d";
 pub(super) const CONFLIST: &str = "etc/cni/net.d/0-smarter-bridge.conflist";
 pub(super) const OWN: [&str; 4] = ["smarter-bridge", "smarter-ipam", "smarter-portmap", "smarter-loopback"];
 
 /// On a file system of the sandbox, so it goes with it.
 #[derive(Debug)]
-pub(super) struct Host {
-    pub(super) root: PathBuf,
+pub(crate) struct Host {
+    pub(crate) root: PathBuf,
 }
 
 impl Host {
     /// With /proc and /run of the sandbox mounted, as a container has the host's.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Node.run("mount -t tmpfs tmpfs /mnt");
         let root = PathBuf::from("/mnt/host");
         for sub in ["proc", "run", "var/lib", BIN, CONF, "tmp"] {
@@ -37,7 +37,7 @@ impl Host {
         Self { root }
     }
 
-    pub(super) fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.root.join(below)
     }
 
@@ -45,7 +45,7 @@ impl Host {
         fs::read_to_string(self.path(below)).unwrap_or_else(|e| panic!("{below}: {e}"))
     }
 
-    pub(super) fn write(&self, below: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, below: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(below), content).unwrap_or_else(|e| panic!("{below}: {e}"));
     }
 
@@ -55,7 +55,7 @@ impl Host {
         fs::set_permissions(self.path(below), fs::Permissions::from_mode(0o755)).expect("chmod");
     }
 
-    pub(super) fn conflist(&self) -> Value {
+    pub(crate) fn conflist(&self) -> Value {
         serde_json::from_str(&self.read(CONFLIST)).expect("the conflist is JSON")
     }
 
@@ -74,7 +74,7 @@ impl Host {
         run(command.envs(variables.iter().copied()).args(line.split_whitespace()))
     }
 
-    pub(super) fn installed(&self, line: &str) -> Output {
+    pub(crate) fn installed(&self, line: &str) -> Output {
         let out = self.install(line);
         assert_eq!(out.status, 0, "install {line}: {out}");
         out

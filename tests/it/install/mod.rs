@@ -2,6 +2,7 @@
 
 mod crio;
 mod host;
+mod host_dns;
 mod interrupted;
 mod name_server;
 mod others;
@@ -12,4 +13,4 @@ mod repair;
 mod uninstall;
 mod watch;
 
-pub(crate) use host::{another_build, kernel};
+pub(crate) use host::{BIN, Host, another_build, kernel};

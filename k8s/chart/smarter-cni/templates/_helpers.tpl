@@ -44,6 +44,9 @@ app.kubernetes.io/component: {{ index . 2 }}
 {{- /* The program takes IPv4 alone: of IPv6 pods ask the gateway. */ -}}
 {{- if and .Values.names.enabled (contains "." .Values.names.address) -}}
 {{- $_ := set $settings "dns" .Values.names.address -}}
+{{- if .Values.names.hostDns -}}
+{{- $_ := set $settings "host_dns" .Values.names.domain -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end }}
