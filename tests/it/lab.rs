@@ -76,6 +76,12 @@ pub(crate) fn peers() -> PathBuf {
     dir
 }
 
+/// The root directory of systemd-resolved; `None` on a day when Debian's sid has none that runs by itself.
+pub(crate) fn resolved() -> Option<PathBuf> {
+    let root = peers().join("resolved");
+    root.join("complete").is_file().then_some(root)
+}
+
 /// A directory where our binary stands under the four standard names and its own.
 pub(crate) fn our_plugins() -> &'static Path {
     static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();

@@ -8,6 +8,7 @@ mod host_network;
 mod intercept;
 mod many;
 mod names;
+mod resolved;
 mod resolvers;
 mod restart;
 mod sockets;
