@@ -45,6 +45,7 @@ complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l hair
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l masquerade -d 'Packets that leave the range get the uplink\'s address [default: true]' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l forward-others -d 'Where forwarding is on because of pods, uplinks reach each other through the node too [default: false]' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l dns -d 'Where pods ask the node\'s name server, beside the gateway, such as 169.254.0.2, or off [default: off]' -r
+complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l dns-intercept -d 'What pods ask of other name servers is asked of the node\'s [default: false]' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l host-dns -d 'Programs of the node find pods, too: tells its own resolver to ask there for names of this domain, by a file of ours that `uninstall` takes back. `off`, or cluster.local where no domain is named [default: off]' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l host-ports -d 'Pods can have ports of the node [default: true]' -r
 complete -c smarter-cni -n "__fish_smarter_cni_using_subcommand install" -l host-port-snat -d 'Masquerade clients of host ports that need it, and open 127.0.0.1 [default: true]' -r
