@@ -2,11 +2,12 @@
 
 mod wake;
 mod wanted;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::rc::Rc;
@@ -27,9 +28,9 @@ use super::sockets::Sockets;
 use super::zone::HostPod;
 use crate::net::DNS_INTERCEPT_PORT;
 use crate::state::{BootId, fallback, record};
-use crate::text::printable;
 use wake::Woken;
 pub(super) use wanted::zone;
+use words::{say, unwatched};
 
 /// Who waits for an answer when the end comes, waits no longer than this.
 const GRACE: Duration = Duration::from_secs(2);
@@ -73,11 +74,6 @@ pub(super) fn run(settings: Settings, environment: &[(OsString, OsString)]) -> R
     served.map_err(|error: io::Error| error.to_string())
 }
 
-/// To whoever keeps what this process prints.
-fn say(words: &str) {
-    let _ = writeln!(io::stderr(), "smarter-cni dns: {}", printable(words));
-}
-
 struct Resident {
     server: Rc<Server>,
     sockets: Rc<RefCell<Sockets>>,
@@ -102,10 +98,7 @@ impl Resident {
     /// Within the runtime. Subscribes before it reads, so that nothing happens in between.
     fn new(settings: Settings, boot: BootId, sockets: Sockets, predecessor: Option<Taken>) -> Self {
         let directory = Path::new(record::ROOT).join("attachments");
-        let notify = Notify::of(&directory);
-        let notify = notify.inspect_err(|error| {
-            say(&format!("records are looked at every 2 s, because they cannot be watched: {error}"));
-        });
+        let notify = Notify::of(&directory).inspect_err(unwatched);
         let links = Links::subscribe();
         let links =
             links.inspect_err(|error| say(&format!("pods that die without a DEL keep their names: {error}")));
@@ -185,6 +178,10 @@ impl Resident {
         }
         let is_last = !self.sockets.borrow().is_paused();
         self.sockets.borrow_mut().pause();
+        // Who has asked by now has asked for the names of now, and nobody reads of later ones.
+        self.read_all();
+        self.apply();
+        self.server.news.come_by(None);
         let _ = timeout(GRACE, self.server.idle()).await;
         // Of a successor's ports it is the successor that speaks.
         if is_last {
@@ -229,7 +226,7 @@ impl Resident {
     /// Whether names may have changed.
     fn records(&mut self, changes: io::Result<Vec<Change>>) -> bool {
         let changes = changes.unwrap_or_else(|error| {
-            say(&format!("records are looked at every 2 s, because they cannot be watched: {error}"));
+            unwatched(&error);
             self.notify = None;
             self.server.news.come_by(None);
             vec![Change::Everything]

@@ -215,7 +215,7 @@ impl Drop for Waiting {
 pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
     let family = usize::from(socket.local_addr().is_ok_and(|at| at.is_ipv6()));
     while socket.readable().await.is_ok() {
-        match answer_what_is_there(&server, &socket, family).await {
+        match answer_what_is_there(&server, &socket, family) {
             Ok(true) => {}
             // Who asks all the time cannot keep the others from being heard.
             Ok(false) => tokio::task::yield_now().await,
@@ -227,23 +227,22 @@ pub(crate) async fn receive(server: Rc<Server>, socket: Rc<UdpSocket>) {
 }
 
 /// One batch; whether there is nothing behind it.
-async fn answer_what_is_there(
-    server: &Rc<Server>,
-    socket: &Rc<UdpSocket>,
-    family: usize,
-) -> std::io::Result<bool> {
-    let is_all = server.batches.borrow_mut()[family].receive(socket)?;
-    if server.news.are_unread() {
-        // Others use the batch meanwhile.
-        let came: Vec<(Vec<u8>, SocketAddr)> = server.batches.borrow()[family]
-            .datagrams()
-            .map(|(packet, source)| (packet.to_vec(), source))
-            .collect();
-        server.news.read().await;
-        answer(server, socket, came.iter().map(|(packet, source)| (packet.as_slice(), *source)));
+fn answer_what_is_there(server: &Rc<Server>, socket: &Rc<UdpSocket>, family: usize) -> std::io::Result<bool> {
+    let batch = &mut server.batches.borrow_mut()[family];
+    let is_all = batch.receive(socket)?;
+    if !server.news.are_unread() {
+        answer(server, socket, batch.datagrams());
         return Ok(is_all);
     }
-    answer(server, socket, server.batches.borrow()[family].datagrams());
+    // In a task that counts as waiting: who hands its sockets over ends ours, and these questions nobody else has.
+    let came: Vec<_> = batch.datagrams().map(|(packet, source)| (packet.to_vec(), source)).collect();
+    let waiting = Waiting::new(server);
+    let (server, socket) = (server.clone(), socket.clone());
+    tokio::task::spawn_local(async move {
+        server.news.read().await;
+        answer(&server, &socket, came.iter().map(|(packet, source)| (packet.as_slice(), *source)));
+        drop(waiting);
+    });
     Ok(is_all)
 }
 

@@ -75,7 +75,6 @@ pub(crate) async fn accept(server: Rc<Server>, listener: Rc<TcpListener>) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        server.news.read().await;
         if !server.may_ask(source) {
             continue;
         }
