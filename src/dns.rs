@@ -47,7 +47,7 @@ pub(crate) use handover::SOCKET;
 pub(crate) use listed::{Names, names};
 pub(crate) use upstreams::FILES as UPSTREAM_FILES;
 
-#[derive(Debug, clap::Parser)]
+#[derive(Debug, Default, clap::Parser)]
 #[command(
     name = "smarter-cni dns",
     about = "Serve the names of this node's pods to them and to this node, and ask upstream for all others",
@@ -123,8 +123,7 @@ pub(crate) fn resolvers_of(root: &Path, container: &str) -> Option<Vec<IpAddr>> 
 
 /// The command. `environment` is read once, at the edge.
 pub fn run(arguments: &[OsString], environment: &[(OsString, OsString)]) -> Outcome {
-    let name = std::iter::once(OsString::from("smarter-cni dns"));
-    let options = match <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned())) {
+    let options = match parse(arguments) {
         Ok(options) => options,
         Err(error) if error.use_stderr() => return failed(COULD_NOT_RUN, &error.to_string()),
         Err(help) => return Outcome::printed(help.to_string()),
@@ -145,6 +144,15 @@ pub fn run(arguments: &[OsString], environment: &[(OsString, OsString)]) -> Outc
             Err(error) => failed(1, &format!("smarter-cni dns: {error}\n")),
         },
     }
+}
+
+/// Whoever stays keeps in memory what was touched once, and the parser is large: with nothing to parse it is left alone.
+fn parse(arguments: &[OsString]) -> Result<Options, clap::Error> {
+    if arguments.is_empty() {
+        return Ok(Options::default());
+    }
+    let name = std::iter::once(OsString::from("smarter-cni dns"));
+    <Options as clap::Parser>::try_parse_from(name.chain(arguments.iter().cloned()))
 }
 
 fn failed(status: u8, words: &str) -> Outcome {
