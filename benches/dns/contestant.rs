@@ -1,7 +1,7 @@
 //! A name server of somebody, with the same names and the same upstream as the others, and what the kernel says of it.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Advice, fadvise, fdatasync};
 use serde::{Deserialize, Serialize};
 
 use crate::load::{self, Question, UPSTREAM, WORLD};
@@ -34,7 +35,9 @@ pub(crate) struct Contestant {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Contestant {
-    /// A copy, as an installer brings one: not as a linker left it, and of the same age as the others.
+    /// A copy, as an installer brings one: not as a linker left it, and of the same age as the others. And not in memory: a name
+    /// server's program is read from the disk when its node starts, and the kernel maps what was written a moment ago in larger
+    /// pieces (folios), of which each counts as the server's as a whole.
     pub(crate) fn stage(kind: Kind, from: &Path, directory: &Path) -> Result<Self> {
         let file = directory.join(format!("{kind:?}").to_lowercase());
         fs::write(&file, fs::read(from).map_err(|error| format!("{}: {error}", from.display()))?)?;
@@ -44,6 +47,9 @@ impl Contestant {
             Kind::Dnsmasq => format!("dnsmasq {}", version(&file, "--version", "Dnsmasq version ")?),
             Kind::Unbound => format!("unbound {}", version(&file, "-V", "Version ")?),
         };
+        let staged = File::open(&file)?;
+        fdatasync(&staged)?;
+        fadvise(&staged, 0, None, Advice::DontNeed)?;
         Ok(Self { kind, title, file })
     }
 

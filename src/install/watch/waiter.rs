@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::pace::Pace;
@@ -163,15 +163,21 @@ impl Waiter {
                 Err(error) => tracing::info!("cannot watch {}: {error}", directory.display()),
             }
         }
-        // Of the same one it is the same watch, of one that the first pod made a new one.
-        let records = self.root.locate(Path::new(record::ROOT));
-        self.names = records.ok().and_then(|records| inotify::add_watch(inotify, &records, NAMES).ok());
         new
+    }
+
+    /// The directory is made by the first pod or by the name server, whose doings wake us up.
+    fn add_names(&mut self) {
+        if let (None, Some(inotify)) = (self.names, &self.inotify) {
+            let records = self.root.locate(Path::new(record::ROOT));
+            self.names = records.ok().and_then(|records| inotify::add_watch(inotify, &records, NAMES).ok());
+        }
     }
 
     /// What to look at next, as soon as there is a reason. `None`: a signal came.
     pub(super) fn next(&mut self) -> io::Result<Option<Due>> {
         loop {
+            self.add_names();
             let now = self.now();
             if now >= self.round {
                 self.round = now + ROUND;
@@ -245,14 +251,15 @@ impl Waiter {
         suspicion.attachments.iter().any(|lost| names.contains(lost))
     }
 
-    fn wait(&self, longest: Duration, listens: bool) -> io::Result<Woken> {
+    fn wait(&mut self, longest: Duration, listens: bool) -> io::Result<Woken> {
         let mut fds = vec![self.signals.0.as_fd()];
         fds.extend(self.inotify.as_ref().map(AsFd::as_fd));
         let files = fds.len();
         if listens {
             fds.extend(self.alarm.fds());
         }
-        Ok(match ready(&fds, longest)? {
+        let ready = ready(&fds, longest)?;
+        Ok(match ready {
             None => Woken::Time,
             Some(0) => Woken::Signal,
             Some(at) if at < files => Woken::Files(self.drain()?),
@@ -262,7 +269,7 @@ impl Waiter {
 
     /// What happened to a file does not matter: the look that follows sees all of it. Where records are, it is the business of
     /// pods, but for one file.
-    fn drain(&self) -> io::Result<Due> {
+    fn drain(&mut self) -> io::Result<Due> {
         let mut due = Due::default();
         let Some(inotify) = &self.inotify else { return Ok(due) };
         let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -270,6 +277,10 @@ impl Waiter {
         loop {
             match events.next() {
                 Ok(event) if Some(event.wd()) == self.names => {
+                    if event.events().contains(ReadFlags::IGNORED) {
+                        self.names = None;
+                        continue;
+                    }
                     let is_it =
                         event.file_name().is_some_and(|name| name.to_bytes() == fallback::FILE.as_bytes());
                     due.network |= is_it && !self.superseded;

@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::sandbox::sandboxed;
+use crate::install::watch::Watch;
+use crate::sandbox::{run as script, sandboxed};
 
 /// `web`, type A, class IN.
 fn question(id: u8) -> Vec<u8> {
@@ -163,6 +165,35 @@ fn questions_are_led_to_the_port_that_it_has() {
         everywhere();
         assert_eq!(succeeds("reconcile --dry-run --json").json["changes"], json!([]));
         role.end();
+    });
+}
+
+/// Nobody has to type anything where the node is watched.
+#[test]
+fn the_watch_hears_where_questions_are_to_be_led() {
+    sandboxed(|| {
+        script("sh", &["-c", "mount -t tmpfs tmpfs /opt; mount -t tmpfs tmpfs /var/lib; mkdir /var/lib/cni"]);
+        let mut install = std::process::Command::new(lab::binary());
+        install.env_clear().args(["install", "--bin-dir", "/opt/bin", "--conf-dir", "/opt/net.d"]);
+        let watch = Watch::run(&mut install, Path::new("/opt/net.d/0-smarter-bridge.conflist"));
+        let web = Pod::with_name_server("ns1", "web");
+        let other = Stranger::at_port_53();
+        let role = Role::start(&[]);
+        let asked = || answer(&web.netns, &format!("@{OWN} web"));
+        // Without a reason it looks once a minute.
+        eventually("questions are led to the other port", PATIENCE, || asked() == web.address);
+        drop(other);
+        let leads =
+            || script("nft", &["list", "table", "ip", "smarter-cni"]).contains(" : 169.254.0.2 . 9053");
+        assert!(leads());
+        eventually("they are led no longer", PATIENCE, || !leads());
+        assert_eq!(asked(), web.address);
+        role.end();
+        let (_, said) = watch.end("-TERM");
+        assert!(
+            said.contains("nft add element ip smarter-cni dns_lead") && !said.contains("trouble"),
+            "{said}"
+        );
     });
 }
 

@@ -11,6 +11,6 @@ mod predecessor;
 mod ranges;
 mod repair;
 mod uninstall;
-mod watch;
+pub(crate) mod watch;
 
 pub(crate) use host::{BIN, Host, another_build, kernel};

@@ -14,7 +14,7 @@ use crate::sandbox::sandboxed;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) struct Watch {
+pub(crate) struct Watch {
     child: Child,
     said: Arc<Mutex<String>>,
     listener: thread::JoinHandle<()>,
@@ -26,7 +26,7 @@ impl Watch {
     }
 
     /// `install` with everything but `--watch`; the file is the last that it installs.
-    pub(super) fn run(command: &mut Command, last: &Path) -> Self {
+    pub(crate) fn run(command: &mut Command, last: &Path) -> Self {
         let command = command.arg("--watch").stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("watch");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
@@ -83,7 +83,7 @@ impl Watch {
     }
 
     /// Exit code, and what it said on standard error.
-    pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.expect("kill").success());
         let mut status = None;
