@@ -1,4 +1,4 @@
-//! What an answer of the name server costs, beside Debian's dnsmasq and unbound; what it costs to have one that nobody asks.
+//! What an answer of the name server costs, beside Debian's dnsmasq and unbound and sid's aardvark-dns; what it costs to have one that nobody asks.
 //!
 //! `cargo bench --bench dns [-- --help]`. Prints a markdown table. All servers are in one network of their own with nothing but
 //! its loopback, each at an address of its own, know the same names, and ask the same upstream, which is a thread of this bench.
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use fastrand::Rng;
+use rustix::mount::mount_bind;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -30,7 +31,7 @@ mod names;
 #[expect(dead_code, reason = "there is only one network")]
 mod network;
 #[path = "lab/peers.rs"]
-#[expect(dead_code, reason = "the others are those of this machine")]
+#[expect(dead_code, reason = "versions are asked of the programs")]
 mod peers;
 #[path = "dns/report.rs"]
 mod report;
@@ -40,6 +41,7 @@ mod sandbox;
 use contestant::{Contestant, Kind, Server};
 use load::Question;
 use names::Pods;
+use peers::Newest;
 use report::Report;
 use sandbox::note;
 
@@ -108,6 +110,7 @@ fn prepare(directory: &mut Option<TempDir>) -> Result<Task> {
         (Kind::Ours, options.ours.map_or_else(build::binary, Ok)?),
         (Kind::Dnsmasq, peers::find("dnsmasq")?),
         (Kind::Unbound, unbound),
+        (Kind::Aardvark, Newest::fetch()?.file("usr/lib/podman/aardvark-dns")),
     ];
     let staged = contestants.into_iter().map(|(kind, file)| Contestant::stage(kind, &file, &directory));
     Ok(Task {
@@ -126,6 +129,7 @@ fn measure(task: &Task) -> Result<String> {
         network::run(&format!("ip addr add {address}/32 dev lo"))?;
     }
     load::upstream()?;
+    upstream_of_the_node()?;
     let mut report = Report::new(&task.contestants);
     note(&format!("answers, {} rounds; --seed {}", task.rounds, task.seed));
     task.answers(&mut report)?;
@@ -204,6 +208,14 @@ impl Task {
         report.ours(&format!("bytes it writes in {seconds} s, idle"), server.written()? - before.1);
         Ok(())
     }
+}
+
+/// aardvark-dns asks whom the node asks.
+fn upstream_of_the_node() -> Result<()> {
+    const FILE: &str = "/run/resolv.conf";
+    let place = fs::canonicalize("/etc/resolv.conf").map_err(|error| format!("/etc/resolv.conf: {error}"))?;
+    write(FILE.as_ref(), &format!("nameserver {}\n", load::UPSTREAM))?;
+    Ok(mount_bind(FILE, place)?)
 }
 
 /// Where a contestant finds what it is told.

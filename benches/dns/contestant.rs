@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, fadvise, fdatasync};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::load::{self, Question, UPSTREAM, WORLD};
@@ -21,6 +22,7 @@ pub(crate) enum Kind {
     Ours,
     Dnsmasq,
     Unbound,
+    Aardvark,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub(crate) struct Contestant {
     file: PathBuf,
 }
 
+/// Where aardvark-dns finds what it is told, a file for each network.
+const NETWORKS: &str = "/run/aardvark-dns";
 /// A loaded machine takes its time to start one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -46,6 +50,7 @@ impl Contestant {
             Kind::Ours => "ours".to_owned(),
             Kind::Dnsmasq => format!("dnsmasq {}", version(&file, "--version", "Dnsmasq version ")?),
             Kind::Unbound => format!("unbound {}", version(&file, "-V", "Version ")?),
+            Kind::Aardvark => format!("aardvark-dns {}", version(&file, "--version", "aardvark-dns ")?),
         };
         let staged = File::open(&file)?;
         fdatasync(&staged)?;
@@ -58,6 +63,7 @@ impl Contestant {
             Kind::Ours => 2,
             Kind::Dnsmasq => 3,
             Kind::Unbound => 4,
+            Kind::Aardvark => 5,
         };
         Ipv4Addr::new(169, 254, 0, last)
     }
@@ -68,10 +74,18 @@ impl Contestant {
             Kind::Ours => self.ours(),
             Kind::Dnsmasq => self.dnsmasq(pods, directory)?,
             Kind::Unbound => self.unbound(pods, directory)?,
+            Kind::Aardvark => self.aardvark(pods)?,
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let child = child.map_err(|error| format!("{}: {error}", self.title))?;
-        let server = Server { contestant: self, child };
+        let mut child = child.map_err(|error| format!("{}: {error}", self.title))?;
+        // The others stay what was started; this one leaves a process behind that serves.
+        let pid = if self.kind == Kind::Aardvark {
+            child.wait()?;
+            fs::read_to_string(Path::new(NETWORKS).join("aardvark.pid"))?.trim().parse()?
+        } else {
+            child.id()
+        };
+        let server = Server { contestant: self, child, pid };
         let question = [Question::new("ready.example.org", WORLD)];
         let begun = Instant::now();
         while let Err(error) = load::ask(self.address(), &question, 1) {
@@ -132,6 +146,20 @@ impl Contestant {
         command.arg("-c").arg(file).stderr(Stdio::null());
         Ok(command)
     }
+
+    /// podman's: it knows the containers of a network, and asks for everything else each time anew.
+    fn aardvark(&self, pods: &Pods) -> Result<Command> {
+        // Who asks must be a container, too.
+        let mut text = format!("{0}\n{1:064x} {0}  asker\n", self.address(), u32::MAX);
+        for (at, (address, names)) in pods.by_address().enumerate() {
+            writeln!(text, "{at:064x} {address}  {}", names.join(","))?;
+        }
+        fs::create_dir_all(NETWORKS)?;
+        write(&Path::new(NETWORKS).join("lab"), &text)?;
+        let mut command = Command::new(&self.file);
+        command.args(["--config", NETWORKS, "--port", "53", "run"]).stderr(Stdio::null());
+        Ok(command)
+    }
 }
 
 fn version(file: &Path, option: &str, before: &str) -> Result<String> {
@@ -147,6 +175,7 @@ fn version(file: &Path, option: &str, before: &str) -> Result<String> {
 pub(crate) struct Server<'c> {
     contestant: &'c Contestant,
     child: Child,
+    pid: u32,
 }
 
 /// Bytes.
@@ -195,13 +224,14 @@ impl Server<'_> {
     }
 
     fn place(&self, file: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}", self.child.id())).join(file)
+        PathBuf::from(format!("/proc/{}", self.pid)).join(file)
     }
 }
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
         let _ = self.child.wait();
     }
 }
