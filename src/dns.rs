@@ -11,8 +11,8 @@
 //! ```
 //!
 //! One process, no child, and one thread, unless a runtime shall be asked as well; nothing is written but the socket beside the
-//! records. Refuses to ask an API server, to change an address or a rule of the node, and to answer anybody but its pods and
-//! itself.
+//! records, and, where it has another port than 53, which. Refuses to ask an API server, to change an address or a rule of the
+//! node, and to answer anybody but its pods and itself.
 
 mod cache;
 mod control;
