@@ -130,10 +130,14 @@ fn with_pods_attached_it_is_idle_whatever_others_do() {
         thread::sleep(Duration::from_secs(2));
         assert_eq!(watch.looks(), before, "an ADD gives no reason for a look");
         let io = || fs::read_to_string(format!("/proc/{}/io", watch.id())).expect("it runs");
-        let idle = || (watch.status("voluntary_ctxt_switches"), io());
-        let begun = idle();
-        thread::sleep(Duration::from_secs(4));
-        assert_eq!(idle(), begun, "it sleeps");
+        let begun = io();
+        // Until the kernel has announced all that comes with new links.
+        let mut wakes = watch.status("voluntary_ctxt_switches");
+        eventually("it sleeps for 5 s", Duration::from_secs(30), || {
+            thread::sleep(Duration::from_secs(5));
+            std::mem::replace(&mut wakes, watch.status("voluntary_ctxt_switches")) == wakes
+        });
+        assert_eq!(io(), begun, "and has read and written nothing");
         // Pods and rules of somebody else.
         sh("for n in 1 2 3 4 5; do ip link add foreign type bridge; ip link set foreign up; \
             ip link add f0 type veth peer name f1; ip link set f0 master foreign up; ip link set f1 up; \
