@@ -390,14 +390,15 @@ fn there_is_a_bound_to_what_waits() {
         }
         let counters = forwarder.counters();
         assert_eq!((counters.in_flight, counters.dropped), (256, 6 * 70 - 256));
-        let mut refused = 0;
+        let (mut refused, mut over) = (0, 0);
         for task in tasks {
             if !task.is_finished() {
                 task.abort();
             }
             if let Ok(got) = task.await {
-                assert_eq!((rcode(&got), reason(&got)), (SERVFAIL, Some(14)));
-                refused += 1;
+                // On an emulated processor the first may have waited for their whole life by now.
+                assert!(rcode(&got) == SERVFAIL && [Some(14), Some(22)].contains(&reason(&got)), "{got:?}");
+                *if reason(&got) == Some(14) { &mut refused } else { &mut over } += 1;
             }
         }
         assert_eq!(refused, 6 * 70 - 256);
@@ -408,7 +409,9 @@ fn there_is_a_bound_to_what_waits() {
         while forwarder.counters().queries < 6 * 70 + 1 {
             sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!((forwarder.counters().in_flight, forwarder.counters().dropped), (256, 6 * 70 - 256));
+        let counters = forwarder.counters();
+        assert_eq!(counters.dropped, 6 * 70 - 256);
+        assert!(counters.in_flight == 256 || over > 0, "{counters:?}");
         late.abort();
     });
 }
