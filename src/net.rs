@@ -253,6 +253,11 @@ pub fn network_of(address: IpNetwork) -> IpNetwork {
     IpNetwork::new(address.network(), address.prefix()).expect("the prefix came from a network")
 }
 
+/// Whether it is valid on one link only, so that nobody can name it without that link (RFC 4291 section 2.5.6).
+pub fn is_of_a_link(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 /// Whether any address is in both.
 pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
     one.is_ipv4() == other.is_ipv4() && (one.contains(other.network()) || other.contains(one.network()))

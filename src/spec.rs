@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::limits::Limits;
 pub use self::ports::{HostPorts, Mapping, Owner, Protocol};
-use crate::net::{AttachmentId, Family, IfName, IfNameError, Mac, Route, VlanId, network_of, stable_hash};
+use crate::net::{
+    AttachmentId, Family, IfName, IfNameError, Mac, Route, VlanId, is_of_a_link, network_of, stable_hash,
+};
 
 /// The name of our nftables tables, and the first word of every mark of ours.
 pub const OWNER: &str = "smarter-cni";
@@ -126,10 +128,8 @@ impl Gateway {
         self.addresses.iter().copied().chain(self.dns.map(|dns| IpNetwork::from(IpAddr::V4(dns))))
     }
 
-    /// The gateways at which other name servers' questions are answered. One that is valid on one link only cannot be bound
-    /// without naming that.
+    /// The gateways at which other name servers' questions are answered: those that a name server can bind.
     pub fn intercepting(&self) -> impl Iterator<Item = IpNetwork> + '_ {
-        let is_of_a_link = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         self.addresses.iter().copied().filter(move |at| self.intercept && !is_of_a_link(at.ip()))
     }
 

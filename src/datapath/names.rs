@@ -178,14 +178,36 @@ fn stands(
     Ok(has.len() == rules.len() && has.iter().zip(rules).all(|(has, rule)| has.is(table.family, rule)))
 }
 
+/// Those that do not stand: a rule that is added twice is there twice.
+fn broken(
+    socket: &mut NetfilterSocket,
+    table: &Table,
+    chains: impl IntoIterator<Item = (Chain, Vec<Rule>)>,
+) -> kernel::Result<Vec<(Chain, Vec<Rule>)>> {
+    let mut broken = Vec::new();
+    for chain in chains {
+        if !stands(socket, &mut Listing::default(), table, &chain)? {
+            broken.push(chain);
+        }
+    }
+    Ok(broken)
+}
+
 fn has_elements(
     socket: &mut NetfilterSocket,
     table: &Table,
     set: &Set,
     wanted: &[Element],
 ) -> kernel::Result<bool> {
-    let has = nft::elements(socket, table, set)?;
-    Ok(wanted.iter().all(|wanted| has.iter().any(|has| has.key == wanted.key)))
+    Ok(are_among(wanted, &nft::elements(socket, table, set)?))
+}
+
+/// Remarks do not count.
+fn are_among(wanted: &[Element], has: &[Element]) -> bool {
+    let is = |has: &Element, wanted: &Element| {
+        (&has.key, &has.key_end, &has.value) == (&wanted.key, &wanted.key_end, &wanted.value)
+    };
+    wanted.iter().all(|wanted| has.iter().any(|has| is(has, wanted)))
 }
 
 /// What stands of the rules that `want` needs. A kernel without a family has nothing to guard there.
@@ -256,7 +278,7 @@ pub(super) fn release(socket: &mut NetfilterSocket, address: Ipv4Addr) -> kernel
     nft::commit(socket, &Transaction { commands })
 }
 
-/// Under the node's lock, after another look: a rule that is added twice is there twice.
+/// Under the node's lock, after another look.
 pub(super) fn add_rules(
     socket: &mut NetfilterSocket,
     link: &IfName,
@@ -264,12 +286,7 @@ pub(super) fn add_rules(
     gateways: &[Ipv4Addr],
 ) -> kernel::Result<()> {
     let _lock = lock()?;
-    let mut broken = Vec::new();
-    for chain in chains() {
-        if !stands(socket, &mut Listing::default(), &ip(), &chain)? {
-            broken.push(chain);
-        }
-    }
+    let broken = broken(socket, &ip(), chains())?;
     nft::commit(socket, &rules_transaction(link, own, gateways, broken))
 }
 
@@ -280,9 +297,7 @@ pub(super) fn add_guard(
     address: Ipv4Addr,
 ) -> kernel::Result<()> {
     let _lock = lock()?;
-    let chain = guard_chain();
-    let broken =
-        if stands(socket, &mut Listing::default(), &arp(), &chain)? { Vec::new() } else { vec![chain] };
+    let broken = broken(socket, &arp(), [guard_chain()])?;
     nft::commit(socket, &guard_transaction(link, address, broken))
 }
 

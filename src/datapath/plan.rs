@@ -8,8 +8,8 @@
 
 mod gateway;
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
@@ -18,7 +18,7 @@ use super::claim::Taken;
 use super::firewall::{self, FirewallHave};
 use super::mark::{BridgeMark, VethMark};
 use super::step::{PodStep, Step};
-use crate::net::{Family, IfName, Mac, Route, VlanId, network_of};
+use crate::net::{DNS_PORT, Family, IfName, Mac, Route, VlanId, network_of};
 use crate::spec::{Attachment, Bridge, Vlans};
 
 /// `RT_TABLE_MAIN`, linux/rtnetlink.h.
@@ -75,13 +75,23 @@ pub struct NamesHave {
     pub taken: Option<Taken>,
     /// Packets of whoever that is are dropped all the same. Looked at only where there is somebody.
     pub kept_from_others: bool,
-    /// Ports at which its addresses are served instead of port 53, which somebody else has. Looked at only by a repair, as
-    /// is what follows.
-    pub served_at: BTreeMap<Ipv4Addr, u16>,
+    /// Where the server says that it answers instead of at port 53, which somebody else has. Looked at only by a repair, as are
+    /// the next two.
+    pub said: BTreeMap<Ipv4Addr, u16>,
+    /// Where somebody listens, of these places and port 53 of their addresses.
+    pub listening: BTreeSet<SocketAddr>,
     /// Ports to which questions are led.
     pub led_to: BTreeMap<Ipv4Addr, u16>,
     /// Gateways to which what pods ask of others is led. Looked at only where that is wanted.
     pub intercepted: Vec<IpNetwork>,
+}
+
+impl NamesHave {
+    /// Where questions to the address are to be led: a server that is gone, or that has port 53 again, need not be led to.
+    pub(super) fn answers_at(&self, address: Ipv4Addr) -> Option<u16> {
+        let listens = |port| self.listening.contains(&SocketAddr::from((address, port)));
+        self.said.get(&address).copied().filter(|port| listens(*port) && !listens(DNS_PORT))
+    }
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bridge")]

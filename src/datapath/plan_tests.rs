@@ -1,6 +1,6 @@
 //! The plan as text, for every situation in which an ADD, a CHECK or a repair can find a node.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::datapath::claim;
@@ -481,11 +481,13 @@ fn questions_are_led_where_they_are_answered_and_no_longer() {
     (have.names.rules, have.names.guard) = (true, true);
     assert_eq!(plan(&want, &have), vec![], "it has port 53");
     let lead = |address, port| Step::Filter(FilterStep::LeadNameServer { address, port });
-    have.names.served_at = [(dns, 9053), (gateway, 9053), (Ipv4Addr::new(10, 0, 0, 1), 9053)].into();
+    have.names.said = [(dns, 9053), (gateway, 9053), (Ipv4Addr::new(10, 0, 0, 1), 9053)].into();
+    assert_eq!(plan(&want, &have), vec![], "nobody listens there");
+    have.names.listening = [(dns, 9053), (gateway, 9053)].map(SocketAddr::from).into();
     assert_eq!(plan(&want, &have), vec![lead(gateway, Some(9053)), lead(dns, Some(9053))]);
     have.names.led_to = [(dns, 9053), (gateway, 9153)].into();
     assert_eq!(plan(&want, &have), vec![lead(gateway, Some(9053))]);
-    have.names.served_at.clear();
+    have.names.listening.extend([(dns, 53), (gateway, 53)].map(SocketAddr::from));
     assert_eq!(plan(&want, &have), vec![lead(gateway, None), lead(dns, None)]);
     let words = lead(dns, None).to_string();
     assert!(words.starts_with("node: nft delete element ip smarter-cni dns_lead"), "{words}");

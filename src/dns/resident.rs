@@ -20,7 +20,6 @@ use super::control::{self, Control, Inside};
 use super::data::{Attachments, Change, HostNetwork, LinkEvent, Links, Notify, Places, all_links};
 use super::forward::Forwarder;
 use super::handover::{self, Taken};
-use super::owner;
 use super::server::{Server, is_of_this_node};
 use super::settings::Settings;
 use super::signals::{Caught, Signal, Signals};
@@ -302,12 +301,7 @@ impl Resident {
             return;
         }
         for taken in sockets.serve(&self.server, &addresses, &besides, settings.fallback_port) {
-            let who = owner::of_port(taken.at.ip(), taken.at.port(), taken.kind);
-            let instead = match taken.port {
-                Some(port) => format!("port {port} serves meanwhile"),
-                None => "nothing serves it meanwhile".to_owned(),
-            };
-            say(&format!("{}: {}: taken by {who}; {instead}", taken.at, taken.error));
+            words::taken(&taken);
         }
         self.retry = sockets.lacks().then(|| Instant::now() + RETRY);
         let instead = sockets.instead(settings.fallback_port);

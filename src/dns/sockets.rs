@@ -45,7 +45,7 @@ impl Kind {
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pairs: BTreeMap<SocketAddr, Pair>,
-    inherited: BTreeMap<(IpAddr, u16, Kind), OwnedFd>,
+    inherited: BTreeMap<(SocketAddr, Kind), OwnedFd>,
     /// What somebody else has.
     refused: BTreeSet<SocketAddr>,
     /// Nobody is served meanwhile: a successor does.
@@ -89,8 +89,7 @@ pub(crate) struct Taken {
 
 impl Sockets {
     pub(crate) fn new(inherited: Inherited) -> Self {
-        let inherited =
-            inherited.into_iter().map(|(fd, at, kind)| ((at.ip(), at.port(), kind), fd)).collect();
+        let inherited = inherited.into_iter().map(|(fd, at, kind)| ((at, kind), fd)).collect();
         Self { inherited, ..Self::default() }
     }
 
@@ -140,7 +139,7 @@ impl Sockets {
     }
 
     fn pair(&mut self, at: SocketAddr) -> Result<Pair, (Kind, io::Error)> {
-        let mut socket = |kind| match self.inherited.remove(&(at.ip(), at.port(), kind)) {
+        let mut socket = |kind| match self.inherited.remove(&(at, kind)) {
             Some(fd) => Ok(fd),
             None => bound(at, kind).map_err(|error| (kind, error)),
         };

@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::net::{DNS_PORT, IfName};
+use crate::net::{DNS_PORT, IfName, is_of_a_link};
 
 /// Where the uplink's name servers stand, the best source first. `/etc/resolv.conf` is last because on many nodes it has
 /// no more than the address of a local stub.
@@ -57,12 +57,8 @@ impl Upstream {
     fn can_be_asked(&self) -> bool {
         let broadcast = matches!(self.address, IpAddr::V4(address) if address.is_broadcast());
         // Without a link nobody knows where fe80::1 is: connect(2) says EINVAL.
-        !self.address.is_multicast() && !broadcast && (self.scope.is_some() || !needs_scope(self.address))
+        !self.address.is_multicast() && !broadcast && (self.scope.is_some() || !is_of_a_link(self.address))
     }
-}
-
-fn needs_scope(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 impl fmt::Display for Scope {
@@ -133,7 +129,7 @@ impl FromStr for Upstream {
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(Refusal::Port)?,
         };
         let upstream = Self { port, ..address(host)? };
-        if needs_scope(upstream.address) && upstream.scope.is_none() {
+        if is_of_a_link(upstream.address) && upstream.scope.is_none() {
             return Err(Refusal::NeedsScope);
         }
         Ok(upstream)

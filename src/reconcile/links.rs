@@ -106,7 +106,7 @@ impl Pass<'_> {
         }
         if want.gateway.as_ref().is_some_and(|gateway| gateway.dns.is_some()) {
             let said = self.fallback();
-            observe::repair::observe_ports(&mut self.session, &said, &mut have.names).map_err(words)?;
+            observe::repair::observe_ports(&mut self.session, said, &mut have.names).map_err(words)?;
         }
         Ok(have)
     }

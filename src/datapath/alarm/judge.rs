@@ -7,12 +7,11 @@
 //! Pure, over what the kernel says.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use crate::datapath::mark::{BridgeMark, OWNER, VethMark};
 use crate::kernel::events::{Change, Event, RuleChange};
 use crate::kernel::link::{Link, OperState};
-use crate::net::AttachmentId;
+use crate::net::{AttachmentId, is_of_a_link};
 
 /// What may have been damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,11 +88,12 @@ impl Judge {
                 Some(known) => self.suspect(known.role),
                 None => false,
             },
-            Event::AddressGone { index, address } if !is_link_local(address) => {
+            // The others the kernel gives and takes as links go up and down.
+            Event::AddressGone { index, address } if !is_of_a_link(address) => {
                 self.is_role(index, |role| *role == Role::Bridge) && self.suspect(Role::Bridge)
             }
             // A network manager took it for one of the node's own.
-            Event::Address { index, address } if !is_link_local(address) => {
+            Event::Address { index, address } if !is_of_a_link(address) => {
                 match self.links.get(&index).filter(|known| known.role != Role::Bridge) {
                     Some(known) => self.suspect(known.role.clone()),
                     None => false,
@@ -196,11 +196,6 @@ fn is_less(role: &Role, before: &Link, now: &Link) -> bool {
         Role::Port(_) => before.mtu != now.mtu || before.state == OperState::Up && now.state != OperState::Up,
         Role::Guest => false,
     }
-}
-
-/// The kernel gives and takes these as links go up and down.
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 #[cfg(test)]

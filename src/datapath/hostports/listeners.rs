@@ -53,12 +53,12 @@ pub fn read_only(mappings: &[Mapping]) -> Vec<Listener> {
     shadowed_by(&mappings.iter().collect::<Vec<_>>())
 }
 
-/// Whether somebody listens for TCP at exactly this address and port.
-pub fn is_listening(at: SocketAddr) -> bool {
-    let file = if at.is_ipv4() { "tcp" } else { "tcp6" };
-    let text = read(&format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-    let mut listeners = text.lines().filter_map(|line| parse(Protocol::Tcp, line));
-    listeners.any(|listener| (listener.address, listener.port) == (at.ip(), at.port()))
+/// Those addresses and ports of IPv4 that are meant, at exactly which somebody listens for TCP.
+pub fn listening(is_meant: impl Fn(SocketAddr) -> bool) -> BTreeSet<SocketAddr> {
+    let text = read("/proc/thread-self/net/tcp").unwrap_or_default();
+    let listeners = text.lines().filter_map(|line| parse(Protocol::Tcp, line));
+    let at = listeners.map(|listener| SocketAddr::new(listener.address, listener.port));
+    at.filter(|at| is_meant(*at)).collect()
 }
 
 /// A connection of TCP that is open, as one of its ends on this node sees it.

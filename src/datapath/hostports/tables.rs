@@ -30,7 +30,7 @@ pub fn table(family: Family) -> Table {
     Table::new(if family == Family::V4 { TableFamily::Ip } else { TableFamily::Ip6 }, OWNER)
 }
 
-fn address(family: Family) -> DataType {
+pub fn address(family: Family) -> DataType {
     if family == Family::V4 { DataType::Ipv4Addr } else { DataType::Ipv6Addr }
 }
 

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::{stands, transaction};
-use crate::datapath::hostports::tables::{PRIORITY_DSTNAT, table};
+use super::{broken, has_elements, stands, transaction};
+use crate::datapath::hostports::tables::{PRIORITY_DSTNAT, address, table};
 use crate::datapath::rules::lock;
 use crate::kernel::nft::{
     self, Chain, Command, DataType, Datum, Element, Expr, Field, HookPoint, Kind, Listing, Op, Rule, Set,
@@ -20,10 +20,6 @@ use crate::net::{DNS_INTERCEPT_PORT, DNS_PORT, Family, IfName, network_of, overl
 use crate::spec::Protocol;
 
 const CHAIN: &str = "dns_intercept_prerouting";
-
-fn address(family: Family) -> DataType {
-    if family == Family::V4 { DataType::Ipv4Addr } else { DataType::Ipv6Addr }
-}
 
 /// Where what comes in by a link is led.
 fn map(family: Family) -> Set {
@@ -79,16 +75,10 @@ pub(in crate::datapath) fn stands_for(
     gateway: IpNetwork,
 ) -> kernel::Result<bool> {
     let family = Family::of(gateway.ip());
-    let found = nft::elements(socket, &table(family), &map(family))?;
-    let whole = elements(link, gateway.ip())
-        .iter()
-        .all(|wanted| found.iter().any(|has| has.key == wanted.key && has.value == wanted.value));
-    if !whole {
-        return Ok(false);
-    }
-    let networks = nft::elements(socket, &table(family), &inside(family))?;
-    Ok(networks.iter().filter_map(network).any(|network| network == network_of(gateway))
-        && stands(socket, listing, &table(family), &chain(family))?)
+    let (table, network) = (table(family), Element::network(network_of(gateway)));
+    Ok(has_elements(socket, &table, &map(family), &elements(link, gateway.ip()))?
+        && has_elements(socket, &table, &inside(family), &[network])?
+        && stands(socket, listing, &table, &chain(family))?)
 }
 
 /// Under the node's lock. What stood there of an earlier gateway goes.
@@ -102,9 +92,7 @@ pub(in crate::datapath) fn intercept(
     let own = network_of(gateway);
     let mut commands =
         leaving(socket, family, |element| is_of(element, link), |other| other != own && overlap(other, own))?;
-    let chain = chain(family);
-    let stands = stands(socket, &mut Listing::default(), &table(family), &chain)?;
-    let broken = if stands { Vec::new() } else { vec![chain] };
+    let broken = broken(socket, &table(family), [chain(family)])?;
     commands.extend(intercepting(link, gateway, broken).commands);
     nft::commit(socket, &Transaction { commands })
 }

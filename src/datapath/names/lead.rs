@@ -2,13 +2,13 @@
 //! has port 53 of all addresses.
 //!
 //! A translation of the destination port, of these packets alone: so they are tracked, which nothing else that is asked
-//! here is. Nobody but the port changes, so that no answer leaves by another address. The chains come before those of host
+//! here is. Nothing but the port changes, so that no answer comes from another address. The chains come before those of host
 //! ports: a pod with host port 53 gets none of it. Refuses to know who serves at which port.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{ip, service_elements, stands, tracked, transaction};
+use super::{are_among, broken, ip, service_elements, stands, tracked, transaction};
 use crate::datapath::hostports::tables::PRIORITY_DSTNAT;
 use crate::datapath::rules::lock;
 use crate::kernel::nft::{
@@ -53,10 +53,7 @@ pub(in crate::datapath) fn led(socket: &mut NetfilterSocket) -> kernel::Result<B
         }
     }
     let led = |address: Ipv4Addr, port| {
-        let has = |set: &[Element], wanted: &Element| set.iter().any(|has| has.key == wanted.key);
-        elements(address, port).iter().all(|wanted| {
-            has(&whole, wanted) && found.iter().any(|has| has.key == wanted.key && has.value == wanted.value)
-        })
+        are_among(&elements(address, port), &found) && are_among(&service_elements(&[address]), &whole)
     };
     let of = |element: &Element| match (element.key.first(), element.value.as_deref()) {
         (Some(Datum::Address(IpAddr::V4(address))), Some([Datum::Address(_), Datum::Port(port)])) => {
@@ -89,12 +86,7 @@ pub(in crate::datapath) fn lead(
         }
     }
     if let Some(port) = port {
-        let mut broken = Vec::new();
-        for chain in chains() {
-            if !stands(socket, &mut Listing::default(), &ip(), &chain)? {
-                broken.push(chain);
-            }
-        }
+        let broken = broken(socket, &ip(), chains())?;
         commands.extend(leading(address, port, broken).commands);
     }
     nft::commit(socket, &Transaction { commands })

@@ -47,19 +47,23 @@ pub fn observe_strange(session: &mut Session, port: &IfName) -> kernel::Result<S
     Ok(Strange { addresses, routes })
 }
 
-/// Where questions for the node's name server are led, and where they should be: it says at which ports it serves, and the
-/// kernel whether somebody listens there.
+/// Where questions for the node's name server are led, and who listens where it says that it answers.
 pub fn observe_ports(
     session: &mut Session,
-    said: &BTreeMap<Ipv4Addr, u16>,
+    said: BTreeMap<Ipv4Addr, u16>,
     names: &mut NamesHave,
 ) -> kernel::Result<()> {
     names.led_to = lead::led(session.netfilter()?)?;
-    let listens = |(address, port): &(&Ipv4Addr, &u16)| {
-        listeners::is_listening(SocketAddr::from((**address, **port)))
-            && !listeners::is_listening(SocketAddr::from((**address, DNS_PORT)))
-    };
-    names.served_at = said.iter().filter(listens).map(|(address, port)| (*address, *port)).collect();
+    if !said.is_empty() {
+        let is_meant = |at: SocketAddr| match at {
+            SocketAddr::V4(at) => {
+                said.get(at.ip()).is_some_and(|port| [*port, DNS_PORT].contains(&at.port()))
+            }
+            SocketAddr::V6(_) => false,
+        };
+        names.listening = listeners::listening(is_meant);
+    }
+    names.said = said;
     Ok(())
 }
 

@@ -68,7 +68,7 @@ fn plan_name_server(want: &Attachment, gateway: &Gateway, dns: Ipv4Addr, have: &
 /// While somebody else has port 53, what is asked there is led to the port that serves.
 fn plan_ports(addresses: impl IntoIterator<Item = Ipv4Addr>, have: &NamesHave, steps: &mut Vec<Step>) {
     for address in addresses {
-        let port = have.served_at.get(&address).copied();
+        let port = have.answers_at(address);
         if have.led_to.get(&address).copied() != port {
             steps.push(Step::Filter(FilterStep::LeadNameServer { address, port }));
         }

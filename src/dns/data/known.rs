@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use crate::dns::name::Label;
 use crate::dns::zone::{HostPod, Pod};
-use crate::net::network_of;
+use crate::net::{is_of_a_link, network_of};
 use crate::state::Record;
 
 /// The plugin whose records have addresses.
@@ -117,13 +117,10 @@ pub(super) fn gathered<'k>(living: impl Iterator<Item = &'k Known>) -> Gathered 
                 gathered.ranges.push(*range);
             }
         }
-        // One that is valid on one link only is nobody's: it could not be named without that link.
-        let is_of_a_link =
-            |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
         for (all, own) in
             [(&mut gathered.gateways, &known.gateways), (&mut gathered.intercepting, &known.intercepting)]
         {
-            for gateway in own.iter().filter(|gateway| !is_of_a_link(gateway)) {
+            for gateway in own.iter().filter(|gateway| !is_of_a_link(**gateway)) {
                 if !all.contains(gateway) {
                     all.push(*gateway);
                 }
